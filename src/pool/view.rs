@@ -1,0 +1,95 @@
+//! What may be shown of an account: a copy of its live state at one moment, without secrets.
+
+use std::time::SystemTime;
+
+/// The one word for an account's state (`contract/http.md` §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Healthy,
+    Unhealthy,
+    Cooling,
+    Open,
+    HalfOpen,
+    NeedsLogin,
+    Full,
+    Disabled,
+    Draining,
+    /// A health check is configured and has not answered yet.
+    Unknown,
+}
+
+impl Status {
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Healthy => "healthy",
+            Status::Unhealthy => "unhealthy",
+            Status::Cooling => "cooling",
+            Status::Open => "open",
+            Status::HalfOpen => "half_open",
+            Status::NeedsLogin => "needs_login",
+            Status::Full => "full",
+            Status::Disabled => "disabled",
+            Status::Draining => "draining",
+            Status::Unknown => "unknown",
+        }
+    }
+}
+
+/// A copy of one account's state.
+#[derive(Clone, Debug)]
+pub struct AccountView {
+    pub id: String,
+    pub pool: String,
+    pub status: Status,
+    /// When `status` began.
+    pub since: SystemTime,
+    /// When `status` ends by itself.
+    pub until: Option<SystemTime>,
+    /// The last failure, in words, without a secret.
+    pub last_error: Option<String>,
+    pub enabled: bool,
+    /// Could a request get this account right now, or once it is no longer full?
+    pub available: bool,
+    pub weight: u32,
+    pub priority: i32,
+    pub in_flight: u32,
+    /// 0 = no limit.
+    pub max_concurrent: u32,
+    pub requests: u64,
+    pub successes: u64,
+    pub failures: u64,
+    pub tokens: u64,
+    /// Failures in a row.
+    pub consecutive_failures: u32,
+    pub breaker: BreakerView,
+    pub cooling_until: Option<SystemTime>,
+    pub last_used: Option<SystemTime>,
+    pub last_success: Option<SystemTime>,
+    pub last_failure: Option<SystemTime>,
+    /// The last good health probe.
+    pub last_heartbeat: Option<SystemTime>,
+    /// Time to first byte, milliseconds.
+    pub response_ms: Option<ResponseTimes>,
+    pub upstream_port: u16,
+    /// `api_key`, `bearer`, `oauth2` …
+    pub credential: &'static str,
+    /// Base name only.
+    pub auth_file: Option<String>,
+    /// The id of a request in flight.
+    pub current_request: Option<String>,
+    pub has_instance: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseTimes {
+    pub ewma: f64,
+    pub p50: f64,
+    pub p99: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerView {
+    Closed,
+    Open { until: SystemTime },
+    HalfOpen,
+}
