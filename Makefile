@@ -1,0 +1,47 @@
+# The commands of the house. `make` lists them; .ci/run calls `make test` and nothing else.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help deps demo build test check fmt fmt-check clippy deny bench clean-state
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+deps: ## install what building and testing need and this machine lacks
+	@.ci/deps
+
+demo: ## build, then serve: gateway on 8080, dashboard on 8081, six simulated accounts
+	@.ci/deps build
+	@cargo build --locked
+	@exec target/debug/poolgate demo
+
+build: ## the optimised program: target/release/poolgate
+	@.ci/deps build
+	cargo build --locked --release
+
+test: check ## everything a change must pass
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --locked; \
+	else \
+		cargo test --locked --no-fail-fast; \
+	fi
+
+check: deps fmt-check clippy deny ## formatting, lints (benches compile with them), licences and sources
+
+fmt: ## format the code
+	cargo fmt
+
+fmt-check:
+	cargo fmt --check
+
+clippy:
+	cargo clippy --locked --all-targets -- -D warnings
+
+deny:
+	cargo deny --locked check bans licenses sources
+
+bench: ## measure: selection of an account, reading of streams
+	@.ci/deps build
+	cargo bench --locked
+
+clean-state: ## remove what running from here left: ./data and ./logs, keys and tokens in them too
+	rm -rf data logs
