@@ -16,5 +16,6 @@ pub fn wall() -> SystemTime {
 
 /// Seconds since 1970, as the older systems' answers state times; 0 before that.
 pub fn unix_seconds(at: SystemTime) -> f64 {
-    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64())
 }

@@ -5,12 +5,19 @@
 pub mod clock;
 pub mod secret;
 
+pub mod net;
+
 pub mod dialect;
 
 pub mod config;
 
 pub mod telemetry;
 
+pub mod credential;
+pub mod key;
+
 pub mod pool;
+
+pub mod proxy;
 
 pub mod mock;

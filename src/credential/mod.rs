@@ -73,7 +73,10 @@ impl Credential {
             config::Credential::Query { name, value } => (Place::Query(name.clone()), Some(value)),
             _ => (Place::None, None),
         };
-        let extra = config.headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.clone())));
+        let extra = config
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.parse().ok()?, value.clone())));
         Credential {
             place,
             source: source.cloned(),
@@ -88,21 +91,30 @@ impl Credential {
     /// # Errors
     /// A secret's file cannot be read or holds nothing usable; what was read before stays.
     pub fn reload(&self) -> Result<bool, Error> {
-        let read = |(name, source): &(HeaderName, SecretSource)| {
+        let header = |(name, source): &(HeaderName, SecretSource)| {
             Ok::<_, Error>((name.clone(), Token::new(read(source)?)?.plain))
         };
-        let headers = self.extra.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let headers = self.extra.iter().map(header).collect::<Result<Vec<_>, _>>()?;
         self.headers.store(Arc::new(headers));
-        let Some(source) = &self.source else { return Ok(false) };
+        let Some(source) = &self.source else {
+            return Ok(false);
+        };
         let token = Token::new(read(source)?)?;
-        let changed = self.token.load().as_ref().is_none_or(|old| old.text != token.text);
+        let changed = self
+            .token
+            .load()
+            .as_ref()
+            .is_none_or(|old| old.text != token.text);
         self.token.store(Some(Arc::new(token)));
         Ok(changed)
     }
 
     /// The files that hold the secrets.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let sources = self.source.iter().chain(self.extra.iter().map(|(_, source)| source));
+        let sources = self
+            .source
+            .iter()
+            .chain(self.extra.iter().map(|(_, source)| source));
         sources.filter_map(|source| match source {
             SecretSource::File(path) => Some(path.as_path()),
             SecretSource::Value(_) => None,
@@ -127,14 +139,20 @@ impl Credential {
     /// What is put on a request of this dialect.
     pub fn injection(&self, dialect: Dialect) -> Injection {
         let token = self.token.load();
-        let Some(token) = token.as_ref() else { return Injection::None };
+        let Some(token) = token.as_ref() else {
+            return Injection::None;
+        };
         match (&self.place, dialect) {
             (Place::None, _) => Injection::None,
             (Place::Bearer, _) | (Place::Dialect, Dialect::OpenAi) => {
                 Injection::Header(AUTHORIZATION, token.bearer.clone())
             }
-            (Place::Dialect, Dialect::Anthropic) => Injection::Header(X_API_KEY, token.plain.clone()),
-            (Place::Dialect, Dialect::Gemini) => Injection::Header(X_GOOG_API_KEY, token.plain.clone()),
+            (Place::Dialect, Dialect::Anthropic) => {
+                Injection::Header(X_API_KEY, token.plain.clone())
+            }
+            (Place::Dialect, Dialect::Gemini) => {
+                Injection::Header(X_GOOG_API_KEY, token.plain.clone())
+            }
             (Place::Header(name), _) => Injection::Header(name.clone(), token.plain.clone()),
             (Place::Query(name), _) => Injection::Query(name.clone(), token.text.clone()),
         }
@@ -169,7 +187,11 @@ impl Token {
         };
         let plain = sensitive(text.expose())?;
         let bearer = sensitive(&format!("Bearer {}", text.expose()))?;
-        Ok(Token { plain, bearer, text })
+        Ok(Token {
+            plain,
+            bearer,
+            text,
+        })
     }
 }
 
@@ -195,7 +217,9 @@ mod tests {
 
     #[test]
     fn an_api_key_goes_where_each_dialect_expects_it() {
-        let key = credential(config::Credential::ApiKey(SecretSource::Value(Secret::new("k"))));
+        let key = credential(config::Credential::ApiKey(SecretSource::Value(
+            Secret::new("k"),
+        )));
         let expected = [
             (Dialect::OpenAi, "authorization", "Bearer k"),
             (Dialect::Anthropic, "x-api-key", "k"),

@@ -51,7 +51,9 @@ mod tests {
     #[test]
     fn keys_differ_and_their_hashes_survive_being_written_down() {
         let (a, b) = (new_key("sk-pg-").unwrap(), new_key("sk-pg-").unwrap());
-        assert!(a.expose() != b.expose() && a.expose().starts_with("sk-pg-") && a.expose().len() == 78);
+        assert!(
+            a.expose() != b.expose() && a.expose().starts_with("sk-pg-") && a.expose().len() == 78
+        );
         let hash = KeyHash::of(a.expose());
         assert_eq!(KeyHash::from_hex(&hash.to_hex()), Some(hash));
         assert_ne!(hash, KeyHash::of(b.expose()));

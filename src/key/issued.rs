@@ -15,7 +15,9 @@ pub struct Issued {
 
 impl Issued {
     pub fn in_state(dir: &Path) -> Self {
-        Issued { path: dir.join("issued_keys") }
+        Issued {
+            path: dir.join("issued_keys"),
+        }
     }
 
     /// Name and hash of each issued key; unreadable lines are none.
@@ -36,9 +38,16 @@ impl Issued {
     pub fn issue(&self, name: &str, prefix: &str) -> io::Result<Secret> {
         let key = new_key(prefix)?;
         if let Some(dir) = self.path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)?;
         }
-        let mut file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&self.path)?;
         writeln!(file, "{name} {}", KeyHash::of(key.expose()).to_hex())?;
         file.sync_all()?;
         Ok(key)
@@ -54,7 +63,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let issued = Issued::in_state(&dir.path().join("state"));
         let key = issued.issue("first", "sk-pg-").unwrap();
-        assert_eq!(issued.keys(), [("first".to_owned(), KeyHash::of(key.expose()))]);
+        assert_eq!(
+            issued.keys(),
+            [("first".to_owned(), KeyHash::of(key.expose()))]
+        );
         let kept = fs::read_to_string(&issued.path).unwrap();
         assert!(!kept.contains(key.expose()));
     }

@@ -17,17 +17,46 @@ pub use hash::{KeyHash, new_key};
 pub use issued::Issued;
 pub use present::{client_keys, is_credential_header, without_key_parameter};
 
+use wildmatch::WildMatch;
+
 use crate::config::{self, Open};
 
 /// Who a key belongs to, and what it may do.
 #[derive(Debug)]
 pub struct Client {
     pub name: Arc<str>,
-    pub tier: config::Tier,
+    pub may: Grant,
     /// Its replies carry `X-Poolgate-Account`.
     pub expose_account: bool,
     /// Hash of the key, for `hash_on: api_key`; none where no key was asked.
     pub place: Option<u64>,
+}
+
+/// What a tier lets its keys do.
+#[derive(Debug, Default)]
+pub struct Grant {
+    /// The first is the one used; empty = every pool.
+    pub pools: Vec<String>,
+    /// Patterns; empty = every model.
+    models: Vec<WildMatch>,
+    /// In the queue; lower goes first.
+    pub priority: i32,
+}
+
+impl Grant {
+    fn of(tier: &config::Tier) -> Self {
+        let every = tier.models.iter().any(|pattern| pattern == "*");
+        let models = tier.models.iter().filter(|_| !every).map(|pattern| WildMatch::new(pattern));
+        Grant {
+            pools: tier.pools.clone(),
+            models: models.collect(),
+            priority: tier.priority,
+        }
+    }
+
+    pub fn allows_model(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|pattern| pattern.matches(model))
+    }
 }
 
 /// Why a caller is turned away. Callers learn only that the key is missing or not valid.
@@ -67,8 +96,8 @@ impl Keys {
             index: ArcSwap::default(),
             had_keys: AtomicBool::new(false),
             anybody: Arc::new(Client {
-                name: "-".to_owned(),
-                tier: tier(config, "default"),
+                name: "-".into(),
+                may: grant(config, "default"),
                 expose_account: false,
                 place: None,
             }),
@@ -82,13 +111,25 @@ impl Keys {
         let mut by_hash = HashMap::new();
         let mut add = |hash: KeyHash, name: &str, tier_name: &str, expose_account: bool| {
             let place = Some(hash.place());
-            let client = Client { name: name.to_owned(), tier: tier(config, tier_name), expose_account, place };
+            let client = Client {
+                name: name.into(),
+                may: grant(config, tier_name),
+                expose_account,
+                place,
+            };
             by_hash.entry(hash).or_insert_with(|| Arc::new(client));
         };
         for fixed in &config.clients.keys {
             match config::read_secret(&fixed.key) {
-                Ok(key) => add(KeyHash::of(key.expose()), &fixed.name, &fixed.tier, fixed.expose_account),
-                Err(error) => tracing::error!(key = fixed.name, "the client key cannot be read: {error}"),
+                Ok(key) => add(
+                    KeyHash::of(key.expose()),
+                    &fixed.name,
+                    &fixed.tier,
+                    fixed.expose_account,
+                ),
+                Err(error) => {
+                    tracing::error!(key = fixed.name, "the client key cannot be read: {error}")
+                }
             }
         }
         for (number, hash) in file_keys(config).into_iter().enumerate() {
@@ -107,7 +148,10 @@ impl Keys {
             Open::Auto => {
                 !self.had_keys.load(Ordering::SeqCst)
                     && config.clients.keys.is_empty()
-                    && config.listen.iter().all(|listen| listen.address.ip().is_loopback())
+                    && config
+                        .listen
+                        .iter()
+                        .all(|listen| listen.address.ip().is_loopback())
             }
         };
         self.index.store(Arc::new(Index { by_hash, open }));
@@ -126,7 +170,10 @@ impl Keys {
     ///
     /// # Errors
     /// A key is asked for, and there is none or none that is valid.
-    pub fn authenticate<'a>(&self, presented: impl Iterator<Item = &'a str>) -> Result<Arc<Client>, Refused> {
+    pub fn authenticate<'a>(
+        &self,
+        presented: impl Iterator<Item = &'a str>,
+    ) -> Result<Arc<Client>, Refused> {
         let index = self.index.load();
         let mut refused = Refused::Missing;
         for key in presented {
@@ -135,13 +182,19 @@ impl Keys {
             }
             refused = Refused::Unknown;
         }
-        if index.open { Ok(self.anybody.clone()) } else { Err(refused) }
+        if index.open {
+            Ok(self.anybody.clone())
+        } else {
+            Err(refused)
+        }
     }
 }
 
 /// One key per line, `#` comments; missing or empty = none.
 fn file_keys(config: &config::Config) -> Vec<KeyHash> {
-    let Some(path) = &config.clients.keys_file else { return Vec::new() };
+    let Some(path) = &config.clients.keys_file else {
+        return Vec::new();
+    };
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
@@ -150,10 +203,15 @@ fn file_keys(config: &config::Config) -> Vec<KeyHash> {
             return Vec::new();
         }
     };
-    let keys = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    keys.filter(|key| !key.is_empty()).map(KeyHash::of).collect()
+    let keys = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim());
+    keys.filter(|key| !key.is_empty())
+        .map(KeyHash::of)
+        .collect()
 }
 
-fn tier(config: &config::Config, name: &str) -> config::Tier {
-    config.tiers.get(name).or_else(|| config.tiers.get("default")).cloned().unwrap_or_else(config::Tier::everything)
+/// What the tier of that name allows; the configuration holds every tier that a key may name.
+fn grant(config: &config::Config, tier: &str) -> Grant {
+    config.tiers.get(tier).map(Grant::of).unwrap_or_default()
 }

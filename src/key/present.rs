@@ -20,13 +20,22 @@ const CREDENTIAL_HEADERS: [&str; 9] = [
 ];
 
 /// The keys that a request presents.
-pub fn client_keys<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+pub fn client_keys<'a>(
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+) -> impl Iterator<Item = &'a str> {
     let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    let named = KEY_HEADERS.into_iter().flat_map(|name| headers.get_all(name)).filter_map(|v| v.to_str().ok());
-    bearer.chain(named).chain(key_parameters(query)).filter(|key| !key.is_empty())
+    let named = KEY_HEADERS
+        .into_iter()
+        .flat_map(|name| headers.get_all(name))
+        .filter_map(|v| v.to_str().ok());
+    bearer
+        .chain(named)
+        .chain(key_parameters(query))
+        .filter(|key| !key.is_empty())
 }
 
 /// Does this header prove who the client is?
@@ -35,7 +44,10 @@ pub fn is_credential_header(name: &HeaderName) -> bool {
 }
 
 fn key_parameters(query: Option<&str>) -> impl Iterator<Item = &str> {
-    query.unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix("key="))
+    query
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("key="))
 }
 
 /// The query without `key=…`; `None` where nothing is to be taken off.
@@ -48,14 +60,22 @@ pub fn without_key_parameter(query: &str) -> Option<String> {
     if !query.split('&').any(|pair| is_key(&pair)) {
         return None;
     }
-    Some(query.split('&').filter(|pair| !is_key(pair)).collect::<Vec<_>>().join("&"))
+    Some(
+        query
+            .split('&')
+            .filter(|pair| !is_key(pair))
+            .collect::<Vec<_>>()
+            .join("&"),
+    )
 }
 
 fn decodes_to_key(name: &str) -> bool {
     let mut decoded = String::new();
     let mut rest = name;
     while let Some(first) = rest.chars().next() {
-        let escaped = rest.strip_prefix('%').and_then(|hex| u8::from_str_radix(hex.get(..2)?, 16).ok());
+        let escaped = rest
+            .strip_prefix('%')
+            .and_then(|hex| u8::from_str_radix(hex.get(..2)?, 16).ok());
         match escaped {
             Some(byte) => {
                 decoded.push(byte as char);
@@ -94,7 +114,10 @@ mod tests {
     fn the_key_parameter_is_taken_off_however_it_is_spelled() {
         assert_eq!(without_key_parameter("alt=sse"), None);
         assert_eq!(without_key_parameter("key=x"), Some(String::new()));
-        assert_eq!(without_key_parameter("a=1&key=x&b=2&Key=y"), Some("a=1&b=2".into()));
+        assert_eq!(
+            without_key_parameter("a=1&key=x&b=2&Key=y"),
+            Some("a=1&b=2".into())
+        );
         assert_eq!(without_key_parameter("%6bey=x&b=%zz"), Some("b=%zz".into()));
         assert_eq!(without_key_parameter("monkey=1&b=%"), None);
     }

@@ -49,7 +49,11 @@ impl Resolver {
     ///
     /// # Errors
     /// The name has never resolved, and does not now.
-    pub async fn resolve(self: &Arc<Self>, host: &str, port: u16) -> Result<SocketAddr, ResolveError> {
+    pub async fn resolve(
+        self: &Arc<Self>,
+        host: &str,
+        port: u16,
+    ) -> Result<SocketAddr, ResolveError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(SocketAddr::new(address, port));
         }
@@ -71,9 +75,11 @@ impl Resolver {
     }
 
     async fn ask(&self, key: (String, u16)) -> Result<Arc<Known>, ResolveError> {
-        let lookup = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((key.0.as_str(), key.1)));
-        let mut addresses: Vec<SocketAddr> = match lookup.await {
-            Ok(Ok(addresses)) => addresses.collect(),
+        let lookup =
+            tokio::time::timeout(PATIENCE, tokio::net::lookup_host((key.0.as_str(), key.1)));
+        let found = lookup.await.map(|found| found.map(Iterator::collect));
+        let mut addresses: Vec<SocketAddr> = match found {
+            Ok(Ok(addresses)) => addresses,
             Ok(Err(_)) => return Err(ResolveError::Unknown(key.0)),
             Err(_) => return Err(ResolveError::TooSlow(key.0)),
         };
@@ -113,14 +119,24 @@ mod tests {
         let resolver = Arc::new(Resolver::default());
         let literal = resolver.resolve("::1", 80).await.unwrap();
         assert_eq!(literal.to_string(), "[::1]:80");
-        assert!(resolver.resolve("localhost", 80).await.unwrap().ip().is_loopback());
+        assert!(
+            resolver
+                .resolve("localhost", 80)
+                .await
+                .unwrap()
+                .ip()
+                .is_loopback()
+        );
         assert_eq!(resolver.known.load().len(), 1);
     }
 
     #[tokio::test]
     async fn an_unknown_name_is_an_error_that_names_it() {
         let resolver = Arc::new(Resolver::default());
-        let error = resolver.resolve("no-such-host.invalid", 80).await.unwrap_err();
+        let error = resolver
+            .resolve("no-such-host.invalid", 80)
+            .await
+            .unwrap_err();
         assert_eq!(error, ResolveError::Unknown("no-such-host.invalid".into()));
     }
 }

@@ -24,7 +24,13 @@ pub async fn watch_files(
     loop {
         let paths = files();
         let marked = tokio::task::spawn_blocking(move || {
-            paths.into_iter().map(|path| { let mark = mark(&path); (path, mark) }).collect::<Vec<_>>()
+            paths
+                .into_iter()
+                .map(|path| {
+                    let mark = mark(&path);
+                    (path, mark)
+                })
+                .collect::<Vec<_>>()
         });
         let Ok(marked) = marked.await else { return };
         for (path, mark) in &marked {
@@ -43,7 +49,13 @@ pub async fn watch_files(
 
 fn mark(path: &Path) -> Mark {
     let data = std::fs::metadata(path).ok()?;
-    Some((data.dev(), data.ino(), data.mtime(), data.mtime_nsec(), data.len()))
+    Some((
+        data.dev(),
+        data.ino(),
+        data.mtime(),
+        data.mtime_nsec(),
+        data.len(),
+    ))
 }
 
 #[cfg(test)]
@@ -62,7 +74,10 @@ mod tests {
         let paths = vec![file("a"), file("link")];
         let (looked, mut looks) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(watch_files(
-            move || { drop(looked.send(())); paths.clone() },
+            move || {
+                drop(looked.send(()));
+                paths.clone()
+            },
             move |path| drop(seen.send(path.to_owned())),
             stopped,
         ));

@@ -12,6 +12,7 @@ use crate::telemetry::AccountMetrics;
 
 /// An account as one table of its pool knows it.
 pub struct Account {
+    pub id: Arc<str>,
     pub config: config::Account,
     pub credential: Arc<Credential>,
     pub metrics: Arc<AccountMetrics>,
@@ -20,10 +21,6 @@ pub struct Account {
 }
 
 impl Account {
-    pub fn id(&self) -> &str {
-        &self.config.id
-    }
-
     /// The model's name at this account's upstream, where it is another one.
     pub fn model_name<'a>(&'a self, asked: &str) -> Option<&'a str> {
         match &self.config.models {
@@ -45,7 +42,8 @@ impl Account {
     pub(super) fn acquire(&self, pool: &Pool) -> Option<Entry> {
         let entry = self.live.acquire(self.config.max_concurrent)?;
         self.live.requests.fetch_add(1, Ordering::Relaxed);
-        let full = self.config.max_concurrent != 0 && self.live.in_flight() >= self.config.max_concurrent;
+        let full =
+            self.config.max_concurrent != 0 && self.live.in_flight() >= self.config.max_concurrent;
         if full || entry == Entry::Probe {
             pool.publish(self);
         }

@@ -129,7 +129,10 @@ impl Breaker {
             return None;
         }
         let doubled = 1u32.checked_shl(opening.in_a_row).unwrap_or(u32::MAX);
-        let open_for = settings.open_for.saturating_mul(doubled).min(settings.open_for_max);
+        let open_for = settings
+            .open_for
+            .saturating_mul(doubled)
+            .min(settings.open_for_max);
         opening.in_a_row = opening.in_a_row.saturating_add(1);
         opening.until = now + open_for.as_millis() as u64;
         self.mode.store(OPEN, Ordering::SeqCst);
@@ -145,7 +148,8 @@ impl Breaker {
         if now < opening.until {
             return Some(opening.until);
         }
-        self.permits.store(settings.half_open_requests.max(1), Ordering::SeqCst);
+        self.permits
+            .store(settings.half_open_requests.max(1), Ordering::SeqCst);
         self.mode.store(HALF_OPEN, Ordering::SeqCst);
         None
     }
@@ -154,7 +158,8 @@ impl Breaker {
     pub(super) fn probe_first(&self, settings: &config::Breaker) {
         let _opening = self.opening.lock();
         if self.mode.load(Ordering::SeqCst) == CLOSED {
-            self.permits.store(settings.half_open_requests.max(1), Ordering::SeqCst);
+            self.permits
+                .store(settings.half_open_requests.max(1), Ordering::SeqCst);
             self.mode.store(HALF_OPEN, Ordering::SeqCst);
         }
     }
@@ -265,9 +270,15 @@ mod tests {
 
     #[test]
     fn a_disabled_breaker_counts_but_never_opens() {
-        let settings = config::Breaker { enabled: false, ..settings() };
+        let settings = config::Breaker {
+            enabled: false,
+            ..settings()
+        };
         let breaker = Breaker::default();
         (0..50).for_each(|_| assert_eq!(breaker.failure(&settings, 0), None));
-        assert_eq!((breaker.state(), breaker.consecutive_failures()), (State::Closed, 50));
+        assert_eq!(
+            (breaker.state(), breaker.consecutive_failures()),
+            (State::Closed, 50)
+        );
     }
 }

@@ -22,7 +22,10 @@ struct List {
 
 impl Default for Due {
     fn default() -> Self {
-        Due { next: AtomicU64::new(u64::MAX), list: Mutex::default() }
+        Due {
+            next: AtomicU64::new(u64::MAX),
+            list: Mutex::default(),
+        }
     }
 }
 
@@ -30,7 +33,11 @@ impl Due {
     /// Look at this account again at that time.
     pub(super) fn add(&self, slot: u32, at: u64) {
         let mut list = self.list.lock();
-        if list.earliest.get(&slot).is_none_or(|earliest| at < *earliest) {
+        if list
+            .earliest
+            .get(&slot)
+            .is_none_or(|earliest| at < *earliest)
+        {
             list.earliest.insert(slot, at);
             list.heap.push(Reverse((at, slot)));
             self.next.fetch_min(at, Ordering::SeqCst);
@@ -44,7 +51,9 @@ impl Due {
 
     /// The accounts whose time has come. Never waits: whoever holds the list is doing this work.
     pub(super) fn take(&self, now: u64) -> Vec<u32> {
-        let Some(mut list) = self.list.try_lock() else { return Vec::new() };
+        let Some(mut list) = self.list.try_lock() else {
+            return Vec::new();
+        };
         let mut due = Vec::new();
         while let Some(Reverse((at, slot))) = list.heap.peek().copied() {
             if at > now {

@@ -1,11 +1,14 @@
 //! An account held for one attempt. Dropping the lease frees the account, whatever happened.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::account::Account;
 use super::breaker::Entry;
 use super::{Outcome, Pool};
 use crate::clock::Instant;
+use crate::dialect::Usage;
 
 /// Holds one place of an account.
 pub struct Lease {
@@ -28,25 +31,44 @@ impl Lease {
     /// The answer's first byte is here.
     pub fn first_byte(&self, now: Instant) {
         let waited = now.saturating_duration_since(self.began);
-        self.account.metrics.time_to_first_byte_seconds.observe(waited.as_secs_f64());
-        self.account.live.saw_first_byte(waited.as_micros() as u64, self.pool.ticks(now));
+        self.account.metrics.first_byte(waited);
+        self.account
+            .live
+            .saw_first_byte(waited.as_micros() as u64, self.pool.ticks(now));
     }
 
     /// What the attempt came to: moves breaker, cooldown and counters. `detail` is shown as the
     /// account's last error and must hold no secret. `counts` is false where the request failed
     /// alike elsewhere before, so that the account is not to blame for it.
     pub fn report(&mut self, outcome: &Outcome, about: &Report<'_>, now: Instant) {
+        let took = now.saturating_duration_since(self.began);
+        self.account.metrics.request(outcome.index(), took);
         self.pool.report(&self.account, outcome, about, now);
-        if matches!(outcome, Outcome::Success | Outcome::Transient | Outcome::BrokenStream) {
+        if matches!(
+            outcome,
+            Outcome::Success | Outcome::Transient | Outcome::BrokenStream
+        ) {
             // The breaker has its answer; the place of a probe is no longer to be given back.
             self.entry = Entry::Normal;
             self.pool.publish(&self.account);
         }
     }
 
+    /// A good head is here: a half-open account has proved itself, however long the answer goes
+    /// on. `wait`: the vendor said that nothing is left of a limit, and until when.
+    pub fn answered(&mut self, wait: Option<Duration>, model: Option<&str>, now: Instant) {
+        self.entry = Entry::Normal;
+        self.pool.answered(&self.account, wait, model, now);
+    }
+
     /// Tokens that the vendor stated for this attempt.
-    pub fn add_tokens(&self, tokens: u64) {
-        self.account.live.tokens.fetch_add(tokens, std::sync::atomic::Ordering::Relaxed);
+    pub fn add_tokens(&self, usage: &Usage) {
+        let tokens = usage.input + usage.output;
+        self.account
+            .live
+            .tokens
+            .fetch_add(tokens, Ordering::Relaxed);
+        self.account.metrics.tokens(usage);
     }
 }
 

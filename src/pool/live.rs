@@ -115,7 +115,9 @@ impl Live {
             return None;
         }
         let take = |n: u32| (max == 0 || n < max).then_some(n + 1);
-        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).ok()?;
+        self.in_flight
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+            .ok()?;
         let entry = self.breaker.enter();
         if entry.is_none() {
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
@@ -134,11 +136,18 @@ impl Live {
     pub(super) fn saw_first_byte(&self, us: u64, now: u64) {
         let us = us.max(1);
         let before = self.first_byte_us.load(Ordering::Relaxed);
-        let after = if us >= before { us } else { before - (before - us).div_ceil(4) };
+        let after = if us >= before {
+            us
+        } else {
+            before - (before - us).div_ceil(4)
+        };
         self.first_byte_us.store(after, Ordering::Relaxed);
         self.first_byte_at.store(now, Ordering::Relaxed);
         let place = self.recent_next.fetch_add(1, Ordering::Relaxed) as usize % RECENT;
-        self.recent[place].store((us / 1000).min(u64::from(u32::MAX - 1)) as u32, Ordering::Relaxed);
+        self.recent[place].store(
+            (us / 1000).min(u64::from(u32::MAX - 1)) as u32,
+            Ordering::Relaxed,
+        );
     }
 
     /// The expected time to first byte in microseconds. It halves with each ten seconds without an
@@ -158,7 +167,9 @@ impl Live {
             .filter(|ms| *ms != u32::MAX)
             .collect();
         recent.sort_unstable();
-        let rank = |share: usize| recent.get((recent.len() * share / 100).min(recent.len().saturating_sub(1)));
+        let rank = |share: usize| {
+            recent.get((recent.len() * share / 100).min(recent.len().saturating_sub(1)))
+        };
         let average = self.first_byte_us.load(Ordering::Relaxed) as f64 / 1000.0;
         Some((average, f64::from(*rank(50)?), f64::from(*rank(99)?)))
     }

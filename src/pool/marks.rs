@@ -33,7 +33,10 @@ impl Marks {
         if map.is_empty() {
             return None;
         }
-        let marked = map.get(&model)?.iter().find(|(marked, _)| *marked == slot)?;
+        let marked = map
+            .get(&model)?
+            .iter()
+            .find(|(marked, _)| *marked == slot)?;
         (marked.1 > now).then_some(marked.1)
     }
 
@@ -57,7 +60,8 @@ impl Marks {
     pub(super) fn clear(&self, slot: u32) {
         let _writer = self.writer.lock();
         let mut map = Map::clone(&self.map.load());
-        map.values_mut().for_each(|marked| marked.retain(|(marked, _)| *marked != slot));
+        map.values_mut()
+            .for_each(|marked| marked.retain(|(marked, _)| *marked != slot));
         map.retain(|_, marked| !marked.is_empty());
         self.map.store(map.into());
     }
@@ -65,7 +69,8 @@ impl Marks {
     /// The marks that still hold.
     fn live(&self, now: u64) -> Map {
         let mut map = Map::clone(&self.map.load());
-        map.values_mut().for_each(|marked| marked.retain(|(_, until)| *until > now));
+        map.values_mut()
+            .for_each(|marked| marked.retain(|(_, until)| *until > now));
         map.retain(|_, marked| !marked.is_empty());
         map
     }

@@ -30,7 +30,8 @@ use smallvec::SmallVec;
 pub use account::Account;
 pub use lease::{Lease, Report};
 pub use outcome::{Answer, Outcome};
-pub use refusal::Refusal;
+pub use refusal::{Cause, Refusal};
+pub use snapshot::Moment;
 pub use view::*;
 
 use crate::clock::{self, Instant};
@@ -80,7 +81,7 @@ pub struct Pool {
 impl Pool {
     pub fn new(config: &config::Pool, registry: &Arc<Metrics>, now: Instant) -> Arc<Self> {
         let pool = Arc::new(Pool {
-            name: config.name.clone(),
+            name: config.name.as_str().into(),
             settings: ArcSwap::from_pointee(config.clone()),
             table: ArcSwap::from_pointee(Table::new(Vec::new(), config.strategy)),
             writer: Mutex::default(),
@@ -92,7 +93,7 @@ impl Pool {
             failed: AtomicU64::new(0),
             held_ms: AtomicU64::new(0),
             began: now,
-            metrics: registry.pool(&config.name),
+            metrics: registry.pool(&config.name, &Outcome::LABELS),
             registry: registry.clone(),
         });
         pool.reconfigure(config);
@@ -109,7 +110,11 @@ impl Pool {
     ///
     /// # Errors
     /// No account can serve this demand in time; the refusal says why.
-    pub async fn lease(self: &Arc<Self>, demand: &Demand, deadline: Instant) -> Result<Lease, Refusal> {
+    pub async fn lease(
+        self: &Arc<Self>,
+        demand: &Demand,
+        deadline: Instant,
+    ) -> Result<Lease, Refusal> {
         let now = clock::now();
         // Whoever comes while others wait stands behind them.
         if self.queue.waiting() == 0 {
@@ -126,7 +131,12 @@ impl Pool {
         self.wait(demand, now, deadline).await
     }
 
-    async fn wait(self: &Arc<Self>, demand: &Demand, began: Instant, deadline: Instant) -> Result<Lease, Refusal> {
+    async fn wait(
+        self: &Arc<Self>,
+        demand: &Demand,
+        began: Instant,
+        deadline: Instant,
+    ) -> Result<Lease, Refusal> {
         let most = self.settings.load().queue.max_waiting;
         let Some(mut place) = queue::Queue::join(self, demand.clone(), most) else {
             self.metrics.queue_rejected("full");
@@ -140,7 +150,7 @@ impl Pool {
             let now = clock::now();
             match lease {
                 Ok(Ok(lease)) => {
-                    self.metrics.queue_wait_seconds.observe((now - began).as_secs_f64());
+                    self.metrics.queued(now.saturating_duration_since(began));
                     return Ok(lease);
                 }
                 Ok(Err(_)) => return Err(self.refusal(demand, now)),
@@ -172,12 +182,22 @@ impl Pool {
         }
         let table = self.table.load();
         let taken = table.with_view(demand.dialect, demand.model.as_deref(), |view| {
-            view.groups.iter().find_map(|group| self.take_from(group, &table, demand, ticks))
+            view.groups
+                .iter()
+                .find_map(|group| self.take_from(group, &table, demand, ticks))
         });
         match taken {
             Some((account, entry)) => {
-                account.live.last_used.store(ticks.max(1), Ordering::Relaxed);
-                Some(Lease { account, pool: self.clone(), entry, began: now })
+                account
+                    .live
+                    .last_used
+                    .store(ticks.max(1), Ordering::Relaxed);
+                Some(Lease {
+                    account,
+                    pool: self.clone(),
+                    entry,
+                    began: now,
+                })
             }
             None => {
                 self.in_flight.fetch_sub(1, Ordering::SeqCst);
@@ -186,7 +206,13 @@ impl Pool {
         }
     }
 
-    fn take_from(&self, group: &Group, table: &Table, demand: &Demand, now: u64) -> Option<(Arc<Account>, breaker::Entry)> {
+    fn take_from(
+        &self,
+        group: &Group,
+        table: &Table,
+        demand: &Demand,
+        now: u64,
+    ) -> Option<(Arc<Account>, breaker::Entry)> {
         let model = demand.model.as_deref().map(marks::model_id);
         // Recovering accounts that let this request pass, because their share is small yet.
         let mut passed: SmallVec<[u32; 4]> = SmallVec::new();
@@ -197,14 +223,23 @@ impl Pool {
                     && model.is_none_or(|model| self.marks.until(slot, model, now).is_none())
             };
             let ready = group.ready(table);
-            let choice = Choice { table, ready, allows: &allows, caller: demand.caller, now };
+            let choice = Choice {
+                table,
+                ready,
+                allows: &allows,
+                caller: demand.caller,
+                now,
+            };
             let slot = match group.picker.pick(&choice) {
                 Some(slot) => slot,
                 // Nobody else is there: who let it pass must take it.
                 None => passed.pop()?,
             };
             let account = table.account(slot)?;
-            let share = account.live.breaker.share(&self.settings.load().breaker, now);
+            let share = account
+                .live
+                .breaker
+                .share(&self.settings.load().breaker, now);
             let in_turn = share >= 1.0 || !group.picker.shares_traffic() || fastrand::f32() < share;
             if !in_turn && passed.len() < passed.inline_size() && !passed.contains(&slot) {
                 passed.push(slot);
@@ -222,7 +257,9 @@ impl Pool {
     fn enter(&self) -> bool {
         let most = self.settings.load().max_concurrent;
         let take = |n: u32| (most == 0 || n < most).then_some(n + 1);
-        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok()
+        self.in_flight
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+            .is_ok()
     }
 
     /// A lease ended: its places are free again.
@@ -232,7 +269,11 @@ impl Pool {
             let now = clock::now();
             let held = now.saturating_duration_since(began).as_millis() as u64;
             let before = self.held_ms.load(Ordering::Relaxed);
-            let average = if before == 0 { held } else { (before * 7 + held) / 8 };
+            let average = if before == 0 {
+                held
+            } else {
+                (before * 7 + held) / 8
+            };
             self.held_ms.store(average.max(1), Ordering::Relaxed);
             self.serve_queue(now);
         }
@@ -247,7 +288,10 @@ impl Pool {
 
     /// Sets the account's bit in the table. Whoever changes an account's counters calls this.
     fn publish(&self, account: &Account) {
-        self.table.load().ready.publish(account.slot, || account.is_ready());
+        self.table
+            .load()
+            .ready
+            .publish(account.slot, || account.is_ready());
     }
 
     /// Milliseconds since the pool began: the time its parts count in.
@@ -270,12 +314,17 @@ impl Pool {
     pub fn reconfigure(self: &Arc<Self>, config: &config::Pool) {
         let _writer = self.writer.lock();
         let old = self.table.load_full();
-        let mut free: Vec<u32> = (0..old.slots.len() as u32).filter(|slot| old.account(*slot).is_none()).collect();
+        let mut free: Vec<u32> = (0..old.slots.len() as u32)
+            .filter(|slot| old.account(*slot).is_none())
+            .collect();
         let mut slots: Vec<Option<Arc<Account>>> = vec![None; old.slots.len()];
         let mut fresh = Vec::new();
         for account in &config.accounts {
             match old.find(&account.id) {
-                Some(known) => slots[known.slot as usize] = Some(self.account(account, known.slot, Some(known))),
+                Some(known) => {
+                    slots[known.slot as usize] =
+                        Some(self.account(account, known.slot, Some(known)))
+                }
                 None => fresh.push(account),
             }
         }
@@ -287,19 +336,30 @@ impl Pool {
             }
             slots[slot as usize] = Some(self.account(account, slot, None));
         }
-        let gone = old.accounts().filter(|account| !config.accounts.iter().any(|a| a.id == account.config.id));
+        let gone = old
+            .accounts()
+            .filter(|account| !config.accounts.iter().any(|a| a.id == account.config.id));
         for account in gone {
             account.live.block(live::reason::DRAINING);
             self.registry.forget_account(&account.config.id);
         }
         self.settings.store(Arc::new(config.clone()));
-        self.table.store(Arc::new(Table::new(slots, config.strategy)));
+        self.table
+            .store(Arc::new(Table::new(slots, config.strategy)));
         // Whoever changed an account while the table was built may have told the old one.
-        self.table.load().accounts().for_each(|account| self.publish(account));
+        self.table
+            .load()
+            .accounts()
+            .for_each(|account| self.publish(account));
         self.serve_queue(clock::now());
     }
 
-    fn account(&self, config: &config::Account, slot: u32, known: Option<&Arc<Account>>) -> Arc<Account> {
+    fn account(
+        &self,
+        config: &config::Account,
+        slot: u32,
+        known: Option<&Arc<Account>>,
+    ) -> Arc<Account> {
         let live = known.map_or_else(Arc::default, |known| known.live.clone());
         // What an operator or an earlier file said is replaced by what the file says now.
         if known.is_none_or(|known| known.config.enabled != config.enabled) {
@@ -308,16 +368,40 @@ impl Pool {
                 false => live.block(live::reason::DISABLED),
             }
         }
-        let credential = Arc::new(Credential::new(&config.credential));
+        let credential = Arc::new(Credential::new(config));
         if let Err(error) = credential.reload() {
-            tracing::warn!(account = config.id, "the account's secret cannot be used: {error}");
+            tracing::warn!(
+                account = config.id,
+                "the account's secret cannot be used: {error}"
+            );
             let mut rare = live.rare.lock();
             rare.last_error = Some(error.to_string());
             rare.login_probe_at = u64::MAX;
             live.block(live::reason::NEEDS_LOGIN);
         }
-        let metrics = self.registry.account(&config.id, &self.name, &Outcome::LABELS);
-        Arc::new(Account { config: config.clone(), credential, metrics, slot, live })
+        let metrics = self
+            .registry
+            .account(&config.id, &self.name, &Outcome::LABELS);
+        Arc::new(Account {
+            id: config.id.as_str().into(),
+            config: config.clone(),
+            credential,
+            metrics,
+            slot,
+            live,
+        })
+    }
+}
+
+impl Pool {
+    /// Another account is asked after this outcome.
+    pub fn count_retry(&self, outcome: &Outcome) {
+        self.metrics.retry(outcome.index());
+    }
+
+    /// When the first of the accounts that could serve this demand comes back by itself.
+    pub fn recovery(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Instant> {
+        self.refusal(demand, now).recovers_at
     }
 }
 

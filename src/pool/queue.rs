@@ -44,15 +44,28 @@ impl Queue {
     pub(super) fn join(pool: &Arc<Pool>, demand: Demand, most: usize) -> Option<Waiting> {
         let queue = &pool.queue;
         let (sender, lease) = oneshot::channel();
-        let place = (demand.priority, queue.arrivals.fetch_add(1, Ordering::Relaxed));
+        let place = (
+            demand.priority,
+            queue.arrivals.fetch_add(1, Ordering::Relaxed),
+        );
         let mut line = queue.line.lock();
         if line.len() >= most {
             return None;
         }
-        line.insert(place, Waiter { demand, lease: sender });
+        line.insert(
+            place,
+            Waiter {
+                demand,
+                lease: sender,
+            },
+        );
         queue.waiting.store(line.len(), Ordering::SeqCst);
         drop(line);
-        Some(Waiting { pool: pool.clone(), place, lease })
+        Some(Waiting {
+            pool: pool.clone(),
+            place,
+            lease,
+        })
     }
 
     /// Offers accounts to the waiters in their order, until `lease` has none for anybody.
@@ -65,7 +78,10 @@ impl Queue {
         let places: Vec<Place> = line
             .iter()
             .filter_map(|(place, waiter)| {
-                if unserved.iter().any(|other| other.is_served_like(&waiter.demand)) {
+                if unserved
+                    .iter()
+                    .any(|other| other.is_served_like(&waiter.demand))
+                {
                     return None;
                 }
                 match lease(&waiter.demand) {
@@ -80,7 +96,10 @@ impl Queue {
                 }
             })
             .collect();
-        let waiters: Vec<Waiter> = places.iter().filter_map(|place| line.remove(place)).collect();
+        let waiters: Vec<Waiter> = places
+            .iter()
+            .filter_map(|place| line.remove(place))
+            .collect();
         self.waiting.store(line.len(), Ordering::SeqCst);
         drop(line);
         for (waiter, lease) in waiters.into_iter().zip(handed) {

@@ -21,14 +21,20 @@ pub(super) struct Members {
 
 impl Ready {
     pub(super) fn with_slots(slots: usize) -> Self {
-        Ready { words: (0..slots.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect() }
+        Ready {
+            words: (0..slots.div_ceil(WORD))
+                .map(|_| AtomicU64::new(0))
+                .collect(),
+        }
     }
 
     /// Makes the bit say what `is_ready` says. The state is read again after the bit was written:
     /// of two threads that change one account, the later writer sees the final state.
     pub(super) fn publish(&self, slot: u32, is_ready: impl Fn() -> bool) {
         let slot = slot as usize;
-        let Some(word) = self.words.get(slot / WORD) else { return };
+        let Some(word) = self.words.get(slot / WORD) else {
+            return;
+        };
         let bit = 1u64 << (slot % WORD);
         loop {
             let ready = is_ready();
@@ -45,7 +51,9 @@ impl Ready {
     }
 
     fn word(&self, index: usize) -> u64 {
-        self.words.get(index).map_or(0, |word| word.load(Ordering::Acquire))
+        self.words
+            .get(index)
+            .map_or(0, |word| word.load(Ordering::Acquire))
     }
 }
 
@@ -61,7 +69,10 @@ impl Members {
             words[index] |= 1 << (slot as usize % WORD);
             count += 1;
         }
-        Members { words: words.into(), count }
+        Members {
+            words: words.into(),
+            count,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -70,7 +81,9 @@ impl Members {
 
     pub(super) fn contains(&self, slot: u32) -> bool {
         let slot = slot as usize;
-        self.words.get(slot / WORD).is_some_and(|word| word >> (slot % WORD) & 1 == 1)
+        self.words
+            .get(slot / WORD)
+            .is_some_and(|word| word >> (slot % WORD) & 1 == 1)
     }
 }
 
@@ -105,12 +118,17 @@ impl ReadyMembers<'_> {
                 step if step == words => !(u64::MAX << offset),
                 _ => u64::MAX,
             };
-            Bits { word: self.word(index) & mask, base: (index * WORD) as u32 }
+            Bits {
+                word: self.word(index) & mask,
+                base: (index * WORD) as u32,
+            }
         })
     }
 
     pub(super) fn count(&self) -> usize {
-        (0..self.members.words.len()).map(|index| self.word(index).count_ones() as usize).sum()
+        (0..self.members.words.len())
+            .map(|index| self.word(index).count_ones() as usize)
+            .sum()
     }
 
     /// The `n`-th of them, counted from 0.
@@ -119,7 +137,11 @@ impl ReadyMembers<'_> {
             let word = self.word(index);
             let ones = word.count_ones() as usize;
             if n < ones {
-                return Bits { word, base: (index * WORD) as u32 }.nth(n);
+                return Bits {
+                    word,
+                    base: (index * WORD) as u32,
+                }
+                .nth(n);
             }
             n -= ones;
         }

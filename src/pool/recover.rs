@@ -33,24 +33,37 @@ const MODEL_UNAVAILABLE: Duration = Duration::from_secs(3600);
 /// Longest text kept as an account's last error.
 const ERROR_LENGTH: usize = 300;
 
+/// Does this outcome count as a failure of the account, in what people are shown?
+fn is_failure(outcome: &Outcome) -> bool {
+    !matches!(
+        outcome,
+        Outcome::Success
+            | Outcome::ClientFault
+            | Outcome::ClientGone
+            | Outcome::Forbidden
+            | Outcome::ModelUnavailable
+    )
+}
+
 impl Pool {
     /// Applies one attempt's outcome to its account: the fourth column of `contract/http.md` §2.
-    pub(super) fn report(&self, account: &Arc<Account>, outcome: &Outcome, about: &Report<'_>, now: Instant) {
+    pub(super) fn report(
+        &self,
+        account: &Arc<Account>,
+        outcome: &Outcome,
+        about: &Report<'_>,
+        now: Instant,
+    ) {
         let ticks = self.ticks(now);
         let live = &account.live;
-        account.metrics.requests[outcome.index()].inc();
         self.completed.fetch_add(1, Ordering::Relaxed);
         if *outcome == Outcome::Success {
             live.successes.fetch_add(1, Ordering::Relaxed);
             live.last_success.store(ticks.max(1), Ordering::Relaxed);
-            live.auth_refusals.store(0, Ordering::Relaxed);
-            if live.breaker.success(ticks) {
-                self.changed(account, ticks, None);
-                tracing::info!(account = account.config.id, "the account serves again");
-            }
+            live.breaker.success(ticks);
             return;
         }
-        if outcome.is_failure() {
+        if is_failure(outcome) {
             self.failed.fetch_add(1, Ordering::Relaxed);
             live.failures.fetch_add(1, Ordering::Relaxed);
             live.last_failure.store(ticks.max(1), Ordering::Relaxed);
@@ -59,26 +72,61 @@ impl Pool {
             live.rare.lock().last_error = Some(error);
         }
         match outcome {
-            Outcome::RateLimited { wait, whole_account } => {
-                self.limit(account, *wait, about.model.filter(|_| !whole_account), ticks);
+            Outcome::RateLimited {
+                wait,
+                whole_account,
+            } => {
+                self.limit(
+                    account,
+                    *wait,
+                    about.model.filter(|_| !whole_account),
+                    ticks,
+                );
             }
             Outcome::QuotaDead { wait } => {
                 self.cool(account, wait.unwrap_or(QUOTA_COOLDOWN), false, ticks);
             }
             Outcome::AuthDead => self.auth_refused(account, ticks),
-            Outcome::Transient | Outcome::BrokenStream if about.counts => self.failed(account, ticks),
+            Outcome::Transient | Outcome::BrokenStream if about.counts => {
+                self.failed(account, ticks)
+            }
             _ => {}
+        }
+    }
+
+    /// An account gave a good answer's head.
+    pub(super) fn answered(
+        &self,
+        account: &Arc<Account>,
+        wait: Option<Duration>,
+        model: Option<&str>,
+        now: Instant,
+    ) {
+        let ticks = self.ticks(now);
+        account.live.auth_refusals.store(0, Ordering::Relaxed);
+        if account.live.breaker.success(ticks) {
+            self.changed(account, ticks, None);
+            tracing::info!(account = account.config.id, "the account serves again");
+        }
+        if let Some(wait) = wait {
+            self.limit(account, wait, model, ticks);
         }
     }
 
     fn failed(&self, account: &Arc<Account>, ticks: u64) {
         let settings = self.settings.load();
-        let Some(until) = account.live.breaker.failure(&settings.breaker, ticks) else { return };
-        account.metrics.breaker_opened.inc();
+        let Some(until) = account.live.breaker.failure(&settings.breaker, ticks) else {
+            return;
+        };
+        account.metrics.breaker_opened();
         self.due.add(account.slot, until);
         self.changed(account, ticks, None);
         let seconds = (until - ticks) / 1000;
-        tracing::warn!(account = account.config.id, seconds, "the account fails again and again; its breaker is open");
+        tracing::warn!(
+            account = account.config.id,
+            seconds,
+            "the account fails again and again; its breaker is open"
+        );
     }
 
     /// A vendor's limit: of one model where it is stated so, and of all accounts that share it.
@@ -90,8 +138,10 @@ impl Pool {
             other.slot == account.slot || (!group.is_empty() && other.config.limit_group == *group)
         };
         for limited in table.accounts().filter(shares) {
-            let marked = model
-                .is_some_and(|model| self.marks.mark(limited.slot, marks::model_id(model), until, ticks));
+            let marked = model.is_some_and(|model| {
+                self.marks
+                    .mark(limited.slot, marks::model_id(model), until, ticks)
+            });
             if marked {
                 self.due.add(limited.slot, until);
             } else {
@@ -120,7 +170,10 @@ impl Pool {
         account.live.rare.lock().login_probe_at = probe_at;
         self.changed(account, ticks, Some((reason::NEEDS_LOGIN, true)));
         self.due.add(account.slot, probe_at);
-        tracing::warn!(account = account.config.id, "the upstream refuses the account's credential; it needs a login");
+        tracing::warn!(
+            account = account.config.id,
+            "the upstream refuses the account's credential; it needs a login"
+        );
     }
 
     /// Another account served the model that this one does not know: it is not asked for it for
@@ -128,7 +181,8 @@ impl Pool {
     pub fn lacks_model(&self, account: &Account, model: &str, now: Instant) {
         let ticks = self.ticks(now);
         let until = ticks + MODEL_UNAVAILABLE.as_millis() as u64;
-        self.marks.mark(account.slot, marks::model_id(model), until, ticks);
+        self.marks
+            .mark(account.slot, marks::model_id(model), until, ticks);
     }
 
     /// Lets the accounts come back whose time has come.
@@ -140,9 +194,15 @@ impl Pool {
             let live = &account.live;
             let blocked = live.blocked();
             let rare = live.rare.lock();
-            let waits = [(reason::COOLING, rare.cooling_until), (reason::NEEDS_LOGIN, rare.login_probe_at)];
+            let waits = [
+                (reason::COOLING, rare.cooling_until),
+                (reason::NEEDS_LOGIN, rare.login_probe_at),
+            ];
             drop(rare);
-            for (reason, until) in waits.into_iter().filter(|(reason, _)| blocked & reason != 0) {
+            for (reason, until) in waits
+                .into_iter()
+                .filter(|(reason, _)| blocked & reason != 0)
+            {
                 if until > ticks {
                     self.due.add(account.slot, until);
                 } else {
@@ -169,7 +229,13 @@ impl Pool {
     }
 
     /// A health probe answered well, or did not.
-    pub fn probed(self: &Arc<Self>, account: &Account, check: &config::HealthCheck, result: Result<(), String>, now: Instant) {
+    pub fn probed(
+        self: &Arc<Self>,
+        account: &Account,
+        check: &config::HealthCheck,
+        result: Result<(), String>,
+        now: Instant,
+    ) {
         let ticks = self.ticks(now);
         let live = &account.live;
         let mut rare = live.rare.lock();
@@ -191,7 +257,11 @@ impl Pool {
         };
         drop(rare);
         if flips {
-            tracing::info!(account = account.config.id, healthy = is_unhealthy, "the health check changed its mind");
+            tracing::info!(
+                account = account.config.id,
+                healthy = is_unhealthy,
+                "the health check changed its mind"
+            );
             self.changed(account, ticks, Some((reason::UNHEALTHY, !is_unhealthy)));
             self.serve_queue(now);
         }
@@ -214,7 +284,11 @@ impl Pool {
             let mut rare = account.live.rare.lock();
             (rare.last_error, rare.cooling_until) = (None, 0);
             drop(rare);
-            self.changed(account, ticks, Some((reason::COOLING | reason::NEEDS_LOGIN, false)));
+            self.changed(
+                account,
+                ticks,
+                Some((reason::COOLING | reason::NEEDS_LOGIN, false)),
+            );
         })
     }
 
@@ -228,7 +302,9 @@ impl Pool {
 
     fn with_account(self: &Arc<Self>, id: &str, change: impl FnOnce(&Arc<Account>, u64)) -> bool {
         let table = self.table.load();
-        let Some(account) = table.find(id) else { return false };
+        let Some(account) = table.find(id) else {
+            return false;
+        };
         let now = clock::now();
         change(account, self.ticks(now));
         self.serve_queue(now);
@@ -237,7 +313,10 @@ impl Pool {
 
     /// Another strategy, from the next request on.
     pub fn set_strategy(self: &Arc<Self>, strategy: Strategy) {
-        let settings = config::Pool { strategy, ..config::Pool::clone(&self.settings.load()) };
+        let settings = config::Pool {
+            strategy,
+            ..config::Pool::clone(&self.settings.load())
+        };
         self.reconfigure(&settings);
     }
 }

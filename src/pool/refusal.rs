@@ -46,19 +46,27 @@ impl Refusal {
     pub(super) fn is_worth_waiting(&self, queue: &config::Queue, deadline: Instant) -> bool {
         match self.cause {
             Cause::Full => true,
-            Cause::RateLimited => queue.wait_for_recovery && self.recovers_at.is_some_and(|at| at < deadline),
+            Cause::RateLimited => {
+                queue.wait_for_recovery && self.recovers_at.is_some_and(|at| at < deadline)
+            }
             _ => false,
         }
     }
 
     pub(super) fn queue_full(self) -> Self {
-        Refusal { cause: Cause::QueueFull, ..self }
+        Refusal {
+            cause: Cause::QueueFull,
+            ..self
+        }
     }
 
     /// A wait for a full account timed out; where accounts are limited or down, that is the reason.
     pub(super) fn timed_out(self) -> Self {
         match self.cause {
-            Cause::Full => Refusal { cause: Cause::QueueTimeout, ..self },
+            Cause::Full => Refusal {
+                cause: Cause::QueueTimeout,
+                ..self
+            },
             _ => self,
         }
     }
@@ -83,11 +91,16 @@ impl Pool {
             cause = stronger(cause, found);
             recovers = [recovers, at].into_iter().flatten().min();
         }
-        let pool_is_full = most != 0 && self.in_flight.load(std::sync::atomic::Ordering::SeqCst) >= most;
+        let pool_is_full =
+            most != 0 && self.in_flight.load(std::sync::atomic::Ordering::SeqCst) >= most;
         if pool_is_full && cause != Cause::NoneServes {
             cause = Cause::Full;
         }
-        Refusal { cause, recovers_at: recovers.map(|at| self.at(at)), retry_after: self.retry_after() }
+        Refusal {
+            cause,
+            recovers_at: recovers.map(|at| self.at(at)),
+            retry_after: self.retry_after(),
+        }
     }
 
     /// When the queue will have moved on far enough, from the measured rate of departures.
@@ -95,7 +108,8 @@ impl Pool {
         let held = self.held_ms.load(std::sync::atomic::Ordering::Relaxed);
         let in_flight = u64::from(self.in_flight.load(std::sync::atomic::Ordering::SeqCst)).max(1);
         let waiting = self.queue.waiting() as u64;
-        Duration::from_millis(held.saturating_mul(waiting + 1) / in_flight).max(Duration::from_secs(1))
+        Duration::from_millis(held.saturating_mul(waiting + 1) / in_flight)
+            .max(Duration::from_secs(1))
     }
 }
 
@@ -107,7 +121,11 @@ fn why_not(account: &Account, demand: &Demand, marked: Option<u64>) -> (Cause, O
     if let Some(at) = account.recovers_at() {
         let limited = blocked & reason::COOLING != 0 && blocked & reason::NEEDS_LOGIN == 0;
         let limited = limited && account.live.rare.lock().cooling_for_limit;
-        let cause = if limited { Cause::RateLimited } else { Cause::NoneUsable };
+        let cause = if limited {
+            Cause::RateLimited
+        } else {
+            Cause::NoneUsable
+        };
         // Who needs a login and has no time of its own never comes back by itself.
         return (cause, (at != u64::MAX).then_some(at));
     }

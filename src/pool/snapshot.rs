@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::account::Account;
 use super::breaker::State;
@@ -24,7 +23,12 @@ impl Pool {
     /// All accounts, in the order of the configuration.
     pub fn accounts(&self) -> Vec<Arc<Account>> {
         let table = self.table.load();
-        self.settings.load().accounts.iter().filter_map(|a| table.find(&a.id).cloned()).collect()
+        self.settings
+            .load()
+            .accounts
+            .iter()
+            .filter_map(|a| table.find(&a.id).cloned())
+            .collect()
     }
 
     pub fn account_named(&self, id: &str) -> Option<Arc<Account>> {
@@ -47,11 +51,13 @@ impl Pool {
         let breaker = match live.breaker.state() {
             State::Closed => BreakerView::Closed,
             State::HalfOpen => BreakerView::HalfOpen,
-            State::Open => BreakerView::Open { until: time(live.breaker.open_until().unwrap_or(ticks)) },
+            State::Open => BreakerView::Open {
+                until: time(live.breaker.open_until().unwrap_or(ticks)),
+            },
         };
         AccountView {
             id: account.config.id.clone(),
-            pool: self.name.clone(),
+            pool: self.name.to_string(),
             status,
             since: time(since),
             until: account.recovers_at().filter(|at| *at != u64::MAX).map(time),
@@ -87,7 +93,7 @@ impl Pool {
 
     pub fn summary(&self) -> PoolView {
         PoolView {
-            name: self.name.clone(),
+            name: self.name.to_string(),
             strategy: self.settings.load().strategy,
             breaker_enabled: self.settings.load().breaker.enabled,
             accounts: self.table.load().accounts().count(),
@@ -100,22 +106,21 @@ impl Pool {
 
     /// Could some account serve, now or as soon as it is no longer full, limited or open?
     pub fn could_serve(&self) -> bool {
-        const HOPELESS: u32 = reason::DISABLED | reason::DRAINING | reason::UNHEALTHY | reason::NEEDS_LOGIN;
-        self.table.load().accounts().any(|account| account.live.blocked() & HOPELESS == 0)
-    }
-}
-
-/// A pool's numbers at one moment.
-impl PoolView {
-    pub fn active(&self) -> u64 {
-        u64::from(self.in_flight)
+        const HOPELESS: u32 =
+            reason::DISABLED | reason::DRAINING | reason::UNHEALTHY | reason::NEEDS_LOGIN;
+        self.table
+            .load()
+            .accounts()
+            .any(|account| account.live.blocked() & HOPELESS == 0)
     }
 }
 
 fn wall(at: Instant, moment: Moment) -> SystemTime {
     let ahead = at.saturating_duration_since(moment.now);
     let behind = moment.now.saturating_duration_since(at);
-    (moment.wall + ahead).checked_sub(behind).unwrap_or(SystemTime::UNIX_EPOCH)
+    (moment.wall + ahead)
+        .checked_sub(behind)
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// The one word, the strongest reason first.
@@ -144,9 +149,4 @@ fn response_times(live: &Live) -> Option<ResponseTimes> {
 fn auth_file(account: &Account) -> Option<String> {
     let path = account.config.instance.as_ref()?.auth_file.as_ref()?;
     Some(path.file_name()?.to_string_lossy().into_owned())
-}
-
-/// How long until `at`, for answers that state a wait.
-pub fn wait_until(at: Instant, now: Instant) -> Duration {
-    at.saturating_duration_since(now)
 }

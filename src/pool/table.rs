@@ -56,7 +56,10 @@ pub(super) struct Group {
 
 impl Group {
     pub(super) fn ready<'a>(&'a self, table: &'a Table) -> ReadyMembers<'a> {
-        ReadyMembers { ready: &table.ready, members: &self.members }
+        ReadyMembers {
+            ready: &table.ready,
+            members: &self.members,
+        }
     }
 }
 
@@ -66,10 +69,14 @@ impl Table {
         let by_id = accounts().map(|a| (a.config.id.clone(), a.slot)).collect();
         let mut sets: HashMap<&Models, Vec<u32>> = HashMap::new();
         for account in accounts() {
-            sets.entry(&account.config.models).or_default().push(account.slot);
+            sets.entry(&account.config.models)
+                .or_default()
+                .push(account.slot);
         }
-        let mut model_sets: Vec<ModelSet> =
-            sets.into_iter().map(|(models, slots)| ModelSet::new(models, slots)).collect();
+        let mut model_sets: Vec<ModelSet> = sets
+            .into_iter()
+            .map(|(models, slots)| ModelSet::new(models, slots))
+            .collect();
         model_sets.sort_by_key(|set| set.slots.first().copied());
         let table = Table {
             ready: Ready::with_slots(slots.len()),
@@ -108,7 +115,12 @@ impl Table {
     }
 
     /// Calls `look` with the view for this dialect and model.
-    pub(super) fn with_view<R>(&self, dialect: Dialect, model: Option<&str>, look: impl FnOnce(&View) -> R) -> R {
+    pub(super) fn with_view<R>(
+        &self,
+        dialect: Dialect,
+        model: Option<&str>,
+        look: impl FnOnce(&View) -> R,
+    ) -> R {
         let views = self.views.load();
         let every_set = self.model_sets.iter().all(|set| set.any);
         let found = match model {
@@ -126,16 +138,24 @@ impl Table {
         let serving: Box<[usize]> = (0..self.model_sets.len())
             .filter(|set| self.model_sets[*set].serves(model))
             .collect();
-        let known = self.views.load().by_sets.get(&(dialect, serving.clone())).cloned();
+        let known = self
+            .views
+            .load()
+            .by_sets
+            .get(&(dialect, serving.clone()))
+            .cloned();
         let view = known.unwrap_or_else(|| Arc::new(self.build(dialect, &serving)));
         let has_room = |views: &Views| {
-            views.by_model[dialect as usize].len() < MOST_MODELS && views.by_sets.len() < MOST_MODELS
+            views.by_model[dialect as usize].len() < MOST_MODELS
+                && views.by_sets.len() < MOST_MODELS
         };
         if has_room(&self.views.load()) {
             self.views.rcu(|views| {
                 let mut views = Views::clone(views);
                 views.by_model[dialect as usize].insert(model.into(), view.clone());
-                views.by_sets.insert((dialect, serving.clone()), view.clone());
+                views
+                    .by_sets
+                    .insert((dialect, serving.clone()), view.clone());
                 views
             });
         }
@@ -152,11 +172,15 @@ impl Table {
         // Weight 0 means: only when nothing else is left, whatever its priority.
         let rank = |account: &Account| (account.config.weight == 0, account.config.priority);
         serving.sort_by_key(|account| (rank(account), account.slot));
-        let groups = serving.chunk_by(|a, b| rank(a) == rank(b)).map(|group| Group {
-            members: Members::of(group.iter().map(|account| account.slot)),
-            picker: Picker::new(self.strategy, group),
-        });
-        View { groups: groups.collect() }
+        let groups = serving
+            .chunk_by(|a, b| rank(a) == rank(b))
+            .map(|group| Group {
+                members: Members::of(group.iter().map(|account| account.slot)),
+                picker: Picker::new(self.strategy, group),
+            });
+        View {
+            groups: groups.collect(),
+        }
     }
 
     /// Does the account serve this model?

@@ -32,7 +32,11 @@ pub(super) fn limit_session(gateway: &Gateway, session: &mut Session) {
 }
 
 /// From the bare request to one that may be sent to an account.
-pub(super) async fn accept(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<Accepted, Refused> {
+pub(super) async fn accept(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+) -> Result<Accepted, Refused> {
     let config = gateway.config.load_full();
     origin::identify(&config, session, ctx);
     check_head(&config, session)?;
@@ -46,15 +50,30 @@ pub(super) async fn accept(gateway: &Gateway, session: &mut Session, ctx: &mut C
     ctx.line.key = Some(client.name.clone());
     ctx.client = Some(client.clone());
     if route.kind == Some(Kind::ResponsesSocket) {
-        return Err(Reject::upgrade_not_served().into());
+        return Err(Reject::upgrade_required().into());
     }
     let pool = pool(gateway, &client)?;
     let request = read(gateway, &config, session, route, &client, pool).await?;
-    ctx.line.path = request.kind.map_or("other", Kind::name);
+    ctx.line.path = request.kind.map_or("other", path_name);
     ctx.line.model = request.demand.model.as_deref().map(str::to_owned);
     ctx.line.pool = Some(request.pool.name.clone());
     ctx.request = Some(request);
     Ok(Accepted::Proxy)
+}
+
+/// The kind of path, for the access line: a path itself may hold a client's text.
+fn path_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Messages => "messages",
+        Kind::CountTokens => "count_tokens",
+        Kind::Chat => "chat",
+        Kind::Completions => "completions",
+        Kind::Responses | Kind::ResponsesSocket => "responses",
+        Kind::Embeddings => "embeddings",
+        Kind::Models => "models",
+        Kind::Generate => "generate",
+        Kind::Verb => "verb",
+    }
 }
 
 /// What the path and the headers say.
@@ -69,12 +88,18 @@ struct Route {
 /// The size and the framing of the head, and a path that means the same to everyone.
 fn check_head(config: &Config, session: &Session) -> Result<(), Refused> {
     let head = session.req_header();
-    let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let size: usize = head
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
     if size + head.raw_path().len() > config.clients.max_header {
-        return Err(Reject::header_too_large().into());
+        return Err(Reject::header_too_large(config.clients.max_header).into());
     }
     if has_ambiguous_framing(&head.headers) {
-        return Err(Reject::bad_request("the length of the body is stated in more than one way").into());
+        return Err(
+            Reject::bad_request("the length of the body is stated in more than one way").into(),
+        );
     }
     if !dialect::is_safe_path(head.uri.path()) {
         return Err(Reject::bad_request("the path has parts that are not allowed").into());
@@ -87,8 +112,12 @@ fn has_ambiguous_framing(headers: &HeaderMap) -> bool {
     let lengths = headers.get_all(http::header::CONTENT_LENGTH);
     let encodings = headers.get_all(http::header::TRANSFER_ENCODING);
     let encoded = encodings.iter().next().is_some();
-    let odd_encoding = encodings.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    let odd_length = lengths.iter().any(|value| !value.as_bytes().iter().all(u8::is_ascii_digit));
+    let odd_encoding = encodings
+        .iter()
+        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    let odd_length = lengths
+        .iter()
+        .any(|value| !value.as_bytes().iter().all(u8::is_ascii_digit));
     let stated = lengths.iter().count() + encodings.iter().count();
     stated > 1 || (encoded && odd_encoding) || odd_length
 }
@@ -108,9 +137,15 @@ fn route(config: &Config, session: &Session) -> Result<Route, Refused> {
     match config.clients.paths {
         Paths::Any => {
             let dialect = Dialect::of_errors(path, &head.headers);
-            Ok(Route { dialect, kind: None, path: None, model: None, stream: None })
+            Ok(Route {
+                dialect,
+                kind: None,
+                path: None,
+                model: None,
+                stream: None,
+            })
         }
-        Paths::Inference => Err(Reject::not_found("this gateway serves no such path").into()),
+        Paths::Inference => Err(Reject::not_found().into()),
     }
 }
 
@@ -119,23 +154,19 @@ fn authenticate(gateway: &Gateway, session: &Session) -> Result<Arc<Client>, Ref
     let presented = key::client_keys(&head.headers, head.uri.query());
     gateway.keys.authenticate(presented).map_err(|refused| {
         gateway.metrics.key_rejected(refused.label());
-        let message = match refused {
-            key::Refused::Missing => "no API key was sent; use the Authorization: Bearer header",
-            key::Refused::Unknown => "the API key is not valid",
-        };
-        Reject::invalid_api_key(message).into()
+        Reject::invalid_api_key().into()
     })
 }
 
 /// The first pool that the client's tier names, or else the first of the file.
 fn pool(gateway: &Gateway, client: &Client) -> Result<Arc<Pool>, Refused> {
     let pools = gateway.pools.load();
-    let named = client.tier.pools.first();
+    let named = client.may.pools.first();
     let pool = match named {
         Some(name) => pools.iter().find(|pool| *pool.name == **name),
         None => pools.first(),
     };
-    pool.cloned().ok_or_else(|| Reject::not_found("no pool serves this key").into())
+    pool.cloned().ok_or_else(|| Reject::not_found().into())
 }
 
 /// Reads the body, looks for the model in it, and says what the request asks of its pool.
@@ -155,29 +186,50 @@ async fn read(
     let budget = body::reserve(gateway, session, &limits).await?;
     let body = body::read(session, &limits).await?;
     let has_json = route.kind.is_some() && !matches!(body, Replay::None);
-    let peek = if has_json { Peek::of(body.seen()) } else { Peek::default() };
+    let peek = if has_json {
+        Peek::of(body.seen())
+    } else {
+        Peek::default()
+    };
     let model_in_path = route.model.is_some();
-    let model: Option<Arc<str>> = route.model.as_deref().or(peek.model.as_deref()).map(Arc::from);
-    if let Some(model) = &model {
-        check_model(client, model)?;
+    let model: Option<Arc<str>> = route
+        .model
+        .as_deref()
+        .or(peek.model.as_deref())
+        .map(Arc::from);
+    if model.as_ref().is_some_and(|model| !client.may.allows_model(model)) {
+        return Err(Reject::permission_denied("this model").into());
     }
     let stream = route.stream.or(peek.stream).unwrap_or(false);
     let caller = caller(&pool, client, session, &peek, body.seen());
-    let demand =
-        Demand { dialect: route.dialect, model, caller, priority: client.tier.priority, tried: Tried::new() };
+    let demand = Demand {
+        dialect: route.dialect,
+        model,
+        caller,
+        priority: client.may.priority,
+        tried: Tried::new(),
+    };
     let (kind, path) = (route.kind, route.path);
-    Ok(Request { kind, path, model_in_path, stream, pool, demand, body, _budget: budget })
-}
-
-fn check_model(client: &Client, model: &str) -> Result<(), Refused> {
-    let patterns = &client.tier.models;
-    let allowed = patterns.is_empty()
-        || patterns.iter().any(|pattern| pattern == "*" || wildmatch::WildMatch::new(pattern).matches(model));
-    if allowed { Ok(()) } else { Err(Reject::permission_denied("this key may not use this model").into()) }
+    Ok(Request {
+        kind,
+        path,
+        model_in_path,
+        stream,
+        pool,
+        demand,
+        body,
+        _budget: budget,
+    })
 }
 
 /// The hash of what tells callers apart in this pool.
-fn caller(pool: &Pool, client: &Client, session: &Session, peek: &Peek<'_>, body: &[u8]) -> Option<u64> {
+fn caller(
+    pool: &Pool,
+    client: &Client,
+    session: &Session,
+    peek: &Peek<'_>,
+    body: &[u8],
+) -> Option<u64> {
     let settings = pool.settings();
     if settings.strategy != crate::config::Strategy::Hash {
         return None;
@@ -186,9 +238,16 @@ fn caller(pool: &Pool, client: &Client, session: &Session, peek: &Peek<'_>, body
     let place = |text: &str| xxhash_rust::xxh3::xxh3_64(text.as_bytes());
     match &settings.hash_on {
         // Without a key of ours, what the client sends as one still tells it from others.
-        CallerId::ApiKey => client.place.or_else(|| key::client_keys(headers, session.req_header().uri.query()).next().map(place)),
+        CallerId::ApiKey => client.place.or_else(|| {
+            key::client_keys(headers, session.req_header().uri.query())
+                .next()
+                .map(place)
+        }),
         CallerId::Session => peek.session(headers).map(place),
-        CallerId::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()).map(place),
+        CallerId::Header(name) => headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(place),
         CallerId::Json(pointer) => dialect::json_value(body, pointer).as_deref().map(place),
     }
 }

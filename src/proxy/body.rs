@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora_proxy::Session;
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::Gateway;
 use super::reject::Refused;
 use crate::dialect::Reject;
 
@@ -23,6 +25,12 @@ const HEAD: usize = 32 * 1024;
 
 /// Slower than this, beside `body_timeout`, a body may not come.
 const SLOWEST_BYTES_PER_SECOND: usize = 64 * 1024;
+
+/// Bodies up to this size count for nothing: connections are limited, and so are they.
+const FREE_KIB: u32 = 64;
+
+/// How long a request waits for memory for its body.
+const BUDGET_WAIT: Duration = Duration::from_secs(1);
 
 /// A body as far as it was read.
 pub(super) enum Replay {
@@ -66,22 +74,54 @@ impl Replay {
 
 /// The stated length of the body, if it has one.
 pub(super) fn stated_length(session: &Session) -> Option<usize> {
-    session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+    session
+        .req_header()
+        .headers
+        .get(CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Takes the body's share of the memory for bodies; waits a moment for it where it is short.
+pub(super) async fn reserve(
+    gateway: &Gateway,
+    session: &Session,
+    limits: &Limits,
+) -> Result<Option<OwnedSemaphorePermit>, Refused> {
+    let length = stated_length(session)
+        .filter(|length| *length <= limits.max_replay)
+        .unwrap_or(HEAD);
+    let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
+    if kib <= FREE_KIB {
+        return Ok(None);
+    }
+    let taking = gateway.body_budget.clone().acquire_many_owned(kib);
+    match tokio::time::timeout(BUDGET_WAIT, taking).await {
+        Ok(Ok(permit)) => Ok(Some(permit)),
+        _ => Err(Reject::overloaded(BUDGET_WAIT).into()),
+    }
 }
 
 /// Reads the body, or its beginning.
 pub(super) async fn read(session: &mut Session, limits: &Limits) -> Result<Replay, Refused> {
     let length = stated_length(session);
     if length.is_some_and(|length| length > limits.max_body) {
-        return Err(Reject::body_too_large().into());
+        return Err(Reject::request_too_large(limits.max_body).into());
     }
     if length == Some(0) || session.is_body_done() || session.is_body_empty() {
         return Ok(Replay::None);
     }
     if session.req_header().headers.contains_key(EXPECT) {
-        session.write_continue_response().await.map_err(Refused::Gone)?;
+        session
+            .write_continue_response()
+            .await
+            .map_err(Refused::Gone)?;
     }
-    let patience = limits.timeout + Duration::from_secs((length.unwrap_or(0) / SLOWEST_BYTES_PER_SECOND) as u64);
+    let patience = limits.timeout
+        + Duration::from_secs((length.unwrap_or(0) / SLOWEST_BYTES_PER_SECOND) as u64);
     let reading = async {
         match length.filter(|length| *length <= limits.max_replay) {
             Some(length) => read_whole(session, length).await,
@@ -108,7 +148,11 @@ async fn read_whole(session: &mut Session, length: usize) -> Result<Replay, Refu
             break;
         }
     }
-    if body.is_empty() { Ok(Replay::None) } else { Ok(Replay::Whole(body.freeze())) }
+    if body.is_empty() {
+        Ok(Replay::None)
+    } else {
+        Ok(Replay::Whole(body.freeze()))
+    }
 }
 
 async fn read_head(session: &mut Session, max_body: usize) -> Result<Replay, Refused> {
@@ -120,18 +164,20 @@ async fn read_head(session: &mut Session, max_body: usize) -> Result<Replay, Ref
             None => break,
         }
         if body.len() > max_body {
-            return Err(Reject::body_too_large().into());
+            return Err(Reject::request_too_large(max_body).into());
         }
         if session.is_body_done() || body.len() >= HEAD {
             break;
         }
     }
     let body = body.freeze();
-    Ok(match (session.is_body_done(), session.retry_buffer_truncated()) {
-        _ if body.is_empty() => Replay::None,
-        // Complete, and Pingora has it all: it can be replaced as a whole.
-        (true, false) => Replay::Whole(body),
-        (_, true) => Replay::Head(body),
-        (false, false) => Replay::Kept(body),
-    })
+    Ok(
+        match (session.is_body_done(), session.retry_buffer_truncated()) {
+            _ if body.is_empty() => Replay::None,
+            // Complete, and Pingora has it all: it can be replaced as a whole.
+            (true, false) => Replay::Whole(body),
+            (_, true) => Replay::Head(body),
+            (false, false) => Replay::Kept(body),
+        },
+    )
 }

@@ -12,7 +12,7 @@ use super::body::Replay;
 use crate::clock::{self, Instant};
 use crate::dialect::{Dialect, Kind, Meter, Reject};
 use crate::key::Client;
-use crate::pool::{Demand, Lease, Outcome, Pool};
+use crate::pool::{Demand, Lease, Outcome, Pool, Refusal};
 use crate::telemetry::AccessLine;
 
 /// The context of a request: what is known before any account is asked, then the attempt under way.
@@ -30,6 +30,8 @@ pub struct Context {
     pub(super) reject: Option<Reject>,
     /// A real answer that may still have to go to the client.
     pub(super) last_answer: Option<HeldAnswer>,
+    /// Why the pool had no account.
+    pub(super) refusal: Option<Refusal>,
     /// A message of our own, with a body already made, answers the request.
     pub(super) settled: bool,
     /// Counts the connection as busy until the request is over.
@@ -120,6 +122,7 @@ impl Context {
             retry: Retry::default(),
             reject: None,
             last_answer: None,
+            refusal: None,
             settled: false,
             in_flight: None,
         }

@@ -10,7 +10,6 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::context::{Attempt, Context, Failure};
 use super::verdict;
-use crate::clock;
 use crate::config::Host;
 use crate::pool::{Account, Lease, Outcome};
 
@@ -19,7 +18,11 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Leases an account and finds the address of its upstream; accounts whose upstream has no address
 /// count as tried.
-pub(super) async fn next_peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+pub(super) async fn next_peer(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+) -> Result<Box<HttpPeer>> {
     if let Some(pause) = ctx.retry.pause.take() {
         tokio::time::sleep(pause).await;
     }
@@ -47,7 +50,9 @@ pub(super) async fn next_peer(gateway: &Gateway, session: &mut Session, ctx: &mu
 
 /// Waits for an account no longer than the queue allows, and no longer than the client stays.
 async fn lease(session: &mut Session, ctx: &mut Context) -> Result<Lease> {
-    let Some(request) = &ctx.request else { return Err(verdict::give_up()) };
+    let Some(request) = &ctx.request else {
+        return Err(verdict::give_up());
+    };
     let deadline = ctx.began + request.pool.settings().queue.timeout;
     let watches_client = request.body.is_complete();
     let leased = tokio::select! {
@@ -68,19 +73,29 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     let upstream = &account.config.upstream;
     let mut peer = match &upstream.host {
         Host::Tcp(host, port) => {
-            let address = gateway.resolver.resolve(host, *port).await.map_err(|e| Error::explain(ErrorType::ConnectNoRoute, e.to_string()))?;
+            let address = gateway
+                .resolver
+                .resolve(host, *port)
+                .await
+                .map_err(|e| Error::explain(ErrorType::ConnectNoRoute, e.to_string()))?;
             let name = account.config.tls.server_name.as_ref().unwrap_or(host);
             HttpPeer::new(address, upstream.tls, name.clone())
         }
         Host::Unix(path) => unix_peer(path, upstream.tls)?,
     };
-    let Some(request) = &ctx.request else { return Err(verdict::give_up()) };
+    let Some(request) = &ctx.request else {
+        return Err(verdict::give_up());
+    };
     let settings = request.pool.settings();
     let timeouts = &settings.timeouts;
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
-    options.read_timeout = Some(if request.stream { timeouts.read_stream } else { timeouts.read });
+    options.read_timeout = Some(if request.stream {
+        timeouts.read_stream
+    } else {
+        timeouts.read
+    });
     options.write_timeout = Some(WRITE_TIMEOUT);
     options.idle_timeout = Some(timeouts.pooled_idle);
     if ctx.retry.fresh_connection && ctx.retry.last_failure != Some(Failure::Silent) {
@@ -96,11 +111,14 @@ fn unix_peer(path: &Path, tls: bool) -> Result<HttpPeer, Box<Error>> {
 
 impl Attempt {
     fn new(lease: Lease) -> Self {
-        Attempt { lease, sent: false, judged: None::<Outcome>, held: None, rewritten: None, meter: None, head_sent: false }
+        Attempt {
+            lease,
+            sent: false,
+            judged: None::<Outcome>,
+            held: None,
+            rewritten: None,
+            meter: None,
+            head_sent: false,
+        }
     }
-}
-
-/// Until when a request may wait for an account.
-pub(super) fn remaining(deadline: clock::Instant) -> Duration {
-    deadline.saturating_duration_since(clock::now())
 }

@@ -3,9 +3,11 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING, USER_AGENT,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING,
+    USER_AGENT,
 };
 use http::uri::PathAndQuery;
+use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use pingora::http::RequestHeader;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
@@ -21,12 +23,25 @@ use crate::key;
 use crate::pool::Account;
 
 /// Who the client is, said by proxies before us; replaced or dropped.
-const FORWARDED: [&str; 6] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip"];
+const FORWARDED: [&str; 6] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-real-ip",
+];
 
 /// The request's head as this attempt's account needs it.
-pub(super) fn apply(gateway: &Gateway, session: &Session, head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-    let (Some(request), Some(attempt)) = (&ctx.request, &mut ctx.attempt) else { return Err(verdict::give_up()) };
+pub(super) fn apply(
+    gateway: &Gateway,
+    session: &Session,
+    head: &mut RequestHeader,
+    ctx: &mut Context,
+) -> Result<()> {
+    let (Some(request), Some(attempt)) = (&ctx.request, &mut ctx.attempt) else {
+        return Err(verdict::give_up());
+    };
     let account = attempt.lease.account().clone();
     let injection = account.credential.injection(ctx.dialect);
     rewrite_model(request, attempt, &account);
@@ -37,7 +52,9 @@ pub(super) fn apply(gateway: &Gateway, session: &Session, head: &mut RequestHead
         .filter(|name| key::is_credential_header(name) || FORWARDED.contains(&name.as_str()))
         .cloned()
         .collect();
-    stripped.iter().for_each(|name| drop(head.remove_header(name)));
+    stripped
+        .iter()
+        .for_each(|name| drop(head.remove_header(name)));
     head.remove_header(&EXPECT);
 
     head.set_uri(target(session, request, &account, &injection)?);
@@ -75,37 +92,76 @@ fn add_user_agent_suffix(gateway: &Gateway, head: &mut RequestHeader) -> Result<
     if suffix.is_empty() {
         return Ok(());
     }
-    let agent = head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let agent = head
+        .headers
+        .get(USER_AGENT)
+        .and_then(|agent| agent.to_str().ok())
+        .unwrap_or_default();
     let agent = format!("{agent} {suffix}");
     head.insert_header(USER_AGENT, agent.trim_start())
 }
 
 /// Where the account's upstream knows the model under another name, the body says that name.
 fn rewrite_model(request: &Request, attempt: &mut Attempt, account: &Account) {
-    let Some(asked) = request.demand.model.as_deref().filter(|_| !request.model_in_path) else { return };
-    let Some(name) = account.model_name(asked).filter(|name| *name != asked) else { return };
-    attempt.rewritten = request.body.whole().and_then(|body| replace_model(body, name)).map(Bytes::from);
+    let Some(asked) = request
+        .demand
+        .model
+        .as_deref()
+        .filter(|_| !request.model_in_path)
+    else {
+        return;
+    };
+    let Some(name) = account.model_name(asked).filter(|name| *name != asked) else {
+        return;
+    };
+    attempt.rewritten = request
+        .body
+        .whole()
+        .and_then(|body| replace_model(body, name))
+        .map(Bytes::from);
 }
 
 fn host(upstream: &Upstream) -> String {
     match &upstream.host {
         Host::Unix(_) => "localhost".to_owned(),
         Host::Tcp(name, port) => {
-            let name = if name.contains(':') { format!("[{name}]") } else { name.clone() };
+            let name = if name.contains(':') {
+                format!("[{name}]")
+            } else {
+                name.clone()
+            };
             let default = if upstream.tls { 443 } else { 80 };
-            if *port == default { name } else { format!("{name}:{port}") }
+            if *port == default {
+                name
+            } else {
+                format!("{name}:{port}")
+            }
         }
     }
 }
 
 /// Path and query at this account's upstream.
-fn target(session: &Session, request: &Request, account: &Account, injection: &Injection) -> Result<http::Uri> {
+fn target(
+    session: &Session,
+    request: &Request,
+    account: &Account,
+    injection: &Injection,
+) -> Result<http::Uri> {
     let uri = &session.req_header().uri;
     let path = request.path.as_deref().unwrap_or_else(|| uri.path());
     let upstream = &account.config.upstream;
     let mut target = upstream.prefix.clone();
-    let path = if upstream.prefix_has_version { without_version(path) } else { path };
-    match request.demand.model.as_deref().filter(|_| request.model_in_path) {
+    let path = if upstream.prefix_has_version {
+        without_version(path)
+    } else {
+        path
+    };
+    match request
+        .demand
+        .model
+        .as_deref()
+        .filter(|_| request.model_in_path)
+    {
         Some(asked) => push_renamed(&mut target, path, asked, account),
         None => target.push_str(path),
     }
@@ -122,16 +178,22 @@ fn target(session: &Session, request: &Request, account: &Account, injection: &I
         add(&mut target, query);
     }
     if let Injection::Query(name, value) = injection {
-        add(&mut target, &format!("{name}={}", crate::dialect::percent_encode(value.expose())));
+        add(&mut target, &format!("{name}={}", encoded(value.expose())));
     }
     let target = PathAndQuery::try_from(target)
         .map_err(|_| Error::explain(ErrorType::InternalError, "the upstream path is not valid"))?;
     Ok(target.into())
 }
 
+fn encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, NON_ALPHANUMERIC)
+}
+
 /// The path behind its version: the account's prefix has one already.
 fn without_version(path: &str) -> &str {
-    let rest = path.strip_prefix("/v1beta").or_else(|| path.strip_prefix("/v1"));
+    let rest = path
+        .strip_prefix("/v1beta")
+        .or_else(|| path.strip_prefix("/v1"));
     rest.filter(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
@@ -140,7 +202,7 @@ fn push_renamed(target: &mut String, path: &str, asked: &str, account: &Account)
     let renamed = account.model_name(asked).and_then(|name| {
         let (before, rest) = path.split_once("/models/")?;
         let verb = rest.split_once(':').map(|(_, verb)| verb);
-        let name = crate::dialect::percent_encode(name);
+        let name = encoded(name);
         let verb = verb.map(|verb| format!(":{verb}")).unwrap_or_default();
         Some(format!("{before}/models/{name}{verb}"))
     });
@@ -148,8 +210,16 @@ fn push_renamed(target: &mut String, path: &str, asked: &str, account: &Account)
 }
 
 /// The part of the body that Pingora is about to send, replaced by what has to go out.
-pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes>, _end: bool, ctx: &mut Context) -> Result<()> {
-    let (Some(request), Some(attempt)) = (&ctx.request, &mut ctx.attempt) else { return Ok(()) };
+pub(super) fn body(
+    gateway: &Gateway,
+    session: &Session,
+    body: &mut Option<Bytes>,
+    _end: bool,
+    ctx: &mut Context,
+) -> Result<()> {
+    let (Some(request), Some(attempt)) = (&ctx.request, &mut ctx.attempt) else {
+        return Ok(());
+    };
     attempt.sent = true;
     match &request.body {
         Replay::None => {}
@@ -164,8 +234,13 @@ pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes
     }
     let max_body = gateway.config.load().clients.max_body;
     if session.as_ref().body_bytes_read() > max_body {
-        ctx.reject = Some(Reject::body_too_large());
-        return Err(Error::create(ErrorType::ReadError, ErrorSource::Downstream, None, None));
+        ctx.reject = Some(Reject::request_too_large(max_body));
+        return Err(Error::create(
+            ErrorType::ReadError,
+            ErrorSource::Downstream,
+            None,
+            None,
+        ));
     }
     Ok(())
 }

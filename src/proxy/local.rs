@@ -38,18 +38,35 @@ pub(super) async fn answer(gateway: &Gateway, session: &mut Session) -> Result<b
     let head = session.req_header();
     let read = is_read(&head.method);
     let older = &gateway.older;
-    let status = |ready: bool| if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = |ready: bool| {
+        if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
     let (status, content_type, body) = match head.uri.path() {
         "/livez" if read => (StatusCode::OK, "text/plain", Bytes::from_static(b"ok\n")),
-        "/readyz" if read && older.is_ready() => (StatusCode::OK, "text/plain", Bytes::from_static(b"ready\n")),
-        "/readyz" if read => (status(false), "text/plain", Bytes::from_static(b"not ready\n")),
+        "/readyz" if read && older.is_ready() => {
+            (StatusCode::OK, "text/plain", Bytes::from_static(b"ready\n"))
+        }
+        "/readyz" if read => (
+            status(false),
+            "text/plain",
+            Bytes::from_static(b"not ready\n"),
+        ),
         "/health" if read => (status(older.is_ready()), "application/json", older.health()),
-        "/" | "/api/hello" if read => (StatusCode::OK, "text/plain", Bytes::from_static(b"poolgate\n")),
+        "/" | "/api/hello" if read => (
+            StatusCode::OK,
+            "text/plain",
+            Bytes::from_static(b"poolgate\n"),
+        ),
         path if older.serves(path) => return answer_older(gateway, session).await,
         _ => return Ok(false),
     };
     let mut head = ResponseHeader::build(status, Some(4)).map_err(Refused::Gone)?;
-    head.insert_header(CONTENT_TYPE, content_type).map_err(Refused::Gone)?;
+    head.insert_header(CONTENT_TYPE, content_type)
+        .map_err(Refused::Gone)?;
     write(session, head, body).await?;
     Ok(true)
 }
@@ -59,7 +76,7 @@ async fn answer_older(gateway: &Gateway, session: &mut Session) -> Result<bool, 
     while let Some(bytes) = session.read_request_body().await.map_err(Refused::Gone)? {
         body.extend_from_slice(&bytes);
         if body.len() > OLDER_BODY {
-            return Err(Reject::body_too_large().into());
+            return Err(Reject::request_too_large(OLDER_BODY).into());
         }
     }
     let head = session.req_header();
@@ -69,21 +86,35 @@ async fn answer_older(gateway: &Gateway, session: &mut Session) -> Result<bool, 
     *request.headers_mut() = head.headers.clone();
     let answer = gateway.older.answer(request).await;
     let (parts, body) = answer.into_parts();
-    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len())).map_err(Refused::Gone)?;
+    let mut head =
+        ResponseHeader::build(parts.status, Some(parts.headers.len())).map_err(Refused::Gone)?;
     for (name, value) in &parts.headers {
-        head.insert_header(name.clone(), value.clone()).map_err(Refused::Gone)?;
+        head.insert_header(name.clone(), value.clone())
+            .map_err(Refused::Gone)?;
     }
     write(session, head, body).await?;
     Ok(true)
 }
 
-async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<(), Refused> {
-    head.insert_header(CONTENT_LENGTH, body.len()).map_err(Refused::Gone)?;
-    head.insert_header(CACHE_CONTROL, "no-store").map_err(Refused::Gone)?;
+async fn write(
+    session: &mut Session,
+    mut head: ResponseHeader,
+    body: Bytes,
+) -> Result<(), Refused> {
+    head.insert_header(CONTENT_LENGTH, body.len())
+        .map_err(Refused::Gone)?;
+    head.insert_header(CACHE_CONTROL, "no-store")
+        .map_err(Refused::Gone)?;
     let bodyless = session.req_header().method == Method::HEAD || body.is_empty();
-    session.write_response_header(Box::new(head), bodyless).await.map_err(Refused::Gone)?;
+    session
+        .write_response_header(Box::new(head), bodyless)
+        .await
+        .map_err(Refused::Gone)?;
     if !bodyless {
-        session.write_response_body(Some(body), true).await.map_err(Refused::Gone)?;
+        session
+            .write_response_body(Some(body), true)
+            .await
+            .map_err(Refused::Gone)?;
     }
     Ok(())
 }

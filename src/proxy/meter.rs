@@ -9,7 +9,11 @@ use super::context::Context;
 pub(super) fn on_body(bytes: Option<&[u8]>, ctx: &mut Context) {
     let Some(bytes) = bytes else { return };
     ctx.line.bytes_out += bytes.len() as u64;
-    if let Some(meter) = ctx.attempt.as_mut().and_then(|attempt| attempt.meter.as_mut()) {
+    if let Some(meter) = ctx
+        .attempt
+        .as_mut()
+        .and_then(|attempt| attempt.meter.as_mut())
+    {
         meter.push(bytes);
     }
 }

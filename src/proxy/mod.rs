@@ -33,7 +33,7 @@ use crate::net::Resolver;
 use crate::pool::Pool;
 use crate::telemetry::{Access, Metrics};
 
-pub use local::{OlderPaths, OlderRequest, OlderAnswer};
+pub use local::{OlderAnswer, OlderPaths, OlderRequest};
 
 /// What a request needs of the rest of the program.
 pub struct Gateway {
@@ -78,33 +78,70 @@ impl ProxyHttp for Gateway {
     }
 
     /// Steps 6 and 7, at each attempt: an account's lease, and the way to its upstream.
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
         dispatch::next_peer(self, session, ctx).await
     }
 
-    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Context, e: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Context,
+        e: Box<Error>,
+    ) -> Box<Error> {
         verdict::no_connection(session, ctx, e)
     }
 
     /// Step 8: the client's credentials come off, the account's go on.
-    async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         inject::apply(self, session, head, ctx)
     }
 
-    async fn request_body_filter(&self, session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
         inject::body(self, session, body, end, ctx)
     }
 
     /// Step 9: an error answer is held back until its body was read too.
-    async fn upstream_response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         verdict::on_head(session, head, ctx)
     }
 
-    fn upstream_response_body_filter(&self, session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<Option<Duration>> {
+    fn upstream_response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
         verdict::on_body(session, body, end, ctx)
     }
 
-    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()>
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()>
     where
         Context: Send + Sync,
     {
@@ -112,17 +149,35 @@ impl ProxyHttp for Gateway {
     }
 
     /// Step 10: a copy is read for usage; the bytes stay as they are.
-    fn response_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, _: bool, ctx: &mut Context) -> Result<Option<Duration>> {
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
         meter::on_body(body.as_deref(), ctx);
         Ok(None)
     }
 
-    fn error_while_proxy(&self, _: &HttpPeer, session: &mut Session, e: Box<Error>, ctx: &mut Context, reused: bool) -> Box<Error> {
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        e: Box<Error>,
+        ctx: &mut Context,
+        reused: bool,
+    ) -> Box<Error> {
         verdict::on_error(session, ctx, e, reused)
     }
 
     /// Step 11: the only place that writes an error of an accepted request.
-    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        e: &Error,
+        ctx: &mut Context,
+    ) -> FailToProxy {
         reject::final_answer(self, session, e, ctx).await
     }
 
@@ -136,7 +191,13 @@ impl ProxyHttp for Gateway {
         true
     }
 
-    fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: pingora_proxy::ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Context,
+        _: &Error,
+        _: pingora_proxy::ProxyWarnLogContext,
+    ) -> bool {
         true
     }
 

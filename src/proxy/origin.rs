@@ -18,7 +18,10 @@ const REQUEST_ID_LENGTH: usize = 128;
 /// Fills in what every answer and the access line need, before anything can be refused.
 pub(super) fn identify(config: &Config, session: &Session, ctx: &mut Context) {
     let head = session.req_header();
-    let peer = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
+    let peer = session
+        .client_addr()
+        .and_then(|address| address.as_inet())
+        .map(|address| address.ip());
     ctx.dialect = Dialect::of_errors(head.uri.path(), &head.headers);
     ctx.line.method = head.method.clone();
     ctx.line.request_id = request_id(&head.headers);
@@ -29,16 +32,29 @@ pub(super) fn identify(config: &Config, session: &Session, ctx: &mut Context) {
 fn request_id(headers: &HeaderMap) -> String {
     let is_safe = |id: &&str| {
         (1..=REQUEST_ID_LENGTH).contains(&id.len())
-            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte))
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte))
     };
-    let given = headers.get("x-request-id").and_then(|id| id.to_str().ok()).filter(is_safe);
-    given.map_or_else(|| format!("req_{:016x}{:08x}", fastrand::u64(..), fastrand::u32(..)), str::to_owned)
+    let given = headers
+        .get("x-request-id")
+        .and_then(|id| id.to_str().ok())
+        .filter(is_safe);
+    given.map_or_else(
+        || format!("req_{:016x}{:08x}", fastrand::u64(..), fastrand::u32(..)),
+        str::to_owned,
+    )
 }
 
 /// The trace id of a W3C `traceparent` header, which itself is passed on unchanged: the gateway
 /// reports no spans of its own, so that a new parent id would cut the trace in two.
 fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let id = headers.get("traceparent")?.to_str().ok()?.split('-').nth(1)?;
+    let id = headers
+        .get("traceparent")?
+        .to_str()
+        .ok()?
+        .split('-')
+        .nth(1)?;
     (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
@@ -52,16 +68,34 @@ fn client_address(config: &Config, session: &Session, peer: Option<IpAddr>) -> O
         return Some(peer);
     }
     let headers = &session.req_header().headers;
-    let stated = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let chain: Vec<IpAddr> = stated.flat_map(|list| list.split(',')).filter_map(|ip| ip.trim().parse().ok()).collect();
-    Some(chain.iter().rev().find(|address| !is_trusted(address)).copied().unwrap_or(peer))
+    let stated = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let chain: Vec<IpAddr> = stated
+        .flat_map(|list| list.split(','))
+        .filter_map(|ip| ip.trim().parse().ok())
+        .collect();
+    Some(
+        chain
+            .iter()
+            .rev()
+            .find(|address| !is_trusted(address))
+            .copied()
+            .unwrap_or(peer),
+    )
 }
 
 /// The entry of `listen` on which this request came in.
 fn listen<'a>(config: &'a Config, session: &Session) -> Option<&'a Listen> {
     let local = session.server_addr().and_then(|address| address.as_inet());
-    let same_port = |listen: &&Listen| local.is_none_or(|local| local.port() == listen.address.port());
-    config.listen.iter().find(same_port).or(config.listen.first())
+    let same_port =
+        |listen: &&Listen| local.is_none_or(|local| local.port() == listen.address.port());
+    config
+        .listen
+        .iter()
+        .find(same_port)
+        .or(config.listen.first())
 }
 
 /// Host names that are asked for, and no web page behind an open door.
@@ -71,29 +105,40 @@ fn listen<'a>(config: &'a Config, session: &Session) -> Option<&'a Listen> {
 pub(super) fn check(config: &Config, keys: &Keys, session: &Session) -> Result<(), Refused> {
     let head = session.req_header();
     let listen = listen(config, session);
-    let authority = head.headers.get(HOST).and_then(|host| host.to_str().ok()).or(head.uri.authority().map(|a| a.as_str()));
+    let authority = head
+        .headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .or(head.uri.authority().map(|a| a.as_str()));
     let name = authority.map(host_name).unwrap_or_default();
     let named = listen.map_or(&[][..], |listen| &listen.hosts);
     if !named.is_empty() && !named.iter().any(|host| host.eq_ignore_ascii_case(name)) {
-        return Err(Reject::forbidden_origin("this Host name is not served").into());
+        return Err(Reject::forbidden_origin().into());
     }
     let is_loopback = listen.is_some_and(|listen| listen.address.ip().is_loopback());
     if !keys.are_open() || !is_loopback {
         return Ok(());
     }
-    let local_name = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let local_name = name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     if !local_name && !named.iter().any(|host| host.eq_ignore_ascii_case(name)) {
-        return Err(Reject::forbidden_origin("without client keys, only requests to localhost are served").into());
+        return Err(Reject::forbidden_origin().into());
     }
-    let foreign = head.headers.get_all(ORIGIN).iter().any(|origin| !is_own_origin(origin.to_str().ok(), authority));
+    let foreign = head
+        .headers
+        .get_all(ORIGIN)
+        .iter()
+        .any(|origin| !is_own_origin(origin.to_str().ok(), authority));
     if foreign {
-        return Err(Reject::forbidden_origin("without client keys, web pages are not served; set clients.keys").into());
+        return Err(Reject::forbidden_origin().into());
     }
     Ok(())
 }
 
 fn is_own_origin(origin: Option<&str>, authority: Option<&str>) -> bool {
-    let origin = origin.and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let origin = origin
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, authority)| authority);
     origin.is_some() && origin == authority
 }
 
@@ -125,8 +170,15 @@ mod tests {
 
     #[test]
     fn host_names_are_found_with_and_without_a_port() {
-        let cases = [("localhost:80", "localhost"), ("[::1]:80", "::1"), ("[::1]", "::1"), ("a.b", "a.b")];
-        cases.iter().for_each(|(authority, name)| assert_eq!(host_name(authority), *name));
+        let cases = [
+            ("localhost:80", "localhost"),
+            ("[::1]:80", "::1"),
+            ("[::1]", "::1"),
+            ("a.b", "a.b"),
+        ];
+        cases
+            .iter()
+            .for_each(|(authority, name)| assert_eq!(host_name(authority), *name));
     }
 
     #[test]

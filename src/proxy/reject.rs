@@ -14,7 +14,7 @@ use super::context::{Context, Failure, HeldAnswer};
 use super::settle;
 use super::verdict::answer_began;
 use crate::clock::{self, Instant};
-use crate::dialect::{self, Reject};
+use crate::dialect::Reject;
 use crate::pool::{Cause, Outcome, Refusal};
 
 /// Come again so soon where nothing better is known.
@@ -35,7 +35,12 @@ impl From<Reject> for Refused {
 }
 
 /// Answers a request that was refused before any account was asked.
-pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut Context, refused: Refused) -> Result<bool> {
+pub(super) async fn answer(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+    refused: Refused,
+) -> Result<bool> {
     match refused {
         Refused::Told(reject) => {
             write(gateway, session, ctx, &reject).await?;
@@ -46,7 +51,12 @@ pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut C
 }
 
 /// Answers a request for which no account had a good answer.
-pub(super) async fn final_answer(gateway: &Gateway, session: &mut Session, e: &Error, ctx: &mut Context) -> FailToProxy {
+pub(super) async fn final_answer(
+    gateway: &Gateway,
+    session: &mut Session,
+    e: &Error,
+    ctx: &mut Context,
+) -> FailToProxy {
     let status = if answer_began(session) || is_gone(e, ctx) {
         0
     } else {
@@ -56,16 +66,27 @@ pub(super) async fn final_answer(gateway: &Gateway, session: &mut Session, e: &E
             Some(held) => deliver(gateway, session, ctx, held).await.unwrap_or(0),
             None => {
                 let reject = ctx.reject.take().unwrap_or_else(|| reason(ctx, e));
-                write(gateway, session, ctx, &reject).await.map_or(0, |()| reject.status.as_u16())
+                write(gateway, session, ctx, &reject)
+                    .await
+                    .map_or(0, |()| reject.status.as_u16())
             }
         }
     };
-    FailToProxy { error_code: status, can_reuse_downstream: false }
+    FailToProxy {
+        error_code: status,
+        can_reuse_downstream: false,
+    }
 }
 
 /// The client's own connection failed, and nobody is there to be told.
 fn is_gone(e: &Error, ctx: &Context) -> bool {
-    let dead = matches!(e.etype(), ErrorType::WriteError | ErrorType::WriteTimedout | ErrorType::ReadError | ErrorType::ConnectionClosed);
+    let dead = matches!(
+        e.etype(),
+        ErrorType::WriteError
+            | ErrorType::WriteTimedout
+            | ErrorType::ReadError
+            | ErrorType::ConnectionClosed
+    );
     *e.esource() == ErrorSource::Downstream && dead && ctx.reject.is_none()
 }
 
@@ -74,28 +95,40 @@ fn last_answer(ctx: &mut Context) -> Option<HeldAnswer> {
     if ctx.reject.is_some() {
         return None;
     }
-    ctx.last_answer.take_if(|held| held.outcome.delivers_last_answer())
+    ctx.last_answer
+        .take_if(|held| held.outcome.delivers_last_answer())
 }
 
 /// What to say when no answer can be passed on.
 fn reason(ctx: &Context, e: &Error) -> Reject {
     let now = clock::now();
     let refusal = ctx.refusal.as_ref();
-    let recovery = |refusal: &Refusal| refusal.recovers_at.map_or(RETRY_AFTER, |at| at.saturating_duration_since(now));
+    let recovery = |refusal: &Refusal| {
+        refusal
+            .recovers_at
+            .map_or(RETRY_AFTER, |at| at.saturating_duration_since(now))
+    };
     match refusal.map(|refusal| (refusal, refusal.cause)) {
         Some((refusal, Cause::RateLimited)) => return Reject::all_rate_limited(recovery(refusal)),
         Some((refusal, Cause::Full | Cause::QueueFull | Cause::QueueTimeout)) => {
             return Reject::overloaded(refusal.retry_after);
         }
-        Some((refusal, Cause::NoneUsable)) => return Reject::no_account_available(recovery(refusal)),
-        Some((_, Cause::NoneServes)) => return Reject::not_found("no account of this gateway serves this model here"),
+        Some((refusal, Cause::NoneUsable)) => {
+            return Reject::no_account_available(recovery(refusal));
+        }
+        Some((_, Cause::NoneServes)) => return Reject::not_found(),
         Some((_, Cause::AllTried)) | None => {}
     }
     if *e.esource() == ErrorSource::Downstream {
         return Reject::bad_request("the request could not be read to its end");
     }
-    match (ctx.last_answer.as_ref().map(|held| &held.outcome), ctx.retry.last_failure) {
-        (Some(Outcome::RateLimited { wait, .. }), _) => Reject::all_rate_limited(earliest(ctx, *wait, now)),
+    match (
+        ctx.last_answer.as_ref().map(|held| &held.outcome),
+        ctx.retry.last_failure,
+    ) {
+        (Some(Outcome::RateLimited { wait, .. }), _) => {
+            Reject::all_rate_limited(earliest(ctx, *wait, now))
+        }
         (Some(_), _) => Reject::no_account_available(RETRY_AFTER),
         (None, Some(Failure::Silent)) => Reject::upstream_timeout(),
         (None, _) => Reject::upstream_unreachable(),
@@ -104,29 +137,40 @@ fn reason(ctx: &Context, e: &Error) -> Reject {
 
 /// The pool's earliest recovery.
 fn earliest(ctx: &Context, stated: Duration, now: Instant) -> Duration {
-    let recovery = ctx.request.as_ref().and_then(|request| request.pool.recovery(&request.demand, now));
+    let recovery = ctx
+        .request
+        .as_ref()
+        .and_then(|request| request.pool.recovery(&request.demand, now));
     recovery.map_or(stated, |at| at.saturating_duration_since(now))
 }
 
 /// Writes an error of our own in the client's dialect.
-async fn write(gateway: &Gateway, session: &mut Session, ctx: &mut Context, reject: &Reject) -> Result<()> {
+async fn write(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+    reject: &Reject,
+) -> Result<()> {
     ctx.line.error = Some(reject.code);
-    let rendered = dialect::render(reject, ctx.dialect, ctx.request_id());
-    let mut head = ResponseHeader::build(rendered.status, Some(rendered.headers.len() + 2))?;
-    for (name, value) in rendered.headers {
-        if let Some(name) = name {
-            head.insert_header(name, value)?;
-        }
+    let (parts, body) = reject.render(ctx.dialect, ctx.request_id()).into_parts();
+    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 2))?;
+    for (name, value) in &parts.headers {
+        head.insert_header(name.clone(), value.clone())?;
     }
     if reject.close {
         session.set_keepalive(None);
     }
     settle::add_own_headers(gateway, &mut head, ctx)?;
-    send(session, ctx, head, rendered.body).await
+    send(session, ctx, head, body).await
 }
 
 /// Writes an error answer as its upstream gave it.
-async fn deliver(gateway: &Gateway, session: &mut Session, ctx: &mut Context, held: HeldAnswer) -> Result<u16> {
+async fn deliver(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+    held: HeldAnswer,
+) -> Result<u16> {
     let status = held.status();
     ctx.line.account = Some(held.account.clone());
     let mut head = *held.head;
@@ -140,13 +184,33 @@ async fn deliver(gateway: &Gateway, session: &mut Session, ctx: &mut Context, he
 
 /// Headers of the connection to the upstream (RFC 9110 §7.6.1).
 fn hop_by_hop(headers: &HeaderMap) -> Vec<String> {
-    let nominated = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let nominated = nominated.flat_map(|list| list.split(',')).map(|name| name.trim().to_ascii_lowercase());
-    let known = [CONNECTION.as_str(), TRANSFER_ENCODING.as_str(), "keep-alive", "proxy-connection", "upgrade", "trailer"];
-    nominated.chain(known.into_iter().map(str::to_owned)).filter(|name| !name.is_empty()).collect()
+    let nominated = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let nominated = nominated
+        .flat_map(|list| list.split(','))
+        .map(|name| name.trim().to_ascii_lowercase());
+    let known = [
+        CONNECTION.as_str(),
+        TRANSFER_ENCODING.as_str(),
+        "keep-alive",
+        "proxy-connection",
+        "upgrade",
+        "trailer",
+    ];
+    nominated
+        .chain(known.into_iter().map(str::to_owned))
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
-async fn send(session: &mut Session, ctx: &mut Context, mut head: ResponseHeader, body: Bytes) -> Result<()> {
+async fn send(
+    session: &mut Session,
+    ctx: &mut Context,
+    mut head: ResponseHeader,
+    body: Bytes,
+) -> Result<()> {
     let status = head.status;
     let bodyless = session.req_header().method == Method::HEAD || status == StatusCode::NO_CONTENT;
     head.insert_header(CONTENT_LENGTH, body.len())?;

@@ -10,15 +10,24 @@ use super::Gateway;
 use super::context::{Attempt, Context};
 use super::verdict;
 use crate::clock;
-use crate::dialect::Usage;
+use crate::dialect::Meter;
 use crate::pool::Outcome;
 
 /// Says whose account an answer is of.
-const ORGANISATION: [&str; 4] =
-    ["anthropic-organization-id", "openai-organization", "openai-project", "x-goog-user-project"];
+const ORGANISATION: [&str; 4] = [
+    "anthropic-organization-id",
+    "openai-organization",
+    "openai-project",
+    "x-goog-user-project",
+];
 
 /// The head of an answer that is passed on.
-pub(super) fn clean_head(gateway: &Gateway, session: &Session, head: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+pub(super) fn clean_head(
+    gateway: &Gateway,
+    session: &Session,
+    head: &mut ResponseHeader,
+    ctx: &Context,
+) -> Result<()> {
     // What only looks informational is the hidden head of a held answer.
     if head.status.is_informational() {
         return Ok(());
@@ -30,11 +39,21 @@ pub(super) fn clean_head(gateway: &Gateway, session: &Session, head: &mut Respon
 }
 
 /// Takes off what belongs to the account, and puts on what belongs to the request.
-pub(super) fn clean_answer(gateway: &Gateway, head: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+pub(super) fn clean_answer(
+    gateway: &Gateway,
+    head: &mut ResponseHeader,
+    ctx: &Context,
+) -> Result<()> {
     let pass_limits = gateway.config.load().clients.pass_rate_limit_headers;
-    let hidden: Vec<HeaderName> =
-        head.headers.keys().filter(|name| is_hidden(name, pass_limits)).cloned().collect();
-    hidden.iter().for_each(|name| drop(head.remove_header(name)));
+    let hidden: Vec<HeaderName> = head
+        .headers
+        .keys()
+        .filter(|name| is_hidden(name, pass_limits))
+        .cloned()
+        .collect();
+    hidden
+        .iter()
+        .for_each(|name| drop(head.remove_header(name)));
     add_own_headers(gateway, head, ctx)
 }
 
@@ -50,7 +69,10 @@ fn is_hidden(name: &HeaderName, pass_limits: bool) -> bool {
 
 pub(super) fn add_own_headers(_: &Gateway, head: &mut ResponseHeader, ctx: &Context) -> Result<()> {
     head.insert_header("x-request-id", ctx.request_id())?;
-    let exposed = ctx.client.as_ref().is_some_and(|client| client.expose_account);
+    let exposed = ctx
+        .client
+        .as_ref()
+        .is_some_and(|client| client.expose_account);
     if let Some(account) = ctx.line.account.as_deref().filter(|_| exposed) {
         head.insert_header("x-poolgate-account", account)?;
     }
@@ -69,7 +91,9 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
         return;
     }
     ctx.line.duration = duration;
-    ctx.line.status = session.response_written().map_or(0, |head| head.status.as_u16());
+    ctx.line.status = session
+        .response_written()
+        .map_or(0, |head| head.status.as_u16());
     ctx.line.bytes_in = session.body_bytes_read() as u64;
     if gateway.access.is_on() {
         let next = Context::new().line;
@@ -78,12 +102,9 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
 }
 
 fn settle(ctx: &mut Context, attempt: &mut Attempt, e: Option<&Error>) {
-    let account = attempt.lease.account().clone();
-    let duration = clock::now().saturating_duration_since(ctx.began);
-    account.metrics.request_duration_seconds.observe(duration.as_secs_f64());
-    let reading = attempt.meter.take().map(|mut meter| meter.finish());
+    let reading = attempt.meter.take().map(Meter::finish);
     if let Some(usage) = reading.as_ref().and_then(|reading| reading.usage) {
-        count_tokens(attempt, usage);
+        attempt.lease.add_tokens(&usage);
         ctx.line.usage = Some(usage);
     }
     if attempt.judged.is_some() {
@@ -92,7 +113,11 @@ fn settle(ctx: &mut Context, attempt: &mut Attempt, e: Option<&Error>) {
     let in_stream = reading.as_ref().and_then(|reading| reading.error.as_ref());
     let (outcome, detail) = match (e, in_stream) {
         (None, None) => (Outcome::Success, ""),
-        (None, Some(error)) => (Outcome::of_stream_error(error), "an error in the stream"),
+        (None, Some(error)) => {
+            let renewable = attempt.lease.account().credential.is_renewable();
+            let outcome = Outcome::of_stream_error(error, model(ctx), renewable, clock::wall());
+            (outcome, "an error in the stream")
+        }
         (Some(e), _) => (Outcome::ClientGone, e.etype().as_str()),
     };
     if outcome == Outcome::Success {
@@ -107,8 +132,6 @@ fn settle(ctx: &mut Context, attempt: &mut Attempt, e: Option<&Error>) {
     verdict::report(ctx, attempt, &outcome, detail, true);
 }
 
-fn count_tokens(attempt: &Attempt, usage: Usage) {
-    attempt.lease.add_tokens(usage.input + usage.output);
-    let metrics = &attempt.lease.account().metrics;
-    metrics.count_tokens(usage);
+fn model(ctx: &Context) -> Option<&str> {
+    ctx.request.as_ref()?.demand.model.as_deref()
 }

@@ -12,8 +12,9 @@ use pingora_proxy::Session;
 
 use super::context::{Attempt, Context, Failure, HeldAnswer, Retry};
 use crate::clock;
-use crate::dialect::Meter;
+use crate::dialect::{Meter, success_hint};
 use crate::pool::{Answer, Outcome, Report};
+use crate::telemetry::Try;
 
 /// So much of an error answer is read before it is judged (`contract/http.md` §1).
 const JUDGED_BYTES: usize = 64 * 1024;
@@ -25,19 +26,30 @@ const KEPT_BYTES: usize = 1024 * 1024;
 const OVERLOADED_PAUSE_MS: std::ops::Range<u64> = 100..500;
 
 /// The head of an answer: a good one passes; an error is held until its body was read too.
-pub(super) fn on_head(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+pub(super) fn on_head(
+    session: &mut Session,
+    head: &mut ResponseHeader,
+    ctx: &mut Context,
+) -> Result<()> {
     if head.status.is_informational() {
         return Ok(());
     }
-    let Some(attempt) = &mut ctx.attempt else { return Ok(()) };
+    let Some(attempt) = &mut ctx.attempt else {
+        return Ok(());
+    };
     let now = clock::now();
     attempt.lease.first_byte(now);
     ctx.line.first_byte = Some(now.saturating_duration_since(ctx.began));
     if head.status.as_u16() < 400 {
-        attempt.lease.answered(&head.headers, ctx.dialect, clock::wall(), now);
+        let wait = success_hint(ctx.dialect, &head.headers, clock::wall());
+        let model = ctx
+            .request
+            .as_ref()
+            .and_then(|request| request.demand.model.as_deref());
+        attempt.lease.answered(wait, model, now);
         ctx.line.account = Some(attempt.lease.account().id.clone());
         let kind = ctx.request.as_ref().and_then(|request| request.kind);
-        attempt.meter = Meter::for_answer(ctx.dialect, kind, &head.headers);
+        attempt.meter = kind.map(|kind| Meter::new(ctx.dialect, kind, &head.headers));
         return Ok(());
     }
     let held = HeldAnswer {
@@ -60,8 +72,19 @@ pub(super) fn on_head(session: &mut Session, head: &mut ResponseHeader, ctx: &mu
 }
 
 /// A part of an answer's body. That of a held answer is kept; at its end the answer is judged.
-pub(super) fn on_body(session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<Option<Duration>> {
-    let Some(held) = ctx.attempt.as_mut().and_then(|attempt| attempt.held.as_mut()) else { return Ok(None) };
+pub(super) fn on_body(
+    session: &Session,
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut Context,
+) -> Result<Option<Duration>> {
+    let Some(held) = ctx
+        .attempt
+        .as_mut()
+        .and_then(|attempt| attempt.held.as_mut())
+    else {
+        return Ok(None);
+    };
     if let Some(bytes) = body.take() {
         let room = KEPT_BYTES.saturating_sub(held.body.len());
         held.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -74,16 +97,25 @@ pub(super) fn on_body(session: &mut Session, body: &mut Option<Bytes>, end: bool
 
 fn has_no_body(session: &Session, head: &ResponseHeader) -> bool {
     session.req_header().method == Method::HEAD
-        || head.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0")
+        || head
+            .headers
+            .get(CONTENT_LENGTH)
+            .is_some_and(|length| length.as_bytes() == b"0")
 }
 
 /// Decides what the held answer means, and makes the error that ends the attempt.
 fn judge(session: &Session, ctx: &mut Context) -> Box<Error> {
-    let model = ctx.request.as_ref().and_then(|request| request.demand.model.clone());
-    let Some(attempt) = &mut ctx.attempt else { return give_up() };
-    let Some(mut held) = attempt.held.take() else { return give_up() };
+    let model = ctx
+        .request
+        .as_ref()
+        .and_then(|request| request.demand.model.clone());
+    let Some(attempt) = &mut ctx.attempt else {
+        return give_up();
+    };
+    let Some(mut held) = attempt.held.take() else {
+        return give_up();
+    };
     held.outcome = Outcome::of(&Answer {
-        dialect: ctx.dialect,
         status: held.status().as_u16(),
         headers: &held.head.headers,
         body: &held.body[..held.body.len().min(JUDGED_BYTES)],
@@ -101,26 +133,45 @@ fn judge(session: &Session, ctx: &mut Context) -> Box<Error> {
 /// The upstream could not be reached; nothing was sent.
 pub(super) fn no_connection(session: &Session, ctx: &mut Context, mut e: Box<Error>) -> Box<Error> {
     ctx.retry.last_failure = Some(Failure::Unreachable);
-    let again = conclude(session, ctx, Outcome::Transient, e.etype().as_str(), Sent::Nothing);
+    let again = conclude(
+        session,
+        ctx,
+        Outcome::Transient,
+        e.etype().as_str(),
+        Sent::Nothing,
+    );
     e.set_retry(again);
     e
 }
 
 /// Anything that went wrong after the connection stood.
-pub(super) fn on_error(session: &Session, ctx: &mut Context, mut e: Box<Error>, reused: bool) -> Box<Error> {
+pub(super) fn on_error(
+    session: &Session,
+    ctx: &mut Context,
+    mut e: Box<Error>,
+    reused: bool,
+) -> Box<Error> {
     let dead_connection = reused && matches!(e.retry, RetryType::ReusedOnly);
     e.retry.decide_reuse(reused);
-    let Some(attempt) = &ctx.attempt else { return e };
+    let Some(attempt) = &ctx.attempt else {
+        return e;
+    };
     if attempt.judged.is_some() {
         return e;
     }
     let again = match e.esource() {
-        ErrorSource::Upstream if answer_began(session) => {
-            conclude(session, ctx, Outcome::BrokenStream, e.etype().as_str(), Sent::Answered)
-        }
+        ErrorSource::Upstream if answer_began(session) => conclude(
+            session,
+            ctx,
+            Outcome::BrokenStream,
+            e.etype().as_str(),
+            Sent::Answered,
+        ),
         // Of a pooled connection that was already closed nobody is to blame, and the request was
         // not taken up: the same account is asked again over a new connection.
-        ErrorSource::Upstream if dead_connection && !ctx.retry.fresh_connection && is_replayable(session, ctx) => {
+        ErrorSource::Upstream
+            if dead_connection && !ctx.retry.fresh_connection && is_replayable(session, ctx) =>
+        {
             ctx.retry.fresh_connection = true;
             ctx.retry.attempts -= 1;
             ctx.attempt = None;
@@ -128,14 +179,28 @@ pub(super) fn on_error(session: &Session, ctx: &mut Context, mut e: Box<Error>, 
         }
         ErrorSource::Upstream => {
             let silent = matches!(e.etype(), ErrorType::ReadTimedout);
-            ctx.retry.last_failure = Some(if silent { Failure::Silent } else { Failure::Unreachable });
+            ctx.retry.last_failure = Some(if silent {
+                Failure::Silent
+            } else {
+                Failure::Unreachable
+            });
             let sent = if silent { Sent::Silence } else { Sent::Request };
             conclude(session, ctx, Outcome::Transient, e.etype().as_str(), sent)
         }
-        ErrorSource::Downstream => conclude(session, ctx, Outcome::ClientGone, "the client left", Sent::Answered),
-        ErrorSource::Internal | ErrorSource::Unset => {
-            conclude(session, ctx, Outcome::ClientFault, e.etype().as_str(), Sent::Answered)
-        }
+        ErrorSource::Downstream => conclude(
+            session,
+            ctx,
+            Outcome::ClientGone,
+            "the client left",
+            Sent::Answered,
+        ),
+        ErrorSource::Internal | ErrorSource::Unset => conclude(
+            session,
+            ctx,
+            Outcome::ClientFault,
+            e.etype().as_str(),
+            Sent::Answered,
+        ),
     };
     e.set_retry(again);
     e
@@ -153,8 +218,16 @@ enum Sent {
 }
 
 /// Reports the outcome to the account, writes it down, and says whether another one is asked.
-fn conclude(session: &Session, ctx: &mut Context, outcome: Outcome, detail: &str, sent: Sent) -> bool {
-    let Some(mut attempt) = ctx.attempt.take() else { return false };
+fn conclude(
+    session: &Session,
+    ctx: &mut Context,
+    outcome: Outcome,
+    detail: &str,
+    sent: Sent,
+) -> bool {
+    let Some(mut attempt) = ctx.attempt.take() else {
+        return false;
+    };
     let counts = !(ctx.retry.counted && outcome == Outcome::Transient);
     ctx.retry.counted |= outcome == Outcome::Transient;
     report(ctx, &mut attempt, &outcome, detail, counts);
@@ -178,10 +251,31 @@ fn conclude(session: &Session, ctx: &mut Context, outcome: Outcome, detail: &str
 }
 
 /// The one report of an attempt.
-pub(super) fn report(ctx: &mut Context, attempt: &mut Attempt, outcome: &Outcome, detail: &str, counts: bool) {
-    let model = ctx.request.as_ref().and_then(|request| request.demand.model.clone());
-    attempt.lease.report(outcome, &Report { model: model.as_deref(), detail, counts }, clock::now());
-    ctx.line.tried(attempt.lease.account().id.clone(), outcome.label());
+pub(super) fn report(
+    ctx: &mut Context,
+    attempt: &mut Attempt,
+    outcome: &Outcome,
+    detail: &str,
+    counts: bool,
+) {
+    let model = ctx
+        .request
+        .as_ref()
+        .and_then(|request| request.demand.model.clone());
+    attempt.lease.report(
+        outcome,
+        &Report {
+            model: model.as_deref(),
+            detail,
+            counts,
+        },
+        clock::now(),
+    );
+    let account = attempt.lease.account().id.clone();
+    ctx.line.tries.push(Try {
+        account,
+        outcome: outcome.label(),
+    });
 }
 
 fn remember(retry: &mut Retry, attempt: &Attempt, outcome: &Outcome, sent: Sent) {
@@ -189,18 +283,24 @@ fn remember(retry: &mut Retry, attempt: &Attempt, outcome: &Outcome, sent: Sent)
     match outcome {
         Outcome::Forbidden => retry.forbidden = true,
         Outcome::ModelUnavailable => retry.without_model.push(attempt.lease.account().clone()),
-        Outcome::Overloaded => retry.pause = Some(Duration::from_millis(fastrand::u64(OVERLOADED_PAUSE_MS))),
+        Outcome::Overloaded => {
+            retry.pause = Some(Duration::from_millis(fastrand::u64(OVERLOADED_PAUSE_MS)))
+        }
         _ => {}
     }
 }
 
 /// The third column of `contract/http.md` §2, and the limits of `retry`.
 fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent) -> bool {
-    let Some(request) = &ctx.request else { return false };
+    let Some(request) = &ctx.request else {
+        return false;
+    };
     let retry = &request.pool.settings().retry;
     let allowed = match outcome {
         Outcome::Forbidden => !ctx.retry.forbidden,
-        Outcome::Transient if sent == Sent::Silence => retry.after_sent && request.stream && !ctx.retry.silent,
+        Outcome::Transient if sent == Sent::Silence => {
+            retry.after_sent && request.stream && !ctx.retry.silent
+        }
         Outcome::Transient if sent == Sent::Request => retry.after_sent,
         outcome => outcome.may_retry(),
     };
@@ -208,11 +308,18 @@ fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent
     let safe = request.kind.is_some()
         || sent == Sent::Nothing
         || matches!(outcome, Outcome::AuthDead | Outcome::RateLimited { .. });
-    allowed && safe && ctx.retry.attempts < retry.attempts && !answer_began(session) && is_replayable(session, ctx)
+    allowed
+        && safe
+        && ctx.retry.attempts < retry.attempts
+        && !answer_began(session)
+        && is_replayable(session, ctx)
 }
 
 fn is_replayable(session: &Session, ctx: &Context) -> bool {
-    let complete = ctx.request.as_ref().is_some_and(|request| request.body.is_complete());
+    let complete = ctx
+        .request
+        .as_ref()
+        .is_some_and(|request| request.body.is_complete());
     complete || !session.as_ref().retry_buffer_truncated()
 }
 

@@ -28,16 +28,24 @@ pub(in crate::pool) struct Ring {
 
 impl Ring {
     pub(super) fn new(accounts: &[&Arc<Account>]) -> Self {
-        let ids = accounts.iter().map(|account| (account.config.id.as_str(), account.slot));
+        let ids = accounts
+            .iter()
+            .map(|account| (account.config.id.as_str(), account.slot));
         Self::of(ids)
     }
 
     fn of<'a>(ids: impl Iterator<Item = (&'a str, u32)>) -> Self {
         let mut points: Vec<(u64, u32)> = ids
-            .flat_map(|(id, slot)| (0..POINTS).map(move |n| (xxh3_64_with_seed(id.as_bytes(), n), slot)))
+            .flat_map(|(id, slot)| {
+                (0..POINTS).map(move |n| (xxh3_64_with_seed(id.as_bytes(), n), slot))
+            })
             .collect();
         points.sort_unstable();
-        let jump_bits = points.len().next_power_of_two().trailing_zeros().clamp(1, 24);
+        let jump_bits = points
+            .len()
+            .next_power_of_two()
+            .trailing_zeros()
+            .clamp(1, 24);
         let jump = (0..1u64 << jump_bits)
             .scan(0, |at, bucket| {
                 while *at < points.len() && points[*at].0 >> (64 - jump_bits) < bucket {
@@ -46,21 +54,30 @@ impl Ring {
                 Some(*at as u32)
             })
             .collect();
-        Ring { points: points.into(), jump, jump_bits }
+        Ring {
+            points: points.into(),
+            jump,
+            jump_bits,
+        }
     }
 
     /// The index of the first point at or after this hash.
     fn first(&self, hash: u64) -> usize {
         let bucket = (hash >> (64 - self.jump_bits)) as usize;
         let from = self.jump[bucket] as usize;
-        from + self.points[from..].iter().take_while(|(point, _)| *point < hash).count()
+        from + self.points[from..]
+            .iter()
+            .take_while(|(point, _)| *point < hash)
+            .count()
     }
 
     pub(super) fn pick(&self, choice: &Choice, caller: u64) -> Option<u32> {
         let first = self.first(caller);
         let walk = (0..WALKED.min(self.points.len()))
             .map(|step| self.points[(first + step) % self.points.len()].1);
-        walk.into_iter().find(|slot| choice.can_take(*slot)).or_else(|| highest(choice, caller))
+        walk.into_iter()
+            .find(|slot| choice.can_take(*slot))
+            .or_else(|| highest(choice, caller))
     }
 }
 
@@ -81,7 +98,11 @@ mod tests {
     use super::*;
 
     fn ring(ids: &[String]) -> Ring {
-        Ring::of(ids.iter().enumerate().map(|(slot, id)| (id.as_str(), slot as u32)))
+        Ring::of(
+            ids.iter()
+                .enumerate()
+                .map(|(slot, id)| (id.as_str(), slot as u32)),
+        )
     }
 
     fn owner<'a>(ring: &Ring, ids: &'a [String], caller: u64) -> &'a str {
@@ -94,20 +115,33 @@ mod tests {
         let ids: Vec<String> = (0..37).map(|n| format!("account_{n}")).collect();
         let ring = ring(&ids);
         let hashes = (0..20_000u64).map(|n| xxh3_64(&n.to_le_bytes()));
-        for hash in hashes.chain([0, u64::MAX]).chain(ring.points.iter().map(|point| point.0)) {
-            assert_eq!(ring.first(hash), ring.points.partition_point(|(point, _)| *point < hash));
+        for hash in hashes
+            .chain([0, u64::MAX])
+            .chain(ring.points.iter().map(|point| point.0))
+        {
+            assert_eq!(
+                ring.first(hash),
+                ring.points.partition_point(|(point, _)| *point < hash)
+            );
         }
     }
 
     #[test]
     fn when_an_account_leaves_only_its_callers_move() {
         let ids: Vec<String> = (0..10).map(|n| format!("account_{n}")).collect();
-        let fewer: Vec<String> = ids.iter().filter(|id| *id != "account_4").cloned().collect();
+        let fewer: Vec<String> = ids
+            .iter()
+            .filter(|id| *id != "account_4")
+            .cloned()
+            .collect();
         let (before, after) = (ring(&ids), ring(&fewer));
         let mut moved = 0;
         for caller in 0..10_000 {
             let (was, is) = (owner(&before, &ids, caller), owner(&after, &fewer, caller));
-            assert!(was == is || was == "account_4", "{caller} moved from {was} to {is}");
+            assert!(
+                was == is || was == "account_4",
+                "{caller} moved from {was} to {is}"
+            );
             moved += usize::from(was != is);
         }
         assert!((500..1_800).contains(&moved), "{moved} of 10,000 moved");

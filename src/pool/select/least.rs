@@ -34,12 +34,20 @@ pub(super) fn lifetime_requests(a: &Account, b: &Account) -> Order {
 }
 
 impl Least {
-    pub(super) fn pick(&self, choice: &Choice, compare: fn(&Account, &Account) -> Order) -> Option<u32> {
+    pub(super) fn pick(
+        &self,
+        choice: &Choice,
+        compare: fn(&Account, &Account) -> Order,
+    ) -> Option<u32> {
         let least = if choice.ready.members.len() <= EXACT {
             let start = self.next.load(Ordering::Relaxed);
             least_of(choice, choice.iter_from(start), compare)?
         } else {
-            least_of(choice, (0..DRAWN).map_while(|_| random::pick(choice)), compare)?
+            least_of(
+                choice,
+                (0..DRAWN).map_while(|_| random::pick(choice)),
+                compare,
+            )?
         };
         self.next.store(least + 1, Ordering::Relaxed);
         Some(least)

@@ -36,7 +36,9 @@ impl Choice<'_> {
     }
 
     fn iter_from(&self, start: u32) -> impl Iterator<Item = u32> {
-        self.ready.iter_from(start).filter(|slot| (self.allows)(*slot))
+        self.ready
+            .iter_from(start)
+            .filter(|slot| (self.allows)(*slot))
     }
 }
 
@@ -59,7 +61,10 @@ impl Picker {
             Strategy::LeastConnections => Picker::LeastConnections(least::Least::default()),
             Strategy::LeastUsed => Picker::LeastUsed(least::Least::default()),
             Strategy::ResponseTime => Picker::ResponseTime,
-            Strategy::Hash => Picker::Hash(hash::Ring::new(accounts), round_robin::RoundRobin::default()),
+            Strategy::Hash => Picker::Hash(
+                hash::Ring::new(accounts),
+                round_robin::RoundRobin::default(),
+            ),
             Strategy::Random => Picker::Random,
         }
     }

@@ -19,5 +19,9 @@ pub(super) fn pick(choice: &Choice) -> Option<u32> {
         return None;
     }
     let slot = choice.ready.nth(fastrand::usize(0..count))?;
-    if (choice.allows)(slot) { Some(slot) } else { choice.iter_from(slot).next() }
+    if (choice.allows)(slot) {
+        Some(slot)
+    } else {
+        choice.iter_from(slot).next()
+    }
 }

@@ -12,8 +12,15 @@ pub(super) fn pick(choice: &Choice) -> Option<u32> {
     };
     let cost = |slot: u32| {
         choice.table.account(slot).map_or(u64::MAX, |account| {
-            account.live.expected_us(choice.now).saturating_mul(u64::from(account.live.in_flight()) + 1)
+            account
+                .live
+                .expected_us(choice.now)
+                .saturating_mul(u64::from(account.live.in_flight()) + 1)
         })
     };
-    Some(if cost(second) < cost(first) { second } else { first })
+    Some(if cost(second) < cost(first) {
+        second
+    } else {
+        first
+    })
 }

@@ -17,7 +17,12 @@ impl RoundRobin {
             let slot = choice.iter_from(turn).next()?;
             // Moving the turn behind the account that was found, not one further, keeps the turns
             // even when others are skipped.
-            match self.next.compare_exchange_weak(turn, slot + 1, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.next.compare_exchange_weak(
+                turn,
+                slot + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Some(slot),
                 Err(moved) => turn = moved,
             }
