@@ -18,6 +18,8 @@ pub mod key;
 
 pub mod pool;
 
+pub mod health;
+
 pub mod proxy;
 
 pub mod mock;
