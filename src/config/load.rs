@@ -19,6 +19,15 @@ pub struct Loaded {
     pub remarks: Vec<Problem>,
 }
 
+impl Loaded {
+    /// What `run` refuses: leaving it out would be wrong or unsafe.
+    pub fn refused(&self) -> impl Iterator<Item = &Problem> {
+        self.remarks
+            .iter()
+            .filter(|remark| remark.severity == Severity::Refused)
+    }
+}
+
 /// A larger file is no configuration; it holds some 50,000 accounts.
 const LARGEST: u64 = 32 << 20;
 
