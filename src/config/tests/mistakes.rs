@@ -343,6 +343,7 @@ fn no_problem_shows_a_secret() {
         with_account(&format!("clients: {{keys: [{{name: x, kee: {CANARY}}}]}}")),
         format!("pools: {{p: {{accounts: [{{id: a, credential: {{api_key: {CANARY}}}"),
         format!("admin:\n  token: \"{CANARY}"),
+        format!("admin:\n  token:\n    \"{CANARY}\" x"),
     ] {
         let Err(problems) = read(&text) else {
             panic!("accepted: {text}")
