@@ -59,7 +59,7 @@ fn pool(name: &str, s: &mut Section<'_, '_>) -> Pool {
         usage: s.get("usage", usage, Usage::Observe),
         forward_client_ip: s.get("forward_client_ip", Flag, false),
         health_check: s
-            .word_or("health_check", no_check, |s| Some(health_check(s)))
+            .word_or("health_check", "none", no_check, |s| Some(health_check(s)))
             .flatten(),
         discover: None,
         accounts: Vec::new(),
