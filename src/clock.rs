@@ -20,6 +20,11 @@ pub fn unix_seconds(at: SystemTime) -> f64 {
     at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
+/// RFC 3339 in UTC, to the millisecond; empty for a time that has no date.
+pub fn rfc3339(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).map_or_else(|_| String::new(), |t| format!("{t:.3}"))
+}
+
 /// The wall-clock time of a monotonic instant, counted from a pair of simultaneous readings.
 pub fn to_wall(at: Instant, now: Instant, wall_now: SystemTime) -> SystemTime {
     if at >= now { wall_now + (at - now) } else { wall_now - (now - at) }
