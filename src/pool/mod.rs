@@ -16,6 +16,7 @@ mod recover;
 mod refusal;
 mod select;
 mod snapshot;
+mod summary;
 mod table;
 mod view;
 
@@ -32,6 +33,7 @@ pub use lease::{Lease, Report};
 pub use outcome::{Answer, Outcome};
 pub use refusal::{Cause, Refusal};
 pub use snapshot::Moment;
+pub use summary::{Health, PoolView, QueueView, instance_state, instances};
 pub use view::*;
 
 use crate::clock::{self, Instant};
