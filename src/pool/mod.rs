@@ -1,7 +1,329 @@
 //! The accounts of a pool, their live state, and which of them serves a request.
+//!
+//! [`Pool::lease`] is the whole story: candidates, strategy, breaker, place; else the queue until
+//! the deadline. [`Lease::report`] is the way back.
 
+mod account;
+mod breaker;
+mod due;
+mod lease;
+mod live;
+mod marks;
 mod outcome;
+mod queue;
+mod ready;
+mod recover;
+mod refusal;
+mod select;
+mod snapshot;
+mod table;
 mod view;
 
-pub use outcome::Outcome;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+pub use account::Account;
+pub use lease::{Lease, Report};
+pub use outcome::{Answer, Outcome};
+pub use refusal::Refusal;
 pub use view::*;
+
+use crate::clock::{self, Instant};
+use crate::config;
+use crate::credential::Credential;
+use crate::dialect::Dialect;
+use crate::telemetry::{Metrics, PoolMetrics};
+use select::Choice;
+use table::{Group, Table};
+
+/// What a request asks of a pool.
+#[derive(Clone, Debug)]
+pub struct Demand {
+    pub dialect: Dialect,
+    pub model: Option<Arc<str>>,
+    /// Hash of what tells callers apart (`hash_on`); none = no place of its own.
+    pub caller: Option<u64>,
+    /// In the queue; lower goes first.
+    pub priority: i32,
+    /// Accounts that this request has asked already.
+    pub tried: Tried,
+}
+
+/// Slots of accounts already tried.
+pub type Tried = SmallVec<[u32; 4]>;
+
+/// Interchangeable accounts with one strategy.
+pub struct Pool {
+    pub name: Arc<str>,
+    settings: ArcSwap<config::Pool>,
+    table: ArcSwap<Table>,
+    /// Who changes the table or the settings.
+    writer: Mutex<()>,
+    queue: queue::Queue,
+    due: due::Due,
+    marks: marks::Marks,
+    in_flight: AtomicU32,
+    completed: AtomicU64,
+    failed: AtomicU64,
+    /// Moving average of how long an account was held, milliseconds.
+    held_ms: AtomicU64,
+    began: Instant,
+    metrics: Arc<PoolMetrics>,
+    registry: Arc<Metrics>,
+}
+
+impl Pool {
+    pub fn new(config: &config::Pool, registry: &Arc<Metrics>, now: Instant) -> Arc<Self> {
+        let pool = Arc::new(Pool {
+            name: config.name.clone(),
+            settings: ArcSwap::from_pointee(config.clone()),
+            table: ArcSwap::from_pointee(Table::new(Vec::new(), config.strategy)),
+            writer: Mutex::default(),
+            queue: queue::Queue::default(),
+            due: due::Due::default(),
+            marks: marks::Marks::default(),
+            in_flight: AtomicU32::new(0),
+            completed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            held_ms: AtomicU64::new(0),
+            began: now,
+            metrics: registry.pool(&config.name),
+            registry: registry.clone(),
+        });
+        pool.reconfigure(config);
+        pool
+    }
+
+    /// The pool's settings, without its accounts' live state.
+    pub fn settings(&self) -> arc_swap::Guard<Arc<config::Pool>> {
+        self.settings.load()
+    }
+
+    /// Takes an account for one attempt: at once, or after a wait in the queue that ends at
+    /// `deadline` at the latest.
+    ///
+    /// # Errors
+    /// No account can serve this demand in time; the refusal says why.
+    pub async fn lease(self: &Arc<Self>, demand: &Demand, deadline: Instant) -> Result<Lease, Refusal> {
+        let now = clock::now();
+        // Whoever comes while others wait stands behind them.
+        if self.queue.waiting() == 0 {
+            match self.try_lease(demand, now) {
+                Some(lease) => return Ok(lease),
+                None => {
+                    let refusal = self.refusal(demand, now);
+                    if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
+                        return Err(refusal);
+                    }
+                }
+            }
+        }
+        self.wait(demand, now, deadline).await
+    }
+
+    async fn wait(self: &Arc<Self>, demand: &Demand, began: Instant, deadline: Instant) -> Result<Lease, Refusal> {
+        let most = self.settings.load().queue.max_waiting;
+        let Some(mut place) = queue::Queue::join(self, demand.clone(), most) else {
+            self.metrics.queue_rejected("full");
+            return Err(self.refusal(demand, began).queue_full());
+        };
+        // A place may have become free between the look and the joining.
+        self.serve_queue(began);
+        loop {
+            let wake = self.next_due().map_or(deadline, |due| due.min(deadline));
+            let lease = tokio::time::timeout_at(wake.into(), &mut place.lease).await;
+            let now = clock::now();
+            match lease {
+                Ok(Ok(lease)) => {
+                    self.metrics.queue_wait_seconds.observe((now - began).as_secs_f64());
+                    return Ok(lease);
+                }
+                Ok(Err(_)) => return Err(self.refusal(demand, now)),
+                Err(_) => self.serve_queue(now),
+            }
+            if now >= deadline {
+                // The last look may have served this very waiter.
+                if let Ok(lease) = place.lease.try_recv() {
+                    return Ok(lease);
+                }
+                self.metrics.queue_rejected("timeout");
+                return Err(self.refusal(demand, now).timed_out());
+            }
+            let refusal = self.refusal(demand, now);
+            if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
+                return place.lease.try_recv().map_err(|_| refusal);
+            }
+        }
+    }
+
+    /// Takes an account if one is ready.
+    pub fn try_lease(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Lease> {
+        let ticks = self.ticks(now);
+        if ticks >= self.due.next() {
+            self.recover_due(ticks);
+        }
+        if !self.enter() {
+            return None;
+        }
+        let table = self.table.load();
+        let taken = table.with_view(demand.dialect, demand.model.as_deref(), |view| {
+            view.groups.iter().find_map(|group| self.take_from(group, &table, demand, ticks))
+        });
+        match taken {
+            Some((account, entry)) => {
+                account.live.last_used.store(ticks.max(1), Ordering::Relaxed);
+                Some(Lease { account, pool: self.clone(), entry, began: now })
+            }
+            None => {
+                self.in_flight.fetch_sub(1, Ordering::SeqCst);
+                None
+            }
+        }
+    }
+
+    fn take_from(&self, group: &Group, table: &Table, demand: &Demand, now: u64) -> Option<(Arc<Account>, breaker::Entry)> {
+        let model = demand.model.as_deref().map(marks::model_id);
+        // Recovering accounts that let this request pass, because their share is small yet.
+        let mut passed: SmallVec<[u32; 4]> = SmallVec::new();
+        loop {
+            let allows = |slot: u32| {
+                !demand.tried.contains(&slot)
+                    && !passed.contains(&slot)
+                    && model.is_none_or(|model| self.marks.until(slot, model, now).is_none())
+            };
+            let ready = group.ready(table);
+            let choice = Choice { table, ready, allows: &allows, caller: demand.caller, now };
+            let slot = match group.picker.pick(&choice) {
+                Some(slot) => slot,
+                // Nobody else is there: who let it pass must take it.
+                None => passed.pop()?,
+            };
+            let account = table.account(slot)?;
+            let share = account.live.breaker.share(&self.settings.load().breaker, now);
+            let in_turn = share >= 1.0 || !group.picker.shares_traffic() || fastrand::f32() < share;
+            if !in_turn && passed.len() < passed.inline_size() && !passed.contains(&slot) {
+                passed.push(slot);
+                continue;
+            }
+            match account.acquire(self) {
+                Some(entry) => return Some((account.clone(), entry)),
+                // Another request was faster; the bit is set right and somebody else is picked.
+                None => self.publish(account),
+            }
+        }
+    }
+
+    /// Takes one of the pool's own places.
+    fn enter(&self) -> bool {
+        let most = self.settings.load().max_concurrent;
+        let take = |n: u32| (most == 0 || n < most).then_some(n + 1);
+        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok()
+    }
+
+    /// A lease ended: its places are free again.
+    fn released(self: &Arc<Self>, began: Instant) {
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if self.queue.waiting() > 0 {
+            let now = clock::now();
+            let held = now.saturating_duration_since(began).as_millis() as u64;
+            let before = self.held_ms.load(Ordering::Relaxed);
+            let average = if before == 0 { held } else { (before * 7 + held) / 8 };
+            self.held_ms.store(average.max(1), Ordering::Relaxed);
+            self.serve_queue(now);
+        }
+    }
+
+    /// Hands ready accounts to those who wait.
+    fn serve_queue(self: &Arc<Self>, now: Instant) {
+        if self.queue.waiting() > 0 {
+            self.queue.serve(|demand| self.try_lease(demand, now));
+        }
+    }
+
+    /// Sets the account's bit in the table. Whoever changes an account's counters calls this.
+    fn publish(&self, account: &Account) {
+        self.table.load().ready.publish(account.slot, || account.is_ready());
+    }
+
+    /// Milliseconds since the pool began: the time its parts count in.
+    fn ticks(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_millis() as u64
+    }
+
+    fn at(&self, ticks: u64) -> Instant {
+        self.began + Duration::from_millis(ticks)
+    }
+
+    /// When the next account may come back by itself.
+    fn next_due(&self) -> Option<Instant> {
+        let next = self.due.next();
+        (next != u64::MAX).then(|| self.at(next))
+    }
+
+    /// Puts new settings and accounts in place. Accounts that stay keep their live state; those
+    /// that are gone take no new requests and end with their last lease.
+    pub fn reconfigure(self: &Arc<Self>, config: &config::Pool) {
+        let _writer = self.writer.lock();
+        let old = self.table.load_full();
+        let mut free: Vec<u32> = (0..old.slots.len() as u32).filter(|slot| old.account(*slot).is_none()).collect();
+        let mut slots: Vec<Option<Arc<Account>>> = vec![None; old.slots.len()];
+        let mut fresh = Vec::new();
+        for account in &config.accounts {
+            match old.find(&account.id) {
+                Some(known) => slots[known.slot as usize] = Some(self.account(account, known.slot, Some(known))),
+                None => fresh.push(account),
+            }
+        }
+        free.reverse();
+        for account in fresh {
+            let slot = free.pop().unwrap_or(slots.len() as u32);
+            if slot as usize == slots.len() {
+                slots.push(None);
+            }
+            slots[slot as usize] = Some(self.account(account, slot, None));
+        }
+        let gone = old.accounts().filter(|account| !config.accounts.iter().any(|a| a.id == account.config.id));
+        for account in gone {
+            account.live.block(live::reason::DRAINING);
+            self.registry.forget_account(&account.config.id);
+        }
+        self.settings.store(Arc::new(config.clone()));
+        self.table.store(Arc::new(Table::new(slots, config.strategy)));
+        // Whoever changed an account while the table was built may have told the old one.
+        self.table.load().accounts().for_each(|account| self.publish(account));
+        self.serve_queue(clock::now());
+    }
+
+    fn account(&self, config: &config::Account, slot: u32, known: Option<&Arc<Account>>) -> Arc<Account> {
+        let live = known.map_or_else(Arc::default, |known| known.live.clone());
+        // What an operator or an earlier file said is replaced by what the file says now.
+        if known.is_none_or(|known| known.config.enabled != config.enabled) {
+            match config.enabled {
+                true => live.unblock(live::reason::DISABLED),
+                false => live.block(live::reason::DISABLED),
+            }
+        }
+        let credential = Arc::new(Credential::new(&config.credential));
+        if let Err(error) = credential.reload() {
+            tracing::warn!(account = config.id, "the account's secret cannot be used: {error}");
+            let mut rare = live.rare.lock();
+            rare.last_error = Some(error.to_string());
+            rare.login_probe_at = u64::MAX;
+            live.block(live::reason::NEEDS_LOGIN);
+        }
+        let metrics = self.registry.account(&config.id, &self.name, &Outcome::LABELS);
+        Arc::new(Account { config: config.clone(), credential, metrics, slot, live })
+    }
+}
+
+impl Lease {
+    /// The account's place in its table, to be put among [`Demand::tried`].
+    pub fn slot(&self) -> u32 {
+        self.account.slot
+    }
+}

@@ -1,1 +1,9 @@
-//! Metrics, the log and the access log.
+//! Metrics, the log and the access log. Accounts and pools are only names here.
+
+mod log;
+mod metrics;
+
+pub use self::log::{Access, AccessLine, Guard, InitError, Try, init};
+pub use metrics::{
+    AccountLive, AccountMetrics, BreakerLive, Family, Live, Metrics, PoolLive, PoolMetrics,
+};

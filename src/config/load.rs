@@ -1,0 +1,176 @@
+//! The way of a file: text -> tree -> readers -> a usable configuration, or every problem it has.
+
+use std::path::{Path, PathBuf};
+
+use super::document::Document;
+use super::env::Variables;
+use super::model::Config;
+use super::problem::{Problem, Problems, Severity};
+use super::read::{Section, root};
+use super::shown::Shown;
+use super::tree::{self, Flaw, Node, Place, Value};
+use super::{clients, json, listen, notyet, pool, state};
+
+/// A usable configuration, and what its owner should know about it.
+pub struct Loaded {
+    pub config: Config,
+    /// Warnings and what is not served yet, in the order of the file; never a
+    /// [`Severity::Error`]. `run` refuses a configuration with a [`Severity::Refused`] one.
+    pub remarks: Vec<Problem>,
+}
+
+/// A larger file is no configuration; it holds some 50,000 accounts.
+const LARGEST: u64 = 32 << 20;
+
+/// Reads the file at `path`. `env` is asked for the variables of `${NAME}`.
+///
+/// # Errors
+/// Everything that is wrong with the file, at once.
+pub fn load(path: &Path, env: Variables<'_>) -> Result<Loaded, Problems> {
+    let name = path.display().to_string();
+    let failed = |message: String| Problems(vec![Problem::of_file(&name, message)]);
+    let metadata = std::fs::metadata(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
+    if metadata.len() > LARGEST {
+        return Err(failed(format!("is larger than {} MiB", LARGEST >> 20)));
+    }
+    let bytes = std::fs::read(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text".to_owned()))?;
+    read(&text, path, env, is_open_to_others(&metadata))
+}
+
+/// Reads `text`. Problems name it `origin`, and relative paths start at the folder of `origin`.
+///
+/// # Errors
+/// Everything that is wrong with the text, at once.
+pub fn parse(text: &str, origin: &Path, env: Variables<'_>) -> Result<Loaded, Problems> {
+    read(text, origin, env, false)
+}
+
+#[cfg(unix)]
+fn is_open_to_others(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.permissions().mode() & 0o077 != 0
+}
+
+fn read(text: &str, origin: &Path, env: Variables<'_>, open: bool) -> Result<Loaded, Problems> {
+    let name = origin.display().to_string();
+    let blanked;
+    let text = if origin.extension().is_some_and(|ending| ending == "json") {
+        blanked = json::blank_comments(text);
+        &blanked
+    } else {
+        text
+    };
+    let absolute = std::path::absolute(origin).unwrap_or_else(|_| origin.to_owned());
+    let folder = absolute.parent().map_or_else(PathBuf::new, Path::to_owned);
+    let mut doc = Document::new(folder, false);
+    let (tree, flaws) = match tree::parse(text, env) {
+        Ok(parsed) => parsed,
+        Err(flaw) => {
+            doc.report(Severity::Error, flaw);
+            return Err(Problems(doc.into_problems(&name, &without_secrets(text))));
+        }
+    };
+    for flaw in flaws {
+        doc.report(Severity::Error, flaw);
+    }
+    let (mut config, effective) = root(&mut doc, &tree, config);
+    config.effective = effective;
+    doc.check_references();
+    notyet::report(&mut doc, &tree);
+    if let Some((place, path)) = doc.plain_secret.take().filter(|_| open) {
+        let message = "a secret in a file that others may read: `chmod 600` the file, \
+                       or write `${NAME}` or `{file: PATH}`";
+        doc.report(
+            Severity::Warning,
+            Flaw {
+                place,
+                path,
+                message: message.to_owned(),
+            },
+        );
+    }
+    let remarks = doc.into_problems(&name, text);
+    let (errors, remarks): (Vec<_>, Vec<_>) = remarks
+        .into_iter()
+        .partition(|problem| problem.severity == Severity::Error);
+    if errors.is_empty() {
+        Ok(Loaded { config, remarks })
+    } else {
+        Err(Problems(errors))
+    }
+}
+
+/// Text that is not YAML cannot be searched for secrets by their keys: everything behind a word
+/// that often stands before one is blanked.
+fn without_secrets(text: &str) -> String {
+    const WORDS: [&str; 9] = [
+        "key",
+        "token",
+        "secret",
+        "bearer",
+        "value",
+        "password",
+        "webhook",
+        "://",
+        "credential",
+    ];
+    let blank = |line: &str| {
+        let lower = line.to_ascii_lowercase();
+        let from = WORDS
+            .iter()
+            .filter_map(|word| lower.find(word).map(|at| at + word.len()))
+            .min();
+        let Some(from) = from else {
+            return line.to_owned();
+        };
+        let (shown, hidden) = line.split_at(from);
+        let mask = |c: char| if c.is_ascii_alphanumeric() { '*' } else { c };
+        shown.chars().chain(hidden.chars().map(mask)).collect()
+    };
+    text.split('\n')
+        .map(blank)
+        .collect::<Vec<String>>()
+        .join("\n")
+}
+
+/// Reads the whole file, in the order of `conf/poolgate.yaml`.
+fn config(s: &mut Section<'_, '_>) -> Config {
+    let listen = listen::listeners(s);
+    Config {
+        admin: s.section("admin", |s| listen::admin(s, &listen)),
+        clients: s.section("clients", |s| clients::clients(s, &listen)),
+        tiers: clients::tiers(s),
+        routes: clients::routes(s),
+        prices: clients::prices(s),
+        pools: pool::pools(s),
+        instances: s.section("instances", state::instances),
+        state: s.section("state", state::state),
+        egress: s.section("egress", state::egress),
+        notify: state::notify(s),
+        log: s.section("log", state::log),
+        server: s.section("server", state::server),
+        listen,
+        effective: Shown::Map(Vec::new()),
+    }
+}
+
+/// The effective configuration as YAML, with every default and with secrets masked; [`parse`]
+/// reads it again.
+pub fn print(config: &Config) -> String {
+    serde_yaml::to_string(&config.effective).unwrap_or_default()
+}
+
+/// Every key there is, in the form `pools.*.accounts[].weight`.
+pub fn known_keys() -> Vec<String> {
+    let nothing = Node {
+        place: Place::default(),
+        value: Value::Null,
+        literal: true,
+    };
+    let mut doc = Document::new(PathBuf::new(), true);
+    root(&mut doc, &nothing, config);
+    // Accounts made from files have the keys of accounts.
+    let repeated = |key: &String| key.starts_with("pools.*.discover.account.");
+    doc.keys.into_iter().filter(|key| !repeated(key)).collect()
+}

@@ -1,0 +1,124 @@
+//! What the configuration may ask for and this release does not do yet: one table, that shrinks
+//! as features land. The file says everything the finished program understands, so such a key is
+//! no mistake, but its owner must be told.
+
+use super::document::Document;
+use super::problem::Severity;
+use super::tree::{Flaw, Node, Value, join};
+
+/// When a written value asks for something.
+enum When {
+    /// Unless it is what doing nothing looks like: empty, 0 or false.
+    Set,
+    /// Unless it is this word.
+    Not(&'static str),
+    /// If it begins with this.
+    Begins(&'static str),
+}
+
+use When::{Begins, Not, Set};
+
+/// `run` refuses: leaving it out would be wrong or unsafe.
+const REFUSE: Severity = Severity::Refused;
+/// It is told and left out.
+const NOTE: Severity = Severity::Note;
+
+/// Path (`*` = any name, `[]` = any item), when, what `run` does, what happens instead.
+#[rustfmt::skip] // One line a key, so that a feature that lands deletes its line.
+const TABLE: &[(&str, When, Severity, &str)] = &[
+    ("listen[].tls", Set, REFUSE, "clients would talk to this address in the clear"),
+    ("admin.address", Begins("unix:"), REFUSE, "admin needs an address and a port"),
+    ("admin.tls", Set, REFUSE, "the admin token would cross the network in the clear"),
+    ("admin.tokens", Set, NOTE, "only `admin.token` is accepted"),
+    ("clients.max_concurrent_per_key", Set, REFUSE, "a key may use every connection"),
+    ("clients.buffer_budget", Set, NOTE, "bodies held for replay are limited one by one only"),
+    ("clients.header_timeout", Set, NOTE, "each read of a head has the web server's own limit"),
+    ("tiers.*.assignment", Not("any"), REFUSE, "keys of this tier would use every account"),
+    ("tiers.*.priority", Set, NOTE, "the queue serves in the order of arrival"),
+    ("tiers.*.max_concurrent", Set, REFUSE, "keys of this tier would not be limited"),
+    ("tiers.*.limits", Set, REFUSE, "keys of this tier would not be limited"),
+    ("routes", Set, REFUSE, "requests would go to the first pool of the tier"),
+    ("prices", Set, NOTE, "cost is not counted"),
+    ("pools.*.hash_on", Begins("json:"), NOTE, "the hash is over the key"),
+    ("pools.*.affinity.for", Not("0s"), NOTE, "each request is placed on its own"),
+    ("pools.*.affinity.on", Set, NOTE, "each request is placed on its own"),
+    ("pools.*.retry.budget", Set, NOTE, "`retry.attempts` alone limits retries"),
+    ("pools.*.usage", Not("observe"), NOTE, "usage is counted where the vendor states it"),
+    ("pools.*.discover", Set, REFUSE, "no account is made from files"),
+    ("pools.*.accounts[].credential.oauth2", Set, REFUSE, "the account could not log in"),
+    ("pools.*.accounts[].credential.aws_sso_oidc", Set, REFUSE, "the account could not log in"),
+    ("pools.*.accounts[].credential.google_service_account", Set, REFUSE, "the account could not log in"),
+    ("pools.*.accounts[].credential.json_file", Set, REFUSE, "the account could not log in"),
+    ("pools.*.accounts[].limit_group", Set, NOTE, "each account has its own limit state"),
+    ("pools.*.accounts[].rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
+    ("pools.*.accounts[].tls.ca", Set, REFUSE, "the upstream's certificate would not be accepted"),
+    ("pools.*.accounts[].tls.client_cert", Set, REFUSE, "the upstream would not know us"),
+    ("pools.*.accounts[].instance", Set, REFUSE, "the program would not be started"),
+    ("state.redis", Set, NOTE, "state is not shared with other gateways"),
+    ("state.postgres", Set, NOTE, "records are kept in `state.dir`"),
+    ("egress.proxy", Set, REFUSE, "requests would leave without the proxy"),
+    ("notify", Set, NOTE, "nobody is told"),
+    ("server.legacy_metrics", Set, NOTE, "only metrics of poolgate's own names are exported"),
+];
+
+/// Tells every key of `root` that is in the table.
+pub(super) fn report(doc: &mut Document, root: &Node) {
+    for (pattern, when, severity, instead) in TABLE {
+        visit(root, "", pattern, &mut |node, path| {
+            if asks(node, when) {
+                let message = format!("for now, {instead}");
+                doc.report(
+                    *severity,
+                    Flaw {
+                        place: node.place,
+                        path,
+                        message,
+                    },
+                );
+            }
+        });
+    }
+}
+
+fn asks(node: &Node, when: &When) -> bool {
+    match (&node.value, when) {
+        (Value::Null | Value::Broken, _) => false,
+        (Value::List(items), _) => !items.is_empty(),
+        (Value::Map(fields), _) => !fields.is_empty(),
+        (Value::Bare(text) | Value::Text(text), Set) => {
+            !matches!(text.as_str(), "" | "0" | "false")
+        }
+        (Value::Bare(text) | Value::Text(text), Not(idle)) => text != idle,
+        (Value::Bare(text) | Value::Text(text), Begins(start)) => text.starts_with(start),
+    }
+}
+
+/// Calls `found` for every node that `pattern` leads to.
+fn visit(node: &Node, path: &str, pattern: &str, found: &mut dyn FnMut(&Node, String)) {
+    if pattern.is_empty() {
+        return found(node, path.to_owned());
+    }
+    let (step, rest) = pattern.split_once('.').unwrap_or((pattern, ""));
+    let Value::Map(fields) = &node.value else {
+        return;
+    };
+    let (name, each) = match step.strip_suffix("[]") {
+        Some(name) => (name, true),
+        None => (step, false),
+    };
+    for field in fields
+        .iter()
+        .filter(|field| name == "*" || field.key == name)
+    {
+        let path = join(path, &field.key);
+        match &field.value.value {
+            Value::List(items) if each => {
+                for (index, item) in items.iter().enumerate() {
+                    visit(item, &format!("{path}[{index}]"), rest, found);
+                }
+            }
+            _ if each => {}
+            _ => visit(&field.value, &path, rest, found),
+        }
+    }
+}

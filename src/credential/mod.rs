@@ -1,0 +1,222 @@
+//! What proves us to an upstream: the token of an account and the place in a request where it goes.
+//!
+//! Header values are made when the token changes, not for each request, and are marked sensitive,
+//! so that a `Debug` of a request does not show them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderValue;
+use http::header::{AUTHORIZATION, HeaderName};
+
+use crate::config::{self, SecretSource};
+use crate::dialect::Dialect;
+use crate::secret::Secret;
+
+/// The credential of one account.
+pub struct Credential {
+    place: Place,
+    source: Option<SecretSource>,
+    token: ArcSwapOption<Token>,
+    /// Further headers of the account, as written and as sent.
+    extra: Vec<(HeaderName, SecretSource)>,
+    headers: ArcSwap<Vec<(HeaderName, HeaderValue)>>,
+}
+
+enum Place {
+    None,
+    /// The header in which vendors of the request's dialect expect a key.
+    Dialect,
+    Bearer,
+    Header(HeaderName),
+    Query(String),
+}
+
+/// The current value, ready to be put on a request.
+struct Token {
+    plain: HeaderValue,
+    bearer: HeaderValue,
+    text: Secret,
+}
+
+/// Where the token goes and what is written there.
+pub enum Injection {
+    None,
+    Header(HeaderName, HeaderValue),
+    /// Name and value, neither of them encoded yet.
+    Query(String, Secret),
+}
+
+/// Why a credential has no usable token.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Source(String),
+    #[error("the secret has characters that cannot stand in a header")]
+    Unprintable,
+}
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+
+impl Credential {
+    /// Reads the secret; an account whose secret cannot be read exists, but needs a login.
+    pub fn new(config: &config::Account) -> Self {
+        let (place, source) = match &config.credential {
+            config::Credential::ApiKey(source) => (Place::Dialect, Some(source)),
+            config::Credential::Bearer(source) => (Place::Bearer, Some(source)),
+            config::Credential::Header { name, value } => match name.parse() {
+                Ok(name) => (Place::Header(name), Some(value)),
+                Err(_) => (Place::None, None),
+            },
+            config::Credential::Query { name, value } => (Place::Query(name.clone()), Some(value)),
+            _ => (Place::None, None),
+        };
+        let extra = config.headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.clone())));
+        Credential {
+            place,
+            source: source.cloned(),
+            token: ArcSwapOption::empty(),
+            extra: extra.collect(),
+            headers: ArcSwap::default(),
+        }
+    }
+
+    /// Reads the secrets anew. Returns whether the token is another one than before.
+    ///
+    /// # Errors
+    /// A secret's file cannot be read or holds nothing usable; what was read before stays.
+    pub fn reload(&self) -> Result<bool, Error> {
+        let read = |(name, source): &(HeaderName, SecretSource)| {
+            Ok::<_, Error>((name.clone(), Token::new(read(source)?)?.plain))
+        };
+        let headers = self.extra.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        self.headers.store(Arc::new(headers));
+        let Some(source) = &self.source else { return Ok(false) };
+        let token = Token::new(read(source)?)?;
+        let changed = self.token.load().as_ref().is_none_or(|old| old.text != token.text);
+        self.token.store(Some(Arc::new(token)));
+        Ok(changed)
+    }
+
+    /// The files that hold the secrets.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let sources = self.source.iter().chain(self.extra.iter().map(|(_, source)| source));
+        sources.filter_map(|source| match source {
+            SecretSource::File(path) => Some(path.as_path()),
+            SecretSource::Value(_) => None,
+        })
+    }
+
+    /// Further headers that go on each request.
+    pub fn headers(&self) -> arc_swap::Guard<Arc<Vec<(HeaderName, HeaderValue)>>> {
+        self.headers.load()
+    }
+
+    /// Is there something to put on a request, or nothing to be put?
+    pub fn is_usable(&self) -> bool {
+        self.source.is_none() || self.token.load().is_some()
+    }
+
+    /// Can a new token be had when the upstream says that this one has expired?
+    pub fn is_renewable(&self) -> bool {
+        false
+    }
+
+    /// What is put on a request of this dialect.
+    pub fn injection(&self, dialect: Dialect) -> Injection {
+        let token = self.token.load();
+        let Some(token) = token.as_ref() else { return Injection::None };
+        match (&self.place, dialect) {
+            (Place::None, _) => Injection::None,
+            (Place::Bearer, _) | (Place::Dialect, Dialect::OpenAi) => {
+                Injection::Header(AUTHORIZATION, token.bearer.clone())
+            }
+            (Place::Dialect, Dialect::Anthropic) => Injection::Header(X_API_KEY, token.plain.clone()),
+            (Place::Dialect, Dialect::Gemini) => Injection::Header(X_GOOG_API_KEY, token.plain.clone()),
+            (Place::Header(name), _) => Injection::Header(name.clone(), token.plain.clone()),
+            (Place::Query(name), _) => Injection::Query(name.clone(), token.text.clone()),
+        }
+    }
+}
+
+fn read(source: &SecretSource) -> Result<Secret, Error> {
+    config::read_secret(source).map_err(|e| Error::Source(e.to_string()))
+}
+
+/// The word for a kind of credential, in the API and in `status`.
+pub fn kind_name(config: &config::Credential) -> &'static str {
+    match config {
+        config::Credential::None => "none",
+        config::Credential::ApiKey(_) => "api_key",
+        config::Credential::Bearer(_) => "bearer",
+        config::Credential::Header { .. } => "header",
+        config::Credential::Query { .. } => "query",
+        config::Credential::OAuth2(_) => "oauth2",
+        config::Credential::AwsSsoOidc(_) => "aws_sso_oidc",
+        config::Credential::GoogleServiceAccount { .. } => "google_service_account",
+        config::Credential::JsonFile { .. } => "json_file",
+    }
+}
+
+impl Token {
+    fn new(text: Secret) -> Result<Self, Error> {
+        let sensitive = |text: &str| {
+            let mut value = HeaderValue::from_str(text).map_err(|_| Error::Unprintable)?;
+            value.set_sensitive(true);
+            Ok::<_, Error>(value)
+        };
+        let plain = sensitive(text.expose())?;
+        let bearer = sensitive(&format!("Bearer {}", text.expose()))?;
+        Ok(Token { plain, bearer, text })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credential(config: config::Credential) -> Credential {
+        let credential = Credential::new(&config);
+        credential.reload().unwrap();
+        credential
+    }
+
+    fn header(credential: &Credential, dialect: Dialect) -> (String, String) {
+        match credential.injection(dialect) {
+            Injection::Header(name, value) => {
+                assert!(value.is_sensitive());
+                (name.to_string(), value.to_str().unwrap().to_owned())
+            }
+            _ => panic!("no header"),
+        }
+    }
+
+    #[test]
+    fn an_api_key_goes_where_each_dialect_expects_it() {
+        let key = credential(config::Credential::ApiKey(SecretSource::Value(Secret::new("k"))));
+        let expected = [
+            (Dialect::OpenAi, "authorization", "Bearer k"),
+            (Dialect::Anthropic, "x-api-key", "k"),
+            (Dialect::Gemini, "x-goog-api-key", "k"),
+        ];
+        for (dialect, name, value) in expected {
+            assert_eq!(header(&key, dialect), (name.to_owned(), value.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_changed_file_changes_the_token_and_a_missing_one_keeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, "one\n").unwrap();
+        let key = credential(config::Credential::Bearer(SecretSource::File(path.clone())));
+        assert!(!key.reload().unwrap());
+        std::fs::write(&path, "two\n").unwrap();
+        assert!(key.reload().unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(key.reload().is_err());
+        assert_eq!(header(&key, Dialect::OpenAi).1, "Bearer two");
+    }
+}

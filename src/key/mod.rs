@@ -1,0 +1,159 @@
+//! Who may call: client keys, looked up by their hash in an index that requests read without a lock.
+//!
+//! Keys come from the configuration, from `clients.keys_file`, and from the one that a first start
+//! beyond loopback issues. Only hashes are kept.
+
+mod hash;
+mod issued;
+mod present;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+
+pub use hash::{KeyHash, new_key};
+pub use issued::Issued;
+pub use present::{client_keys, is_credential_header, without_key_parameter};
+
+use crate::config::{self, Open};
+
+/// Who a key belongs to, and what it may do.
+#[derive(Debug)]
+pub struct Client {
+    pub name: Arc<str>,
+    pub tier: config::Tier,
+    /// Its replies carry `X-Poolgate-Account`.
+    pub expose_account: bool,
+    /// Hash of the key, for `hash_on: api_key`; none where no key was asked.
+    pub place: Option<u64>,
+}
+
+/// Why a caller is turned away. Callers learn only that the key is missing or not valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Missing,
+    Unknown,
+}
+
+impl Refused {
+    /// Label of `poolgate_key_rejections_total{reason}`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Refused::Missing => "missing",
+            Refused::Unknown => "unknown",
+        }
+    }
+}
+
+/// The index of all keys.
+pub struct Keys {
+    index: ArcSwap<Index>,
+    /// A key has existed since the start: whatever becomes of the key file, the gate stays shut.
+    had_keys: AtomicBool,
+    anybody: Arc<Client>,
+}
+
+#[derive(Default)]
+struct Index {
+    by_hash: HashMap<KeyHash, Arc<Client>>,
+    open: bool,
+}
+
+impl Keys {
+    pub fn new(config: &config::Config, issued: &Issued) -> Self {
+        let keys = Keys {
+            index: ArcSwap::default(),
+            had_keys: AtomicBool::new(false),
+            anybody: Arc::new(Client {
+                name: "-".to_owned(),
+                tier: tier(config, "default"),
+                expose_account: false,
+                place: None,
+            }),
+        };
+        keys.reload(config, issued);
+        keys
+    }
+
+    /// Reads all keys anew. A source that cannot be read gives no keys, and says so in the log.
+    pub fn reload(&self, config: &config::Config, issued: &Issued) {
+        let mut by_hash = HashMap::new();
+        let mut add = |hash: KeyHash, name: &str, tier_name: &str, expose_account: bool| {
+            let place = Some(hash.place());
+            let client = Client { name: name.to_owned(), tier: tier(config, tier_name), expose_account, place };
+            by_hash.entry(hash).or_insert_with(|| Arc::new(client));
+        };
+        for fixed in &config.clients.keys {
+            match config::read_secret(&fixed.key) {
+                Ok(key) => add(KeyHash::of(key.expose()), &fixed.name, &fixed.tier, fixed.expose_account),
+                Err(error) => tracing::error!(key = fixed.name, "the client key cannot be read: {error}"),
+            }
+        }
+        for (number, hash) in file_keys(config).into_iter().enumerate() {
+            add(hash, &format!("keys_file:{}", number + 1), "default", false);
+        }
+        for (name, hash) in issued.keys() {
+            add(hash, &name, "default", false);
+        }
+        if !by_hash.is_empty() {
+            self.had_keys.store(true, Ordering::SeqCst);
+        }
+        let open = match config.clients.open {
+            Open::Always => true,
+            Open::Never => false,
+            // A fixed key that cannot be read was meant to shut the gate all the same.
+            Open::Auto => {
+                !self.had_keys.load(Ordering::SeqCst)
+                    && config.clients.keys.is_empty()
+                    && config.listen.iter().all(|listen| listen.address.ip().is_loopback())
+            }
+        };
+        self.index.store(Arc::new(Index { by_hash, open }));
+    }
+
+    /// Is no key asked of anybody?
+    pub fn are_open(&self) -> bool {
+        self.index.load().open
+    }
+
+    pub fn count(&self) -> usize {
+        self.index.load().by_hash.len()
+    }
+
+    /// The client of the first valid key among those that the request carries.
+    ///
+    /// # Errors
+    /// A key is asked for, and there is none or none that is valid.
+    pub fn authenticate<'a>(&self, presented: impl Iterator<Item = &'a str>) -> Result<Arc<Client>, Refused> {
+        let index = self.index.load();
+        let mut refused = Refused::Missing;
+        for key in presented {
+            if let Some(client) = index.by_hash.get(&KeyHash::of(key)) {
+                return Ok(client.clone());
+            }
+            refused = Refused::Unknown;
+        }
+        if index.open { Ok(self.anybody.clone()) } else { Err(refused) }
+    }
+}
+
+/// One key per line, `#` comments; missing or empty = none.
+fn file_keys(config: &config::Config) -> Vec<KeyHash> {
+    let Some(path) = &config.clients.keys_file else { return Vec::new() };
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            tracing::error!(path = %path.display(), "the key file cannot be read: {error}");
+            return Vec::new();
+        }
+    };
+    let keys = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    keys.filter(|key| !key.is_empty()).map(KeyHash::of).collect()
+}
+
+fn tier(config: &config::Config, name: &str) -> config::Tier {
+    config.tiers.get(name).or_else(|| config.tiers.get("default")).cloned().unwrap_or_else(config::Tier::everything)
+}

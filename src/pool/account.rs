@@ -1,0 +1,77 @@
+//! One account of a pool: what the configuration says of it, and its live state.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Pool;
+use super::breaker::Entry;
+use super::live::{Live, reason};
+use crate::config;
+use crate::credential::Credential;
+use crate::telemetry::AccountMetrics;
+
+/// An account as one table of its pool knows it.
+pub struct Account {
+    pub config: config::Account,
+    pub credential: Arc<Credential>,
+    pub metrics: Arc<AccountMetrics>,
+    pub(super) slot: u32,
+    pub(super) live: Arc<Live>,
+}
+
+impl Account {
+    pub fn id(&self) -> &str {
+        &self.config.id
+    }
+
+    /// The model's name at this account's upstream, where it is another one.
+    pub fn model_name<'a>(&'a self, asked: &str) -> Option<&'a str> {
+        match &self.config.models {
+            config::Models::Map(names) => names.get(asked).map(String::as_str),
+            config::Models::List(_) => None,
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.live.is_ready(self.config.max_concurrent)
+    }
+
+    /// Full and nothing else: it will serve again as soon as a request ends.
+    pub(super) fn is_only_full(&self) -> bool {
+        self.live.blocked() == 0 && self.live.breaker.admits() && !self.is_ready()
+    }
+
+    /// Takes a place, and tells the table when that was the last one.
+    pub(super) fn acquire(&self, pool: &Pool) -> Option<Entry> {
+        let entry = self.live.acquire(self.config.max_concurrent)?;
+        self.live.requests.fetch_add(1, Ordering::Relaxed);
+        let full = self.config.max_concurrent != 0 && self.live.in_flight() >= self.config.max_concurrent;
+        if full || entry == Entry::Probe {
+            pool.publish(self);
+        }
+        Some(entry)
+    }
+
+    /// Gives the place back.
+    pub(super) fn release(&self, entry: Entry, pool: &Pool) {
+        let before = self.live.release(entry);
+        let was_full = self.config.max_concurrent != 0 && before >= self.config.max_concurrent;
+        if was_full || entry == Entry::Probe {
+            pool.publish(self);
+        }
+    }
+
+    /// Until when it is out by itself: the end of a cooldown or of an open breaker, or the next
+    /// try of one that needs a login.
+    pub(super) fn recovers_at(&self) -> Option<u64> {
+        let blocked = self.live.blocked();
+        if blocked & !(reason::COOLING | reason::NEEDS_LOGIN) != 0 {
+            return None;
+        }
+        let rare = self.live.rare.lock();
+        let cooling = (blocked & reason::COOLING != 0).then_some(rare.cooling_until);
+        let login = (blocked & reason::NEEDS_LOGIN != 0).then_some(rare.login_probe_at);
+        drop(rare);
+        cooling.max(login).max(self.live.breaker.open_until())
+    }
+}

@@ -1,0 +1,192 @@
+//! The live state of one account: what its requests change while they run. It outlives a rebuild of
+//! the table, so that a reload forgets nothing.
+//!
+//! Times are milliseconds since the pool began ([`super::Pool::ticks`]).
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::breaker::{Breaker, Entry};
+
+/// Why an account takes no requests, as bits of [`Live::blocked`]. Being full and an open breaker
+/// are no bits: they follow from the counters.
+pub(super) mod reason {
+    pub(in crate::pool) const DISABLED: u32 = 1;
+    pub(in crate::pool) const DRAINING: u32 = 2;
+    pub(in crate::pool) const UNHEALTHY: u32 = 4;
+    pub(in crate::pool) const COOLING: u32 = 8;
+    pub(in crate::pool) const NEEDS_LOGIN: u32 = 16;
+}
+
+/// How many times to first byte are kept for the percentiles.
+const RECENT: usize = 128;
+
+/// Aligned so that two accounts never share a cache line.
+#[repr(align(128))]
+pub(super) struct Live {
+    in_flight: AtomicU32,
+    blocked: AtomicU32,
+    pub(super) breaker: Breaker,
+    pub(super) requests: AtomicU64,
+    pub(super) successes: AtomicU64,
+    pub(super) failures: AtomicU64,
+    pub(super) tokens: AtomicU64,
+    pub(super) last_used: AtomicU64,
+    pub(super) last_success: AtomicU64,
+    pub(super) last_failure: AtomicU64,
+    pub(super) last_heartbeat: AtomicU64,
+    /// Refusals of the credential in a row: 1 cools, more need a login.
+    pub(super) auth_refusals: AtomicU32,
+    /// Moving average of the time to first byte, microseconds; 0 = none yet.
+    first_byte_us: AtomicU64,
+    first_byte_at: AtomicU64,
+    recent: [AtomicU32; RECENT],
+    recent_next: AtomicU32,
+    pub(super) rare: Mutex<Rare>,
+}
+
+/// What changes so seldom that a short lock is no matter.
+#[derive(Default)]
+pub(super) struct Rare {
+    pub(super) last_error: Option<String>,
+    /// When the reason for not serving last changed.
+    pub(super) since: u64,
+    pub(super) cooling_until: u64,
+    /// The cooldown is that of a limit, not of a refused credential or a spent quota.
+    pub(super) cooling_for_limit: bool,
+    /// When an account that needs a login is tried by one request.
+    pub(super) login_probe_at: u64,
+    /// A health probe has answered.
+    pub(super) probed: bool,
+    pub(super) probe_failures: u32,
+    pub(super) probe_successes: u32,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Live {
+            in_flight: AtomicU32::new(0),
+            blocked: AtomicU32::new(0),
+            breaker: Breaker::default(),
+            requests: AtomicU64::new(0),
+            successes: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+            last_used: AtomicU64::new(0),
+            last_success: AtomicU64::new(0),
+            last_failure: AtomicU64::new(0),
+            last_heartbeat: AtomicU64::new(0),
+            auth_refusals: AtomicU32::new(0),
+            first_byte_us: AtomicU64::new(0),
+            first_byte_at: AtomicU64::new(0),
+            recent: [const { AtomicU32::new(u32::MAX) }; RECENT],
+            recent_next: AtomicU32::new(0),
+            rare: Mutex::new(Rare::default()),
+        }
+    }
+}
+
+impl Live {
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn blocked(&self) -> u32 {
+        self.blocked.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn block(&self, reason: u32) {
+        self.blocked.fetch_or(reason, Ordering::SeqCst);
+    }
+
+    pub(super) fn unblock(&self, reason: u32) {
+        self.blocked.fetch_and(!reason, Ordering::SeqCst);
+    }
+
+    /// Could it take a request now? `max` 0 = no limit.
+    pub(super) fn is_ready(&self, max: u32) -> bool {
+        self.blocked() == 0 && self.breaker.admits() && (max == 0 || self.in_flight() < max)
+    }
+
+    /// Takes one of `max` places, and a probe's place if the breaker is half open.
+    pub(super) fn acquire(&self, max: u32) -> Option<Entry> {
+        if self.blocked() != 0 {
+            return None;
+        }
+        let take = |n: u32| (max == 0 || n < max).then_some(n + 1);
+        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).ok()?;
+        let entry = self.breaker.enter();
+        if entry.is_none() {
+            self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        }
+        entry
+    }
+
+    /// Gives the place back; returns how many were taken before.
+    pub(super) fn release(&self, entry: Entry) -> u32 {
+        self.breaker.leave(entry);
+        self.in_flight.fetch_sub(1, Ordering::SeqCst)
+    }
+
+    /// A first byte came after `us` microseconds. The average follows a slower answer at once and
+    /// a faster one by a quarter each time: slowness must be seen soon, luck may wait.
+    pub(super) fn saw_first_byte(&self, us: u64, now: u64) {
+        let us = us.max(1);
+        let before = self.first_byte_us.load(Ordering::Relaxed);
+        let after = if us >= before { us } else { before - (before - us).div_ceil(4) };
+        self.first_byte_us.store(after, Ordering::Relaxed);
+        self.first_byte_at.store(now, Ordering::Relaxed);
+        let place = self.recent_next.fetch_add(1, Ordering::Relaxed) as usize % RECENT;
+        self.recent[place].store((us / 1000).min(u64::from(u32::MAX - 1)) as u32, Ordering::Relaxed);
+    }
+
+    /// The expected time to first byte in microseconds. It halves with each ten seconds without an
+    /// answer, so that a slow account is asked again one day.
+    pub(super) fn expected_us(&self, now: u64) -> u64 {
+        let us = self.first_byte_us.load(Ordering::Relaxed);
+        let idle = now.saturating_sub(self.first_byte_at.load(Ordering::Relaxed));
+        us >> (idle / 10_000).min(63)
+    }
+
+    /// (average, p50, p99) of the time to first byte in milliseconds.
+    pub(super) fn response_ms(&self) -> Option<(f64, f64, f64)> {
+        let mut recent: Vec<u32> = self
+            .recent
+            .iter()
+            .map(|ms| ms.load(Ordering::Relaxed))
+            .filter(|ms| *ms != u32::MAX)
+            .collect();
+        recent.sort_unstable();
+        let rank = |share: usize| recent.get((recent.len() * share / 100).min(recent.len().saturating_sub(1)));
+        let average = self.first_byte_us.load(Ordering::Relaxed) as f64 / 1000.0;
+        Some((average, f64::from(*rank(50)?), f64::from(*rank(99)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_max_places_are_given() {
+        let live = Live::default();
+        let entries: Vec<_> = (0..3).map_while(|_| live.acquire(2)).collect();
+        assert_eq!(entries.len(), 2);
+        assert!(!live.is_ready(2));
+        assert_eq!(live.release(Entry::Normal), 2);
+        assert!(live.is_ready(2));
+    }
+
+    #[test]
+    fn a_slow_answer_counts_at_once_and_fades_without_new_ones() {
+        let live = Live::default();
+        live.saw_first_byte(1_000, 0);
+        live.saw_first_byte(100_000, 0);
+        assert_eq!(live.expected_us(0), 100_000);
+        live.saw_first_byte(1_000, 0);
+        assert_eq!(live.expected_us(0), 75_250);
+        assert_eq!(live.expected_us(10_000), 37_625);
+        assert_eq!(live.response_ms().map(|(_, _, p99)| p99), Some(100.0));
+    }
+}

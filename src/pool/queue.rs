@@ -1,0 +1,106 @@
+//! Requests that wait for an account: bounded, first come first served, each with a deadline.
+//!
+//! Whoever frees an account serves the queue ([`super::Pool::serve_queue`]): the first waiter whom
+//! a ready account fits gets its lease handed over. A waiter that leaves takes its entry along.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::lease::Lease;
+use super::{Demand, Pool};
+
+/// The order of service: lower priority first, then who came first.
+type Place = (i32, u64);
+
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: AtomicUsize,
+    arrivals: AtomicU64,
+    line: Mutex<BTreeMap<Place, Waiter>>,
+}
+
+struct Waiter {
+    demand: Demand,
+    lease: oneshot::Sender<Lease>,
+}
+
+/// A place in the queue; dropping it leaves the queue.
+pub(super) struct Waiting {
+    pool: Arc<Pool>,
+    place: Place,
+    pub(super) lease: oneshot::Receiver<Lease>,
+}
+
+impl Queue {
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Joins the queue, or is told that it is full.
+    pub(super) fn join(pool: &Arc<Pool>, demand: Demand, most: usize) -> Option<Waiting> {
+        let queue = &pool.queue;
+        let (sender, lease) = oneshot::channel();
+        let place = (demand.priority, queue.arrivals.fetch_add(1, Ordering::Relaxed));
+        let mut line = queue.line.lock();
+        if line.len() >= most {
+            return None;
+        }
+        line.insert(place, Waiter { demand, lease: sender });
+        queue.waiting.store(line.len(), Ordering::SeqCst);
+        drop(line);
+        Some(Waiting { pool: pool.clone(), place, lease })
+    }
+
+    /// Offers accounts to the waiters in their order, until `lease` has none for anybody.
+    pub(super) fn serve(&self, lease: impl Fn(&Demand) -> Option<Lease>) {
+        // Leases are handed over after the lock is gone: a receiver that has left drops its lease,
+        // which serves the queue again.
+        let mut handed = Vec::new();
+        let mut line = self.line.lock();
+        let mut unserved: Vec<&Demand> = Vec::new();
+        let places: Vec<Place> = line
+            .iter()
+            .filter_map(|(place, waiter)| {
+                if unserved.iter().any(|other| other.is_served_like(&waiter.demand)) {
+                    return None;
+                }
+                match lease(&waiter.demand) {
+                    Some(lease) => {
+                        handed.push(lease);
+                        Some(*place)
+                    }
+                    None => {
+                        unserved.push(&waiter.demand);
+                        None
+                    }
+                }
+            })
+            .collect();
+        let waiters: Vec<Waiter> = places.iter().filter_map(|place| line.remove(place)).collect();
+        self.waiting.store(line.len(), Ordering::SeqCst);
+        drop(line);
+        for (waiter, lease) in waiters.into_iter().zip(handed) {
+            drop(waiter.lease.send(lease));
+        }
+    }
+}
+
+impl Demand {
+    /// Do the same accounts serve both? Then, where one gets none, neither does the other.
+    fn is_served_like(&self, other: &Demand) -> bool {
+        self.dialect == other.dialect && self.model == other.model && self.tried == other.tried
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut line = self.pool.queue.line.lock();
+        if line.remove(&self.place).is_some() {
+            self.pool.queue.waiting.store(line.len(), Ordering::SeqCst);
+        }
+    }
+}

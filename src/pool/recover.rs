@@ -1,0 +1,243 @@
+//! What outcomes, probes and operators do to an account, and how it comes back.
+//!
+//! ```text
+//! failures in a row -> breaker open -> (time) half open -> one success -> slow start -> full share
+//! limit, quota, 401 -> cooling      -> (time) half open -> …
+//! 401 again         -> needs login  -> (1, 5, 30, 60 min) half open -> …
+//! failed probes     -> unhealthy    -> good probes
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::account::Account;
+use super::lease::Report;
+use super::live::reason;
+use super::{Outcome, Pool, marks};
+use crate::clock::{self, Instant};
+use crate::config::{self, Strategy};
+
+/// A first refused credential may be a passing fault of the vendor.
+const AUTH_COOLDOWN: Duration = Duration::from_secs(60);
+
+/// After further refusals one request tries again after these minutes, then after the last of them.
+const LOGIN_RETRY_MINUTES: [u64; 4] = [1, 5, 30, 60];
+
+/// A spent quota without a stated reset is tried by one request each hour.
+const QUOTA_COOLDOWN: Duration = Duration::from_secs(3600);
+
+/// How long an account is taken to lack a model that another account serves.
+const MODEL_UNAVAILABLE: Duration = Duration::from_secs(3600);
+
+/// Longest text kept as an account's last error.
+const ERROR_LENGTH: usize = 300;
+
+impl Pool {
+    /// Applies one attempt's outcome to its account: the fourth column of `contract/http.md` §2.
+    pub(super) fn report(&self, account: &Arc<Account>, outcome: &Outcome, about: &Report<'_>, now: Instant) {
+        let ticks = self.ticks(now);
+        let live = &account.live;
+        account.metrics.requests[outcome.index()].inc();
+        self.completed.fetch_add(1, Ordering::Relaxed);
+        if *outcome == Outcome::Success {
+            live.successes.fetch_add(1, Ordering::Relaxed);
+            live.last_success.store(ticks.max(1), Ordering::Relaxed);
+            live.auth_refusals.store(0, Ordering::Relaxed);
+            if live.breaker.success(ticks) {
+                self.changed(account, ticks, None);
+                tracing::info!(account = account.config.id, "the account serves again");
+            }
+            return;
+        }
+        if outcome.is_failure() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            live.failures.fetch_add(1, Ordering::Relaxed);
+            live.last_failure.store(ticks.max(1), Ordering::Relaxed);
+            let mut error = format!("{}: {}", outcome.label(), about.detail);
+            error.truncate(error.floor_char_boundary(ERROR_LENGTH));
+            live.rare.lock().last_error = Some(error);
+        }
+        match outcome {
+            Outcome::RateLimited { wait, whole_account } => {
+                self.limit(account, *wait, about.model.filter(|_| !whole_account), ticks);
+            }
+            Outcome::QuotaDead { wait } => {
+                self.cool(account, wait.unwrap_or(QUOTA_COOLDOWN), false, ticks);
+            }
+            Outcome::AuthDead => self.auth_refused(account, ticks),
+            Outcome::Transient | Outcome::BrokenStream if about.counts => self.failed(account, ticks),
+            _ => {}
+        }
+    }
+
+    fn failed(&self, account: &Arc<Account>, ticks: u64) {
+        let settings = self.settings.load();
+        let Some(until) = account.live.breaker.failure(&settings.breaker, ticks) else { return };
+        account.metrics.breaker_opened.inc();
+        self.due.add(account.slot, until);
+        self.changed(account, ticks, None);
+        let seconds = (until - ticks) / 1000;
+        tracing::warn!(account = account.config.id, seconds, "the account fails again and again; its breaker is open");
+    }
+
+    /// A vendor's limit: of one model where it is stated so, and of all accounts that share it.
+    fn limit(&self, account: &Arc<Account>, wait: Duration, model: Option<&str>, ticks: u64) {
+        let until = ticks.saturating_add(wait.as_millis() as u64);
+        let table = self.table.load();
+        let group = &account.config.limit_group;
+        let shares = |other: &&Arc<Account>| {
+            other.slot == account.slot || (!group.is_empty() && other.config.limit_group == *group)
+        };
+        for limited in table.accounts().filter(shares) {
+            let marked = model
+                .is_some_and(|model| self.marks.mark(limited.slot, marks::model_id(model), until, ticks));
+            if marked {
+                self.due.add(limited.slot, until);
+            } else {
+                self.cool(limited, wait, true, ticks);
+            }
+        }
+    }
+
+    fn cool(&self, account: &Arc<Account>, wait: Duration, for_limit: bool, ticks: u64) {
+        let until = ticks.saturating_add(wait.as_millis() as u64);
+        let mut rare = account.live.rare.lock();
+        rare.cooling_until = rare.cooling_until.max(until);
+        rare.cooling_for_limit = for_limit;
+        drop(rare);
+        self.changed(account, ticks, Some((reason::COOLING, true)));
+        self.due.add(account.slot, until);
+    }
+
+    fn auth_refused(&self, account: &Arc<Account>, ticks: u64) {
+        let refusals = account.live.auth_refusals.fetch_add(1, Ordering::Relaxed) as usize;
+        if refusals == 0 {
+            return self.cool(account, AUTH_COOLDOWN, false, ticks);
+        }
+        let step = (refusals - 1).min(LOGIN_RETRY_MINUTES.len() - 1);
+        let probe_at = ticks + LOGIN_RETRY_MINUTES[step] * 60_000;
+        account.live.rare.lock().login_probe_at = probe_at;
+        self.changed(account, ticks, Some((reason::NEEDS_LOGIN, true)));
+        self.due.add(account.slot, probe_at);
+        tracing::warn!(account = account.config.id, "the upstream refuses the account's credential; it needs a login");
+    }
+
+    /// Another account served the model that this one does not know: it is not asked for it for
+    /// an hour.
+    pub fn lacks_model(&self, account: &Account, model: &str, now: Instant) {
+        let ticks = self.ticks(now);
+        let until = ticks + MODEL_UNAVAILABLE.as_millis() as u64;
+        self.marks.mark(account.slot, marks::model_id(model), until, ticks);
+    }
+
+    /// Lets the accounts come back whose time has come.
+    pub(super) fn recover_due(&self, ticks: u64) {
+        let slots = self.due.take(ticks);
+        let table = self.table.load();
+        let settings = self.settings.load();
+        for account in slots.into_iter().filter_map(|slot| table.account(slot)) {
+            let live = &account.live;
+            let blocked = live.blocked();
+            let rare = live.rare.lock();
+            let waits = [(reason::COOLING, rare.cooling_until), (reason::NEEDS_LOGIN, rare.login_probe_at)];
+            drop(rare);
+            for (reason, until) in waits.into_iter().filter(|(reason, _)| blocked & reason != 0) {
+                if until > ticks {
+                    self.due.add(account.slot, until);
+                } else {
+                    live.breaker.probe_first(&settings.breaker);
+                    self.changed(account, ticks, Some((reason, false)));
+                }
+            }
+            if let Some(later) = live.breaker.due(&settings.breaker, ticks) {
+                self.due.add(account.slot, later);
+            }
+            self.publish(account);
+        }
+    }
+
+    /// A state changed: remember when, tell the table.
+    fn changed(&self, account: &Account, ticks: u64, reason: Option<(u32, bool)>) {
+        match reason {
+            Some((reason, true)) => account.live.block(reason),
+            Some((reason, false)) => account.live.unblock(reason),
+            None => {}
+        }
+        account.live.rare.lock().since = ticks;
+        self.publish(account);
+    }
+
+    /// A health probe answered well, or did not.
+    pub fn probed(self: &Arc<Self>, account: &Account, check: &config::HealthCheck, result: Result<(), String>, now: Instant) {
+        let ticks = self.ticks(now);
+        let live = &account.live;
+        let mut rare = live.rare.lock();
+        rare.probed = true;
+        let is_unhealthy = live.blocked() & reason::UNHEALTHY != 0;
+        let flips = match result {
+            Ok(()) => {
+                live.last_heartbeat.store(ticks.max(1), Ordering::Relaxed);
+                rare.probe_failures = 0;
+                rare.probe_successes = rare.probe_successes.saturating_add(1);
+                is_unhealthy && rare.probe_successes >= check.healthy_after
+            }
+            Err(error) => {
+                rare.probe_successes = 0;
+                rare.probe_failures = rare.probe_failures.saturating_add(1);
+                rare.last_error = Some(format!("health check: {error}"));
+                !is_unhealthy && rare.probe_failures >= check.unhealthy_after
+            }
+        };
+        drop(rare);
+        if flips {
+            tracing::info!(account = account.config.id, healthy = is_unhealthy, "the health check changed its mind");
+            self.changed(account, ticks, Some((reason::UNHEALTHY, !is_unhealthy)));
+            self.serve_queue(now);
+        }
+    }
+
+    /// An operator takes the account out, or puts it back. False: there is no such account.
+    pub fn set_enabled(self: &Arc<Self>, id: &str, enabled: bool) -> bool {
+        self.with_account(id, |account, ticks| {
+            self.changed(account, ticks, Some((reason::DISABLED, !enabled)));
+        })
+    }
+
+    /// An operator lets the account begin anew: breaker closed, no cooldown, no login needed.
+    pub fn reset(self: &Arc<Self>, id: &str) -> bool {
+        self.with_account(id, |account, ticks| {
+            account.live.breaker.reset();
+            account.live.auth_refusals.store(0, Ordering::Relaxed);
+            account.live.failures.store(0, Ordering::Relaxed);
+            self.marks.clear(account.slot);
+            let mut rare = account.live.rare.lock();
+            (rare.last_error, rare.cooling_until) = (None, 0);
+            drop(rare);
+            self.changed(account, ticks, Some((reason::COOLING | reason::NEEDS_LOGIN, false)));
+        })
+    }
+
+    /// The account's secret changed: an account that waited for a login serves again.
+    pub fn secret_changed(self: &Arc<Self>, id: &str) {
+        self.with_account(id, |account, ticks| {
+            account.live.auth_refusals.store(0, Ordering::Relaxed);
+            self.changed(account, ticks, Some((reason::NEEDS_LOGIN, false)));
+        });
+    }
+
+    fn with_account(self: &Arc<Self>, id: &str, change: impl FnOnce(&Arc<Account>, u64)) -> bool {
+        let table = self.table.load();
+        let Some(account) = table.find(id) else { return false };
+        let now = clock::now();
+        change(account, self.ticks(now));
+        self.serve_queue(now);
+        true
+    }
+
+    /// Another strategy, from the next request on.
+    pub fn set_strategy(self: &Arc<Self>, strategy: Strategy) {
+        let settings = config::Pool { strategy, ..config::Pool::clone(&self.settings.load()) };
+        self.reconfigure(&settings);
+    }
+}

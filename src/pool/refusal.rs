@@ -1,0 +1,134 @@
+//! Why no account took a request, and when to come again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::account::Account;
+use super::{Demand, Pool, live::reason, marks};
+use crate::clock::Instant;
+use crate::config;
+
+/// So many accounts are looked at to find out why none is ready; with more of them the first ones
+/// stand for the rest, so that a refusal costs the same in every pool.
+const LOOKED_AT: usize = 256;
+
+/// Why there is no lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub cause: Cause,
+    /// When an account may serve again.
+    pub recovers_at: Option<Instant>,
+    /// A good time to come again, where the cause does not say it.
+    pub retry_after: Duration,
+}
+
+/// The strongest reason: what would have to change for this request to be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// No account of the pool speaks this dialect or serves this model.
+    NoneServes,
+    /// Down, disabled, or in need of a login.
+    NoneUsable,
+    /// At least one waits for a vendor's limit.
+    RateLimited,
+    /// At least one would serve if it had fewer requests.
+    Full,
+    /// Nobody looked: the queue has no more places.
+    QueueFull,
+    /// The wait in the queue ended without an account.
+    QueueTimeout,
+    /// All that could serve were tried by this request.
+    AllTried,
+}
+
+impl Refusal {
+    /// Is there hope before the deadline?
+    pub(super) fn is_worth_waiting(&self, queue: &config::Queue, deadline: Instant) -> bool {
+        match self.cause {
+            Cause::Full => true,
+            Cause::RateLimited => queue.wait_for_recovery && self.recovers_at.is_some_and(|at| at < deadline),
+            _ => false,
+        }
+    }
+
+    pub(super) fn queue_full(self) -> Self {
+        Refusal { cause: Cause::QueueFull, ..self }
+    }
+
+    /// A wait for a full account timed out; where accounts are limited or down, that is the reason.
+    pub(super) fn timed_out(self) -> Self {
+        match self.cause {
+            Cause::Full => Refusal { cause: Cause::QueueTimeout, ..self },
+            _ => self,
+        }
+    }
+}
+
+impl Pool {
+    /// Looks at the accounts and says why none of them took the request.
+    pub(super) fn refusal(self: &Arc<Self>, demand: &Demand, now: Instant) -> Refusal {
+        let table = self.table.load();
+        let ticks = self.ticks(now);
+        let model = demand.model.as_deref().map(marks::model_id);
+        let mut cause = Cause::NoneServes;
+        let mut recovers: Option<u64> = None;
+        let serving = table.accounts().filter(|account| {
+            account.config.dialects.contains(&demand.dialect)
+                && table.serves(account.slot, demand.model.as_deref())
+        });
+        let most = self.settings.load().max_concurrent;
+        for account in serving.take(LOOKED_AT) {
+            let marked = model.and_then(|model| self.marks.until(account.slot, model, ticks));
+            let (found, at) = why_not(account, demand, marked);
+            cause = stronger(cause, found);
+            recovers = [recovers, at].into_iter().flatten().min();
+        }
+        let pool_is_full = most != 0 && self.in_flight.load(std::sync::atomic::Ordering::SeqCst) >= most;
+        if pool_is_full && cause != Cause::NoneServes {
+            cause = Cause::Full;
+        }
+        Refusal { cause, recovers_at: recovers.map(|at| self.at(at)), retry_after: self.retry_after() }
+    }
+
+    /// When the queue will have moved on far enough, from the measured rate of departures.
+    fn retry_after(&self) -> Duration {
+        let held = self.held_ms.load(std::sync::atomic::Ordering::Relaxed);
+        let in_flight = u64::from(self.in_flight.load(std::sync::atomic::Ordering::SeqCst)).max(1);
+        let waiting = self.queue.waiting() as u64;
+        Duration::from_millis(held.saturating_mul(waiting + 1) / in_flight).max(Duration::from_secs(1))
+    }
+}
+
+fn why_not(account: &Account, demand: &Demand, marked: Option<u64>) -> (Cause, Option<u64>) {
+    let blocked = account.live.blocked();
+    if blocked & (reason::DISABLED | reason::DRAINING | reason::UNHEALTHY) != 0 {
+        return (Cause::NoneUsable, None);
+    }
+    if let Some(at) = account.recovers_at() {
+        let limited = blocked & reason::COOLING != 0 && blocked & reason::NEEDS_LOGIN == 0;
+        let limited = limited && account.live.rare.lock().cooling_for_limit;
+        let cause = if limited { Cause::RateLimited } else { Cause::NoneUsable };
+        // Who needs a login and has no time of its own never comes back by itself.
+        return (cause, (at != u64::MAX).then_some(at));
+    }
+    if let Some(until) = marked {
+        return (Cause::RateLimited, Some(until));
+    }
+    if demand.tried.contains(&account.slot) {
+        return (Cause::AllTried, None);
+    }
+    // Full, a half-open account with its probe under way, or one that became ready just now.
+    (Cause::Full, None)
+}
+
+/// Hope is stronger than its absence: one full account means that waiting helps.
+fn stronger(a: Cause, b: Cause) -> Cause {
+    let rank = |cause: Cause| match cause {
+        Cause::NoneServes => 0,
+        Cause::NoneUsable => 1,
+        Cause::AllTried => 2,
+        Cause::RateLimited => 3,
+        Cause::Full | Cause::QueueFull | Cause::QueueTimeout => 4,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}

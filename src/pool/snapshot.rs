@@ -1,0 +1,152 @@
+//! Copies of live state for those who look on: the API, `status`, metrics, health.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::account::Account;
+use super::breaker::State;
+use super::live::{Live, Rare, reason};
+use super::view::{AccountView, BreakerView, ResponseTimes, Status};
+use super::{Pool, PoolView};
+use crate::clock::{Instant, SystemTime};
+use crate::config::Host;
+use crate::credential;
+
+/// The two clocks at one moment, to state the pool's times as wall-clock times.
+#[derive(Clone, Copy)]
+pub struct Moment {
+    pub now: Instant,
+    pub wall: SystemTime,
+}
+
+impl Pool {
+    /// All accounts, in the order of the configuration.
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
+        let table = self.table.load();
+        self.settings.load().accounts.iter().filter_map(|a| table.find(&a.id).cloned()).collect()
+    }
+
+    pub fn account_named(&self, id: &str) -> Option<Arc<Account>> {
+        self.table.load().find(id).cloned()
+    }
+
+    pub fn view(&self, account: &Account, at: Moment) -> AccountView {
+        let live = &account.live;
+        let ticks = self.ticks(at.now);
+        let time = |ticks: u64| wall(self.at(ticks), at);
+        let counted = |value: &std::sync::atomic::AtomicU64| match value.load(Ordering::Relaxed) {
+            0 => None,
+            ticks => Some(time(ticks)),
+        };
+        let rare = live.rare.lock();
+        let status = status(account, &rare);
+        let cooling = (live.blocked() & reason::COOLING != 0).then_some(rare.cooling_until);
+        let (since, last_error) = (rare.since, rare.last_error.clone());
+        drop(rare);
+        let breaker = match live.breaker.state() {
+            State::Closed => BreakerView::Closed,
+            State::HalfOpen => BreakerView::HalfOpen,
+            State::Open => BreakerView::Open { until: time(live.breaker.open_until().unwrap_or(ticks)) },
+        };
+        AccountView {
+            id: account.config.id.clone(),
+            pool: self.name.clone(),
+            status,
+            since: time(since),
+            until: account.recovers_at().filter(|at| *at != u64::MAX).map(time),
+            last_error,
+            enabled: live.blocked() & reason::DISABLED == 0,
+            available: account.is_ready() || account.is_only_full(),
+            weight: account.config.weight,
+            priority: account.config.priority,
+            in_flight: live.in_flight(),
+            max_concurrent: account.config.max_concurrent,
+            requests: live.requests.load(Ordering::Relaxed),
+            successes: live.successes.load(Ordering::Relaxed),
+            failures: live.failures.load(Ordering::Relaxed),
+            tokens: live.tokens.load(Ordering::Relaxed),
+            consecutive_failures: live.breaker.consecutive_failures(),
+            breaker,
+            cooling_until: cooling.map(time),
+            last_used: counted(&live.last_used),
+            last_success: counted(&live.last_success),
+            last_failure: counted(&live.last_failure),
+            last_heartbeat: counted(&live.last_heartbeat),
+            response_ms: response_times(live),
+            upstream_port: match account.config.upstream.host {
+                Host::Tcp(_, port) => port,
+                Host::Unix(_) => 0,
+            },
+            credential: credential::kind_name(&account.config.credential),
+            auth_file: auth_file(account),
+            current_request: None,
+            has_instance: account.config.instance.is_some(),
+        }
+    }
+
+    pub fn summary(&self) -> PoolView {
+        PoolView {
+            name: self.name.clone(),
+            strategy: self.settings.load().strategy,
+            breaker_enabled: self.settings.load().breaker.enabled,
+            accounts: self.table.load().accounts().count(),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            waiting: self.queue.waiting(),
+            completed: self.completed.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Could some account serve, now or as soon as it is no longer full, limited or open?
+    pub fn could_serve(&self) -> bool {
+        const HOPELESS: u32 = reason::DISABLED | reason::DRAINING | reason::UNHEALTHY | reason::NEEDS_LOGIN;
+        self.table.load().accounts().any(|account| account.live.blocked() & HOPELESS == 0)
+    }
+}
+
+/// A pool's numbers at one moment.
+impl PoolView {
+    pub fn active(&self) -> u64 {
+        u64::from(self.in_flight)
+    }
+}
+
+fn wall(at: Instant, moment: Moment) -> SystemTime {
+    let ahead = at.saturating_duration_since(moment.now);
+    let behind = moment.now.saturating_duration_since(at);
+    (moment.wall + ahead).checked_sub(behind).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// The one word, the strongest reason first.
+fn status(account: &Account, rare: &Rare) -> Status {
+    let blocked = account.live.blocked();
+    let has = |reason: u32| blocked & reason != 0;
+    match account.live.breaker.state() {
+        _ if has(reason::DRAINING) => Status::Draining,
+        _ if has(reason::DISABLED) => Status::Disabled,
+        _ if has(reason::NEEDS_LOGIN) => Status::NeedsLogin,
+        _ if has(reason::UNHEALTHY) => Status::Unhealthy,
+        _ if has(reason::COOLING) => Status::Cooling,
+        State::Open => Status::Open,
+        State::HalfOpen => Status::HalfOpen,
+        State::Closed if account.is_only_full() => Status::Full,
+        State::Closed if account.config.health_check.is_some() && !rare.probed => Status::Unknown,
+        State::Closed => Status::Healthy,
+    }
+}
+
+fn response_times(live: &Live) -> Option<ResponseTimes> {
+    let (ewma, p50, p99) = live.response_ms()?;
+    Some(ResponseTimes { ewma, p50, p99 })
+}
+
+fn auth_file(account: &Account) -> Option<String> {
+    let path = account.config.instance.as_ref()?.auth_file.as_ref()?;
+    Some(path.file_name()?.to_string_lossy().into_owned())
+}
+
+/// How long until `at`, for answers that state a wait.
+pub fn wait_until(at: Instant, now: Instant) -> Duration {
+    at.saturating_duration_since(now)
+}

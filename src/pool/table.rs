@@ -1,0 +1,186 @@
+//! The accounts of a pool as one unchanging table, and the views through which requests look at it:
+//! who serves this dialect and this model, in groups of equal priority.
+//!
+//! A change of accounts builds a new table; the live state of accounts that stay goes along.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use wildmatch::WildMatch;
+
+use super::account::Account;
+use super::ready::{Members, Ready, ReadyMembers};
+use super::select::Picker;
+use crate::config::{Models, Strategy};
+use crate::dialect::Dialect;
+
+/// Views for model names are remembered for at most so many names; others are found anew each time.
+const MOST_MODELS: usize = 512;
+
+pub(super) struct Table {
+    /// By slot; a hole where an account was removed.
+    pub(super) slots: Vec<Option<Arc<Account>>>,
+    pub(super) ready: Ready,
+    pub(super) strategy: Strategy,
+    by_id: HashMap<String, u32>,
+    /// The different `models` of the accounts; nearly always one, `*`.
+    model_sets: Vec<ModelSet>,
+    /// Which accounts serve each dialect and, of it, each set of model sets that was asked for.
+    views: ArcSwap<Views>,
+}
+
+struct ModelSet {
+    any: bool,
+    names: Vec<WildMatch>,
+    /// Slots, ascending.
+    slots: Vec<u32>,
+}
+
+#[derive(Default, Clone)]
+struct Views {
+    any_model: [Option<Arc<View>>; 3],
+    by_model: [HashMap<Box<str>, Arc<View>>; 3],
+    by_sets: HashMap<(Dialect, Box<[usize]>), Arc<View>>,
+}
+
+/// The accounts that can serve a request, the preferred groups first.
+pub(super) struct View {
+    pub(super) groups: Vec<Group>,
+}
+
+pub(super) struct Group {
+    pub(super) members: Members,
+    pub(super) picker: Picker,
+}
+
+impl Group {
+    pub(super) fn ready<'a>(&'a self, table: &'a Table) -> ReadyMembers<'a> {
+        ReadyMembers { ready: &table.ready, members: &self.members }
+    }
+}
+
+impl Table {
+    pub(super) fn new(slots: Vec<Option<Arc<Account>>>, strategy: Strategy) -> Self {
+        let accounts = || slots.iter().flatten();
+        let by_id = accounts().map(|a| (a.config.id.clone(), a.slot)).collect();
+        let mut sets: HashMap<&Models, Vec<u32>> = HashMap::new();
+        for account in accounts() {
+            sets.entry(&account.config.models).or_default().push(account.slot);
+        }
+        let mut model_sets: Vec<ModelSet> =
+            sets.into_iter().map(|(models, slots)| ModelSet::new(models, slots)).collect();
+        model_sets.sort_by_key(|set| set.slots.first().copied());
+        let table = Table {
+            ready: Ready::with_slots(slots.len()),
+            strategy,
+            by_id,
+            model_sets,
+            views: ArcSwap::default(),
+            slots,
+        };
+        table.build_first_views();
+        table
+    }
+
+    /// Views that every pool needs are built before a request asks for them.
+    fn build_first_views(&self) {
+        let every: Box<[usize]> = (0..self.model_sets.len()).collect();
+        let mut views = Views::default();
+        for dialect in Dialect::ALL {
+            let view = Arc::new(self.build(dialect, &every));
+            views.any_model[dialect as usize] = Some(view.clone());
+            views.by_sets.insert((dialect, every.clone()), view);
+        }
+        self.views.store(views.into());
+    }
+
+    pub(super) fn account(&self, slot: u32) -> Option<&Arc<Account>> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<&Arc<Account>> {
+        self.account(*self.by_id.get(id)?)
+    }
+
+    pub(super) fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.slots.iter().flatten()
+    }
+
+    /// Calls `look` with the view for this dialect and model.
+    pub(super) fn with_view<R>(&self, dialect: Dialect, model: Option<&str>, look: impl FnOnce(&View) -> R) -> R {
+        let views = self.views.load();
+        let every_set = self.model_sets.iter().all(|set| set.any);
+        let found = match model {
+            Some(model) if !every_set => views.by_model[dialect as usize].get(model),
+            _ => views.any_model[dialect as usize].as_ref(),
+        };
+        match (found, model) {
+            (Some(view), _) => look(view),
+            (None, model) => look(&self.make_view(dialect, model.unwrap_or_default())),
+        }
+    }
+
+    /// Finds the view for a model name that was not asked for before, and remembers it.
+    fn make_view(&self, dialect: Dialect, model: &str) -> Arc<View> {
+        let serving: Box<[usize]> = (0..self.model_sets.len())
+            .filter(|set| self.model_sets[*set].serves(model))
+            .collect();
+        let known = self.views.load().by_sets.get(&(dialect, serving.clone())).cloned();
+        let view = known.unwrap_or_else(|| Arc::new(self.build(dialect, &serving)));
+        let has_room = |views: &Views| {
+            views.by_model[dialect as usize].len() < MOST_MODELS && views.by_sets.len() < MOST_MODELS
+        };
+        if has_room(&self.views.load()) {
+            self.views.rcu(|views| {
+                let mut views = Views::clone(views);
+                views.by_model[dialect as usize].insert(model.into(), view.clone());
+                views.by_sets.insert((dialect, serving.clone()), view.clone());
+                views
+            });
+        }
+        view
+    }
+
+    fn build(&self, dialect: Dialect, sets: &[usize]) -> View {
+        let mut serving: Vec<&Arc<Account>> = sets
+            .iter()
+            .flat_map(|set| &self.model_sets[*set].slots)
+            .filter_map(|slot| self.account(*slot))
+            .filter(|account| account.config.dialects.contains(&dialect))
+            .collect();
+        // Weight 0 means: only when nothing else is left, whatever its priority.
+        let rank = |account: &Account| (account.config.weight == 0, account.config.priority);
+        serving.sort_by_key(|account| (rank(account), account.slot));
+        let groups = serving.chunk_by(|a, b| rank(a) == rank(b)).map(|group| Group {
+            members: Members::of(group.iter().map(|account| account.slot)),
+            picker: Picker::new(self.strategy, group),
+        });
+        View { groups: groups.collect() }
+    }
+
+    /// Does the account serve this model?
+    pub(super) fn serves(&self, slot: u32, model: Option<&str>) -> bool {
+        let mut sets = self.model_sets.iter();
+        let set = sets.find(|set| set.slots.binary_search(&slot).is_ok());
+        set.is_some_and(|set| model.is_none_or(|model| set.serves(model)))
+    }
+}
+
+impl ModelSet {
+    fn new(models: &Models, slots: Vec<u32>) -> Self {
+        let names: Vec<&String> = match models {
+            Models::List(patterns) => patterns.iter().collect(),
+            Models::Map(names) => names.keys().collect(),
+        };
+        ModelSet {
+            any: names.iter().any(|name| *name == "*"),
+            names: names.iter().map(|name| WildMatch::new(name)).collect(),
+            slots,
+        }
+    }
+
+    fn serves(&self, model: &str) -> bool {
+        self.any || self.names.iter().any(|name| name.matches(model))
+    }
+}

@@ -1,0 +1,199 @@
+//! Who may come in, and where the request goes: steps 1 to 5.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use pingora_proxy::Session;
+
+use super::Gateway;
+use super::body::{self, Replay};
+use super::context::{Context, Request};
+use super::local;
+use super::origin;
+use super::reject::Refused;
+use crate::config::{CallerId, Config, Paths};
+use crate::dialect::{self, Call, Dialect, Kind, Peek, Reject};
+use crate::key::{self, Client};
+use crate::pool::{Demand, Pool, Tried};
+
+/// What becomes of an accepted request.
+pub(super) enum Accepted {
+    Proxy,
+    Answered,
+}
+
+/// Sets what a client may take of this connection. Pingora forgets the keep-alive limit after the
+/// first request, so this is done for each.
+pub(super) fn limit_session(gateway: &Gateway, session: &mut Session) {
+    let config = gateway.config.load();
+    let clients = &config.clients;
+    session.set_keepalive(Some(clients.keepalive.as_secs().max(1)));
+    session.set_write_timeout(Some(clients.write_timeout));
+}
+
+/// From the bare request to one that may be sent to an account.
+pub(super) async fn accept(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<Accepted, Refused> {
+    let config = gateway.config.load_full();
+    origin::identify(&config, session, ctx);
+    check_head(&config, session)?;
+    origin::check(&config, &gateway.keys, session)?;
+    if local::answer(gateway, session).await? {
+        ctx.settled = true;
+        return Ok(Accepted::Answered);
+    }
+    let route = route(&config, session)?;
+    let client = authenticate(gateway, session)?;
+    ctx.line.key = Some(client.name.clone());
+    ctx.client = Some(client.clone());
+    if route.kind == Some(Kind::ResponsesSocket) {
+        return Err(Reject::upgrade_not_served().into());
+    }
+    let pool = pool(gateway, &client)?;
+    let request = read(gateway, &config, session, route, &client, pool).await?;
+    ctx.line.path = request.kind.map_or("other", Kind::name);
+    ctx.line.model = request.demand.model.as_deref().map(str::to_owned);
+    ctx.line.pool = Some(request.pool.name.clone());
+    ctx.request = Some(request);
+    Ok(Accepted::Proxy)
+}
+
+/// What the path and the headers say.
+struct Route {
+    dialect: Dialect,
+    kind: Option<Kind>,
+    path: Option<String>,
+    model: Option<String>,
+    stream: Option<bool>,
+}
+
+/// The size and the framing of the head, and a path that means the same to everyone.
+fn check_head(config: &Config, session: &Session) -> Result<(), Refused> {
+    let head = session.req_header();
+    let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size + head.raw_path().len() > config.clients.max_header {
+        return Err(Reject::header_too_large().into());
+    }
+    if has_ambiguous_framing(&head.headers) {
+        return Err(Reject::bad_request("the length of the body is stated in more than one way").into());
+    }
+    if !dialect::is_safe_path(head.uri.path()) {
+        return Err(Reject::bad_request("the path has parts that are not allowed").into());
+    }
+    Ok(())
+}
+
+/// A body whose end two readers could see at different places (RFC 9112 §6.3).
+fn has_ambiguous_framing(headers: &HeaderMap) -> bool {
+    let lengths = headers.get_all(http::header::CONTENT_LENGTH);
+    let encodings = headers.get_all(http::header::TRANSFER_ENCODING);
+    let encoded = encodings.iter().next().is_some();
+    let odd_encoding = encodings.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    let odd_length = lengths.iter().any(|value| !value.as_bytes().iter().all(u8::is_ascii_digit));
+    let stated = lengths.iter().count() + encodings.iter().count();
+    stated > 1 || (encoded && odd_encoding) || odd_length
+}
+
+fn route(config: &Config, session: &Session) -> Result<Route, Refused> {
+    let head = session.req_header();
+    let path = head.uri.path();
+    if let Some(call) = Call::detect(&head.method, path, head.uri.query(), &head.headers) {
+        return Ok(Route {
+            dialect: call.dialect,
+            kind: Some(call.kind),
+            path: (*call.path != *path).then(|| call.path.into_owned()),
+            model: call.model.map(|model| model.into_owned()),
+            stream: call.stream,
+        });
+    }
+    match config.clients.paths {
+        Paths::Any => {
+            let dialect = Dialect::of_errors(path, &head.headers);
+            Ok(Route { dialect, kind: None, path: None, model: None, stream: None })
+        }
+        Paths::Inference => Err(Reject::not_found("this gateway serves no such path").into()),
+    }
+}
+
+fn authenticate(gateway: &Gateway, session: &Session) -> Result<Arc<Client>, Refused> {
+    let head = session.req_header();
+    let presented = key::client_keys(&head.headers, head.uri.query());
+    gateway.keys.authenticate(presented).map_err(|refused| {
+        gateway.metrics.key_rejected(refused.label());
+        let message = match refused {
+            key::Refused::Missing => "no API key was sent; use the Authorization: Bearer header",
+            key::Refused::Unknown => "the API key is not valid",
+        };
+        Reject::invalid_api_key(message).into()
+    })
+}
+
+/// The first pool that the client's tier names, or else the first of the file.
+fn pool(gateway: &Gateway, client: &Client) -> Result<Arc<Pool>, Refused> {
+    let pools = gateway.pools.load();
+    let named = client.tier.pools.first();
+    let pool = match named {
+        Some(name) => pools.iter().find(|pool| *pool.name == **name),
+        None => pools.first(),
+    };
+    pool.cloned().ok_or_else(|| Reject::not_found("no pool serves this key").into())
+}
+
+/// Reads the body, looks for the model in it, and says what the request asks of its pool.
+async fn read(
+    gateway: &Gateway,
+    config: &Config,
+    session: &mut Session,
+    route: Route,
+    client: &Client,
+    pool: Arc<Pool>,
+) -> Result<Request, Refused> {
+    let limits = body::Limits {
+        max_body: config.clients.max_body,
+        max_replay: pool.settings().retry.max_body,
+        timeout: config.clients.body_timeout,
+    };
+    let budget = body::reserve(gateway, session, &limits).await?;
+    let body = body::read(session, &limits).await?;
+    let has_json = route.kind.is_some() && !matches!(body, Replay::None);
+    let peek = if has_json { Peek::of(body.seen()) } else { Peek::default() };
+    let model_in_path = route.model.is_some();
+    let model: Option<Arc<str>> = route.model.as_deref().or(peek.model.as_deref()).map(Arc::from);
+    if let Some(model) = &model {
+        check_model(client, model)?;
+    }
+    let stream = route.stream.or(peek.stream).unwrap_or(false);
+    let caller = caller(&pool, client, session, &peek, body.seen());
+    let demand =
+        Demand { dialect: route.dialect, model, caller, priority: client.tier.priority, tried: Tried::new() };
+    let (kind, path) = (route.kind, route.path);
+    Ok(Request { kind, path, model_in_path, stream, pool, demand, body, _budget: budget })
+}
+
+fn check_model(client: &Client, model: &str) -> Result<(), Refused> {
+    let patterns = &client.tier.models;
+    let allowed = patterns.is_empty()
+        || patterns.iter().any(|pattern| pattern == "*" || wildmatch::WildMatch::new(pattern).matches(model));
+    if allowed { Ok(()) } else { Err(Reject::permission_denied("this key may not use this model").into()) }
+}
+
+/// The hash of what tells callers apart in this pool.
+fn caller(pool: &Pool, client: &Client, session: &Session, peek: &Peek<'_>, body: &[u8]) -> Option<u64> {
+    let settings = pool.settings();
+    if settings.strategy != crate::config::Strategy::Hash {
+        return None;
+    }
+    let headers = &session.req_header().headers;
+    let place = |text: &str| xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+    match &settings.hash_on {
+        // Without a key of ours, what the client sends as one still tells it from others.
+        CallerId::ApiKey => client.place.or_else(|| key::client_keys(headers, session.req_header().uri.query()).next().map(place)),
+        CallerId::Session => peek.session(headers).map(place),
+        CallerId::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()).map(place),
+        CallerId::Json(pointer) => dialect::json_value(body, pointer).as_deref().map(place),
+    }
+}
+
+/// May a request with this method have a meaning without a body?
+pub(super) fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}

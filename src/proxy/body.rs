@@ -1,0 +1,137 @@
+//! The request's body: read before an account is asked, and kept so that it can be sent again.
+//!
+//! Pingora replays at most 64 KiB. So the body is read here, and Pingora's buffer is armed for the
+//! last part only: it replays that part once per attempt through `request_body_filter`, where the
+//! whole body is put in its place. A body without a stated length, or longer than `retry.max_body`,
+//! is read up to [`HEAD`] (enough to find the model in it) and streamed from there on; such a
+//! request can only be sent again while Pingora still has all of it.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, EXPECT};
+use pingora_proxy::Session;
+
+use super::reject::Refused;
+use crate::dialect::Reject;
+
+/// Pingora's own buffer for replays (`BODY_BUF_LIMIT`).
+const PINGORA_BUFFER: usize = 64 * 1024;
+
+/// So much of a body that is not kept is read before an account is asked.
+const HEAD: usize = 32 * 1024;
+
+/// Slower than this, beside `body_timeout`, a body may not come.
+const SLOWEST_BYTES_PER_SECOND: usize = 64 * 1024;
+
+/// A body as far as it was read.
+pub(super) enum Replay {
+    None,
+    /// All of it; it can be sent again and again.
+    Whole(Bytes),
+    /// Its beginning, which Pingora could not keep and so is put before what follows.
+    Head(Bytes),
+    /// Its beginning, which Pingora sends by itself.
+    Kept(Bytes),
+}
+
+/// What a body may be.
+pub(super) struct Limits {
+    pub(super) max_body: usize,
+    pub(super) max_replay: usize,
+    pub(super) timeout: Duration,
+}
+
+impl Replay {
+    /// The bytes that were read, for a look at the model.
+    pub(super) fn seen(&self) -> &[u8] {
+        match self {
+            Replay::None => &[],
+            Replay::Whole(bytes) | Replay::Head(bytes) | Replay::Kept(bytes) => bytes,
+        }
+    }
+
+    pub(super) fn whole(&self) -> Option<&Bytes> {
+        match self {
+            Replay::Whole(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Is nothing of the body still to come?
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self, Replay::None | Replay::Whole(_))
+    }
+}
+
+/// The stated length of the body, if it has one.
+pub(super) fn stated_length(session: &Session) -> Option<usize> {
+    session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Reads the body, or its beginning.
+pub(super) async fn read(session: &mut Session, limits: &Limits) -> Result<Replay, Refused> {
+    let length = stated_length(session);
+    if length.is_some_and(|length| length > limits.max_body) {
+        return Err(Reject::body_too_large().into());
+    }
+    if length == Some(0) || session.is_body_done() || session.is_body_empty() {
+        return Ok(Replay::None);
+    }
+    if session.req_header().headers.contains_key(EXPECT) {
+        session.write_continue_response().await.map_err(Refused::Gone)?;
+    }
+    let patience = limits.timeout + Duration::from_secs((length.unwrap_or(0) / SLOWEST_BYTES_PER_SECOND) as u64);
+    let reading = async {
+        match length.filter(|length| *length <= limits.max_replay) {
+            Some(length) => read_whole(session, length).await,
+            None => read_head(session, limits.max_body).await,
+        }
+    };
+    match tokio::time::timeout(patience, reading).await {
+        Ok(read) => read,
+        Err(_) => Err(Reject::request_timeout().into()),
+    }
+}
+
+async fn read_whole(session: &mut Session, length: usize) -> Result<Replay, Refused> {
+    let mut body = BytesMut::with_capacity(length.min(1 << 20));
+    loop {
+        if length.saturating_sub(body.len()) <= PINGORA_BUFFER {
+            session.enable_retry_buffering();
+        }
+        match session.read_request_body().await.map_err(Refused::Gone)? {
+            Some(bytes) => body.extend_from_slice(&bytes),
+            None => break,
+        }
+        if session.is_body_done() {
+            break;
+        }
+    }
+    if body.is_empty() { Ok(Replay::None) } else { Ok(Replay::Whole(body.freeze())) }
+}
+
+async fn read_head(session: &mut Session, max_body: usize) -> Result<Replay, Refused> {
+    let mut body = BytesMut::new();
+    session.enable_retry_buffering();
+    loop {
+        match session.read_request_body().await.map_err(Refused::Gone)? {
+            Some(bytes) => body.extend_from_slice(&bytes),
+            None => break,
+        }
+        if body.len() > max_body {
+            return Err(Reject::body_too_large().into());
+        }
+        if session.is_body_done() || body.len() >= HEAD {
+            break;
+        }
+    }
+    let body = body.freeze();
+    Ok(match (session.is_body_done(), session.retry_buffer_truncated()) {
+        _ if body.is_empty() => Replay::None,
+        // Complete, and Pingora has it all: it can be replaced as a whole.
+        (true, false) => Replay::Whole(body),
+        (_, true) => Replay::Head(body),
+        (false, false) => Replay::Kept(body),
+    })
+}

@@ -1,0 +1,131 @@
+//! What one request carries from hook to hook.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use pingora::http::ResponseHeader;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::body::Replay;
+use crate::clock::{self, Instant};
+use crate::dialect::{Dialect, Kind, Meter, Reject};
+use crate::key::Client;
+use crate::pool::{Demand, Lease, Outcome, Pool};
+use crate::telemetry::AccessLine;
+
+/// The context of a request: what is known before any account is asked, then the attempt under way.
+pub struct Context {
+    pub(super) began: Instant,
+    /// The access line, filled in as the request goes.
+    pub(super) line: Box<AccessLine>,
+    /// The shape of errors, also of those that come before the call is known.
+    pub(super) dialect: Dialect,
+    pub(super) client: Option<Arc<Client>>,
+    pub(super) request: Option<Request>,
+    pub(super) attempt: Option<Attempt>,
+    pub(super) retry: Retry,
+    /// The error that poolgate itself writes.
+    pub(super) reject: Option<Reject>,
+    /// A real answer that may still have to go to the client.
+    pub(super) last_answer: Option<HeldAnswer>,
+    /// A message of our own, with a body already made, answers the request.
+    pub(super) settled: bool,
+    /// Counts the connection as busy until the request is over.
+    pub(super) in_flight: Option<super::meter::InFlight>,
+}
+
+/// An accepted request: what every attempt sends.
+pub(super) struct Request {
+    pub(super) kind: Option<Kind>,
+    /// The vendor's path, where the client's is another one.
+    pub(super) path: Option<String>,
+    /// The model stands in the path.
+    pub(super) model_in_path: bool,
+    pub(super) stream: bool,
+    pub(super) pool: Arc<Pool>,
+    pub(super) demand: Demand,
+    pub(super) body: Replay,
+    /// The body's share of the memory for bodies.
+    pub(super) _budget: Option<OwnedSemaphorePermit>,
+}
+
+/// One account being asked.
+pub(super) struct Attempt {
+    pub(super) lease: Lease,
+    /// Something was sent: the account may have begun the work.
+    pub(super) sent: bool,
+    /// The outcome was decided and reported.
+    pub(super) judged: Option<Outcome>,
+    /// An error answer that is held back until it is judged.
+    pub(super) held: Option<HeldAnswer>,
+    /// The body as this account needs it, if it is another one.
+    pub(super) rewritten: Option<Bytes>,
+    pub(super) meter: Option<Meter>,
+    /// The head of a body that is too long to be kept went out.
+    pub(super) head_sent: bool,
+}
+
+/// What failover has done so far.
+#[derive(Default)]
+pub(super) struct Retry {
+    /// Answers asked for.
+    pub(super) attempts: u32,
+    /// A wait before the next account is asked.
+    pub(super) pause: Option<Duration>,
+    /// A pooled connection was dead: the next one is new.
+    pub(super) fresh_connection: bool,
+    /// Accounts whose connection failures were counted against them for this request.
+    pub(super) counted: bool,
+    pub(super) silent: bool,
+    pub(super) forbidden: bool,
+    /// Accounts that said they do not know the model.
+    pub(super) without_model: Vec<Arc<crate::pool::Account>>,
+    /// The last failure of an attempt that gave no answer.
+    pub(super) last_failure: Option<Failure>,
+}
+
+/// Why an attempt gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    Unreachable,
+    Silent,
+}
+
+/// The head and the body, as far as it was read, of an error answer.
+pub(super) struct HeldAnswer {
+    pub(super) head: Box<ResponseHeader>,
+    pub(super) body: BytesMut,
+    pub(super) outcome: Outcome,
+    pub(super) account: Arc<str>,
+}
+
+impl HeldAnswer {
+    pub(super) fn status(&self) -> StatusCode {
+        self.head.status
+    }
+}
+
+impl Context {
+    pub(super) fn new() -> Self {
+        let line = AccessLine::new(clock::wall(), String::new(), http::Method::GET);
+        Context {
+            began: clock::now(),
+            line: Box::new(line),
+            dialect: Dialect::OpenAi,
+            client: None,
+            request: None,
+            attempt: None,
+            retry: Retry::default(),
+            reject: None,
+            last_answer: None,
+            settled: false,
+            in_flight: None,
+        }
+    }
+
+    pub(super) fn request_id(&self) -> &str {
+        &self.line.request_id
+    }
+}

@@ -1,0 +1,106 @@
+//! The next account of a request, and the way to its upstream.
+
+use std::path::Path;
+use std::time::Duration;
+
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::Session;
+
+use super::Gateway;
+use super::context::{Attempt, Context, Failure};
+use super::verdict;
+use crate::clock;
+use crate::config::Host;
+use crate::pool::{Account, Lease, Outcome};
+
+/// An upstream must take what it is sent at least this often.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Leases an account and finds the address of its upstream; accounts whose upstream has no address
+/// count as tried.
+pub(super) async fn next_peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    if let Some(pause) = ctx.retry.pause.take() {
+        tokio::time::sleep(pause).await;
+    }
+    loop {
+        // The attempt before must not hold its account any longer.
+        ctx.attempt = None;
+        let lease = lease(session, ctx).await?;
+        ctx.retry.attempts += 1;
+        match peer(gateway, lease.account(), ctx).await {
+            Ok(peer) => {
+                ctx.attempt = Some(Attempt::new(lease));
+                return Ok(Box::new(peer));
+            }
+            Err(error) => {
+                ctx.attempt = Some(Attempt::new(lease));
+                let e = Error::because(ErrorType::ConnectNoRoute, "no address", error);
+                let e = verdict::no_connection(session, ctx, e);
+                if !e.retry() {
+                    return Err(e);
+                }
+            }
+        }
+    }
+}
+
+/// Waits for an account no longer than the queue allows, and no longer than the client stays.
+async fn lease(session: &mut Session, ctx: &mut Context) -> Result<Lease> {
+    let Some(request) = &ctx.request else { return Err(verdict::give_up()) };
+    let deadline = ctx.began + request.pool.settings().queue.timeout;
+    let watches_client = request.body.is_complete();
+    let leased = tokio::select! {
+        biased;
+        leased = request.pool.lease(&request.demand, deadline) => leased,
+        // Ends when the client goes; what it might still send belongs to no request.
+        _ = session.read_body_or_idle(true), if watches_client => {
+            return Err(Error::create(ErrorType::ConnectionClosed, ErrorSource::Downstream, None, None));
+        }
+    };
+    leased.map_err(|refusal| {
+        ctx.refusal = Some(refusal);
+        verdict::give_up()
+    })
+}
+
+async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<HttpPeer, Box<Error>> {
+    let upstream = &account.config.upstream;
+    let mut peer = match &upstream.host {
+        Host::Tcp(host, port) => {
+            let address = gateway.resolver.resolve(host, *port).await.map_err(|e| Error::explain(ErrorType::ConnectNoRoute, e.to_string()))?;
+            let name = account.config.tls.server_name.as_ref().unwrap_or(host);
+            HttpPeer::new(address, upstream.tls, name.clone())
+        }
+        Host::Unix(path) => unix_peer(path, upstream.tls)?,
+    };
+    let Some(request) = &ctx.request else { return Err(verdict::give_up()) };
+    let settings = request.pool.settings();
+    let timeouts = &settings.timeouts;
+    let options = &mut peer.options;
+    options.connection_timeout = Some(timeouts.connect);
+    options.total_connection_timeout = Some(timeouts.connect);
+    options.read_timeout = Some(if request.stream { timeouts.read_stream } else { timeouts.read });
+    options.write_timeout = Some(WRITE_TIMEOUT);
+    options.idle_timeout = Some(timeouts.pooled_idle);
+    if ctx.retry.fresh_connection && ctx.retry.last_failure != Some(Failure::Silent) {
+        // A group of its own: no pooled connection is taken.
+        peer.group_key = fastrand::u64(1..);
+    }
+    Ok(peer)
+}
+
+fn unix_peer(path: &Path, tls: bool) -> Result<HttpPeer, Box<Error>> {
+    HttpPeer::new_uds(&path.to_string_lossy(), tls, String::new())
+}
+
+impl Attempt {
+    fn new(lease: Lease) -> Self {
+        Attempt { lease, sent: false, judged: None::<Outcome>, held: None, rewritten: None, meter: None, head_sent: false }
+    }
+}
+
+/// Until when a request may wait for an account.
+pub(super) fn remaining(deadline: clock::Instant) -> Duration {
+    deadline.saturating_duration_since(clock::now())
+}

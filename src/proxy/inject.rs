@@ -1,0 +1,171 @@
+//! What goes upstream: the client's credentials come off, the account's go on. This is done anew
+//! for each attempt, on a copy, so that no token of one account ever reaches another's upstream.
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING, USER_AGENT,
+};
+use http::uri::PathAndQuery;
+use pingora::http::RequestHeader;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::Session;
+
+use super::Gateway;
+use super::body::Replay;
+use super::context::{Attempt, Context, Request};
+use super::verdict;
+use crate::config::{Host, Upstream};
+use crate::credential::Injection;
+use crate::dialect::{Reject, replace_model};
+use crate::key;
+use crate::pool::Account;
+
+/// Who the client is, said by proxies before us; replaced or dropped.
+const FORWARDED: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip"];
+
+/// The request's head as this attempt's account needs it.
+pub(super) fn apply(gateway: &Gateway, session: &Session, head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    let (Some(request), Some(attempt)) = (&ctx.request, &mut ctx.attempt) else { return Err(verdict::give_up()) };
+    let account = attempt.lease.account().clone();
+    let injection = account.credential.injection(ctx.dialect);
+    rewrite_model(request, attempt, &account);
+
+    let stripped: Vec<HeaderName> = head
+        .headers
+        .keys()
+        .filter(|name| key::is_credential_header(name) || FORWARDED.contains(&name.as_str()))
+        .cloned()
+        .collect();
+    stripped.iter().for_each(|name| drop(head.remove_header(name)));
+    head.remove_header(&EXPECT);
+
+    head.set_uri(target(session, request, &account, &injection)?);
+    head.insert_header(HOST, host(&account.config.upstream))?;
+    head.insert_header("x-request-id", ctx.line.request_id.as_str())?;
+    if request.kind.is_some() {
+        // A compressed answer could neither be metered nor ended by an error event.
+        head.insert_header(ACCEPT_ENCODING, "identity")?;
+    }
+    if let Some(body) = &attempt.rewritten {
+        head.remove_header(&TRANSFER_ENCODING);
+        head.insert_header(CONTENT_LENGTH, body.len())?;
+    }
+    if request.pool.settings().forward_client_ip
+        && let Some(address) = ctx.line.client
+    {
+        head.insert_header("x-forwarded-for", address.to_string())?;
+    }
+    add_user_agent_suffix(gateway, head)?;
+    for (name, value) in account.credential.headers().iter() {
+        head.insert_header(name.clone(), value.clone())?;
+    }
+    if let Injection::Header(name, value) = injection {
+        if name != AUTHORIZATION {
+            head.remove_header(&AUTHORIZATION);
+        }
+        head.insert_header(name, value)?;
+    }
+    Ok(())
+}
+
+fn add_user_agent_suffix(gateway: &Gateway, head: &mut RequestHeader) -> Result<()> {
+    let config = gateway.config.load();
+    let suffix = &config.server.user_agent_suffix;
+    if suffix.is_empty() {
+        return Ok(());
+    }
+    let agent = head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let agent = format!("{agent} {suffix}");
+    head.insert_header(USER_AGENT, agent.trim_start())
+}
+
+/// Where the account's upstream knows the model under another name, the body says that name.
+fn rewrite_model(request: &Request, attempt: &mut Attempt, account: &Account) {
+    let Some(asked) = request.demand.model.as_deref().filter(|_| !request.model_in_path) else { return };
+    let Some(name) = account.model_name(asked).filter(|name| *name != asked) else { return };
+    attempt.rewritten = request.body.whole().and_then(|body| replace_model(body, name)).map(Bytes::from);
+}
+
+fn host(upstream: &Upstream) -> String {
+    match &upstream.host {
+        Host::Unix(_) => "localhost".to_owned(),
+        Host::Tcp(name, port) => {
+            let name = if name.contains(':') { format!("[{name}]") } else { name.clone() };
+            let default = if upstream.tls { 443 } else { 80 };
+            if *port == default { name } else { format!("{name}:{port}") }
+        }
+    }
+}
+
+/// Path and query at this account's upstream.
+fn target(session: &Session, request: &Request, account: &Account, injection: &Injection) -> Result<http::Uri> {
+    let uri = &session.req_header().uri;
+    let path = request.path.as_deref().unwrap_or_else(|| uri.path());
+    let upstream = &account.config.upstream;
+    let mut target = upstream.prefix.clone();
+    let path = if upstream.prefix_has_version { without_version(path) } else { path };
+    match request.demand.model.as_deref().filter(|_| request.model_in_path) {
+        Some(asked) => push_renamed(&mut target, path, asked, account),
+        None => target.push_str(path),
+    }
+    let query = uri.query().unwrap_or_default();
+    let cleaned = key::without_key_parameter(query);
+    let mut separator = '?';
+    let mut add = |target: &mut String, text: &str| {
+        target.push(separator);
+        target.push_str(text);
+        separator = '&';
+    };
+    let query = cleaned.as_deref().unwrap_or(query);
+    if !query.is_empty() {
+        add(&mut target, query);
+    }
+    if let Injection::Query(name, value) = injection {
+        add(&mut target, &format!("{name}={}", crate::dialect::percent_encode(value.expose())));
+    }
+    let target = PathAndQuery::try_from(target)
+        .map_err(|_| Error::explain(ErrorType::InternalError, "the upstream path is not valid"))?;
+    Ok(target.into())
+}
+
+/// The path behind its version: the account's prefix has one already.
+fn without_version(path: &str) -> &str {
+    let rest = path.strip_prefix("/v1beta").or_else(|| path.strip_prefix("/v1"));
+    rest.filter(|rest| rest.starts_with('/')).unwrap_or(path)
+}
+
+/// Gemini names the model in the path: `/v1beta/models/NAME:verb`.
+fn push_renamed(target: &mut String, path: &str, asked: &str, account: &Account) {
+    let renamed = account.model_name(asked).and_then(|name| {
+        let (before, rest) = path.split_once("/models/")?;
+        let verb = rest.split_once(':').map(|(_, verb)| verb);
+        let name = crate::dialect::percent_encode(name);
+        let verb = verb.map(|verb| format!(":{verb}")).unwrap_or_default();
+        Some(format!("{before}/models/{name}{verb}"))
+    });
+    target.push_str(renamed.as_deref().unwrap_or(path));
+}
+
+/// The part of the body that Pingora is about to send, replaced by what has to go out.
+pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes>, _end: bool, ctx: &mut Context) -> Result<()> {
+    let (Some(request), Some(attempt)) = (&ctx.request, &mut ctx.attempt) else { return Ok(()) };
+    attempt.sent = true;
+    match &request.body {
+        Replay::None => {}
+        Replay::Whole(whole) => *body = Some(attempt.rewritten.as_ref().unwrap_or(whole).clone()),
+        Replay::Kept(_) => {}
+        Replay::Head(head) if attempt.head_sent => drop(head),
+        Replay::Head(head) => {
+            attempt.head_sent = true;
+            let rest = body.take().unwrap_or_default();
+            *body = Some(Bytes::from([&head[..], &rest[..]].concat()));
+        }
+    }
+    let max_body = gateway.config.load().clients.max_body;
+    if session.as_ref().body_bytes_read() > max_body {
+        ctx.reject = Some(Reject::body_too_large());
+        return Err(Error::create(ErrorType::ReadError, ErrorSource::Downstream, None, None));
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! What the gateway answers itself, without an account: health, probes of real clients, and the
+//! older systems' paths.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::Gateway;
+use super::admit::is_read;
+use super::reject::Refused;
+use crate::dialect::Reject;
+
+/// Longest body of a request to an older path.
+const OLDER_BODY: usize = 64 * 1024;
+
+/// A request to an older system's path.
+pub type OlderRequest = http::Request<Bytes>;
+/// Its answer.
+pub type OlderAnswer = http::Response<Bytes>;
+
+/// Answers that need what `proxy` does not know: the older systems' paths, and how healthy all is.
+#[async_trait]
+pub trait OlderPaths: Send + Sync {
+    /// Is this a path of an older system that is served here?
+    fn serves(&self, path: &str) -> bool;
+    async fn answer(&self, request: OlderRequest) -> OlderAnswer;
+    /// Could some account serve, and is nothing stopping?
+    fn is_ready(&self) -> bool;
+    /// The body of `GET /health`.
+    fn health(&self) -> Bytes;
+}
+
+/// Answers the request if it is one of ours.
+pub(super) async fn answer(gateway: &Gateway, session: &mut Session) -> Result<bool, Refused> {
+    let head = session.req_header();
+    let read = is_read(&head.method);
+    let older = &gateway.older;
+    let status = |ready: bool| if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let (status, content_type, body) = match head.uri.path() {
+        "/livez" if read => (StatusCode::OK, "text/plain", Bytes::from_static(b"ok\n")),
+        "/readyz" if read && older.is_ready() => (StatusCode::OK, "text/plain", Bytes::from_static(b"ready\n")),
+        "/readyz" if read => (status(false), "text/plain", Bytes::from_static(b"not ready\n")),
+        "/health" if read => (status(older.is_ready()), "application/json", older.health()),
+        "/" | "/api/hello" if read => (StatusCode::OK, "text/plain", Bytes::from_static(b"poolgate\n")),
+        path if older.serves(path) => return answer_older(gateway, session).await,
+        _ => return Ok(false),
+    };
+    let mut head = ResponseHeader::build(status, Some(4)).map_err(Refused::Gone)?;
+    head.insert_header(CONTENT_TYPE, content_type).map_err(Refused::Gone)?;
+    write(session, head, body).await?;
+    Ok(true)
+}
+
+async fn answer_older(gateway: &Gateway, session: &mut Session) -> Result<bool, Refused> {
+    let mut body = Vec::new();
+    while let Some(bytes) = session.read_request_body().await.map_err(Refused::Gone)? {
+        body.extend_from_slice(&bytes);
+        if body.len() > OLDER_BODY {
+            return Err(Reject::body_too_large().into());
+        }
+    }
+    let head = session.req_header();
+    let mut request = http::Request::new(Bytes::from(body));
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.uri.clone();
+    *request.headers_mut() = head.headers.clone();
+    let answer = gateway.older.answer(request).await;
+    let (parts, body) = answer.into_parts();
+    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len())).map_err(Refused::Gone)?;
+    for (name, value) in &parts.headers {
+        head.insert_header(name.clone(), value.clone()).map_err(Refused::Gone)?;
+    }
+    write(session, head, body).await?;
+    Ok(true)
+}
+
+async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<(), Refused> {
+    head.insert_header(CONTENT_LENGTH, body.len()).map_err(Refused::Gone)?;
+    head.insert_header(CACHE_CONTROL, "no-store").map_err(Refused::Gone)?;
+    let bodyless = session.req_header().method == Method::HEAD || body.is_empty();
+    session.write_response_header(Box::new(head), bodyless).await.map_err(Refused::Gone)?;
+    if !bodyless {
+        session.write_response_body(Some(body), true).await.map_err(Refused::Gone)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! A request, from top to bottom. Each hook of Pingora is one step of the line in `ARCHITECTURE.md`;
+//! each step is one call into a file of this folder.
+
+mod admit;
+mod body;
+mod context;
+mod dispatch;
+mod inject;
+mod local;
+mod meter;
+mod origin;
+mod reject;
+mod settle;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use tokio::sync::Semaphore;
+
+use context::Context;
+
+use crate::config::Config;
+use crate::key::Keys;
+use crate::net::Resolver;
+use crate::pool::Pool;
+use crate::telemetry::{Access, Metrics};
+
+pub use local::{OlderPaths, OlderRequest, OlderAnswer};
+
+/// What a request needs of the rest of the program.
+pub struct Gateway {
+    pub config: ArcSwap<Config>,
+    /// In the order of the configuration.
+    pub pools: ArcSwap<Vec<Arc<Pool>>>,
+    pub keys: Arc<Keys>,
+    pub resolver: Arc<Resolver>,
+    pub metrics: Arc<Metrics>,
+    pub access: Access,
+    /// Answers the older systems' paths, `/health` and `/readyz`.
+    pub older: Arc<dyn OlderPaths>,
+    /// Memory for bodies that are kept, in KiB.
+    pub body_budget: Arc<Semaphore>,
+    /// Requests under way.
+    pub in_flight: Arc<std::sync::atomic::AtomicUsize>,
+    pub draining: Arc<std::sync::atomic::AtomicBool>,
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new()
+    }
+
+    /// Sets what this connection may take: keep-alive, write timeout.
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        admit::limit_session(self, session);
+        ctx.in_flight = Some(meter::InFlight::new(&self.in_flight));
+        Ok(())
+    }
+
+    /// Steps 1 to 5: dialect, key, body, model and pool, limits. `true` = answered here.
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        match admit::accept(self, session, ctx).await {
+            Ok(admit::Accepted::Proxy) => Ok(false),
+            Ok(admit::Accepted::Answered) => Ok(true),
+            Err(refused) => reject::answer(self, session, ctx, refused).await,
+        }
+    }
+
+    /// Steps 6 and 7, at each attempt: an account's lease, and the way to its upstream.
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        dispatch::next_peer(self, session, ctx).await
+    }
+
+    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Context, e: Box<Error>) -> Box<Error> {
+        verdict::no_connection(session, ctx, e)
+    }
+
+    /// Step 8: the client's credentials come off, the account's go on.
+    async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+        inject::apply(self, session, head, ctx)
+    }
+
+    async fn request_body_filter(&self, session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
+        inject::body(self, session, body, end, ctx)
+    }
+
+    /// Step 9: an error answer is held back until its body was read too.
+    async fn upstream_response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        verdict::on_head(session, head, ctx)
+    }
+
+    fn upstream_response_body_filter(&self, session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<Option<Duration>> {
+        verdict::on_body(session, body, end, ctx)
+    }
+
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()>
+    where
+        Context: Send + Sync,
+    {
+        settle::clean_head(self, session, head, ctx)
+    }
+
+    /// Step 10: a copy is read for usage; the bytes stay as they are.
+    fn response_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, _: bool, ctx: &mut Context) -> Result<Option<Duration>> {
+        meter::on_body(body.as_deref(), ctx);
+        Ok(None)
+    }
+
+    fn error_while_proxy(&self, _: &HttpPeer, session: &mut Session, e: Box<Error>, ctx: &mut Context, reused: bool) -> Box<Error> {
+        verdict::on_error(session, ctx, e, reused)
+    }
+
+    /// Step 11: the only place that writes an error of an accepted request.
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Context) -> FailToProxy {
+        reject::final_answer(self, session, e, ctx).await
+    }
+
+    /// Step 12: once per request, whatever became of it.
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Context) {
+        settle::finish(self, session, e, ctx);
+    }
+
+    /// The access line says it all; Pingora's own lines would name upstream addresses.
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: pingora_proxy::ProxyWarnLogContext) -> bool {
+        true
+    }
+
+    fn request_summary(&self, _: &Session, ctx: &Context) -> String {
+        ctx.request_id().to_owned()
+    }
+}

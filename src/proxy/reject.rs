@@ -1,0 +1,162 @@
+//! The errors a client sees: those poolgate writes itself, and a real answer that was held back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::{FailToProxy, Session};
+
+use super::Gateway;
+use super::context::{Context, Failure, HeldAnswer};
+use super::settle;
+use super::verdict::answer_began;
+use crate::clock::{self, Instant};
+use crate::dialect::{self, Reject};
+use crate::pool::{Cause, Outcome, Refusal};
+
+/// Come again so soon where nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Why a request does not go on.
+pub(super) enum Refused {
+    /// It is told why.
+    Told(Reject),
+    /// The connection does not work any more.
+    Gone(Box<Error>),
+}
+
+impl From<Reject> for Refused {
+    fn from(reject: Reject) -> Self {
+        Refused::Told(reject)
+    }
+}
+
+/// Answers a request that was refused before any account was asked.
+pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut Context, refused: Refused) -> Result<bool> {
+    match refused {
+        Refused::Told(reject) => {
+            write(gateway, session, ctx, &reject).await?;
+            Ok(true)
+        }
+        Refused::Gone(e) => Err(e),
+    }
+}
+
+/// Answers a request for which no account had a good answer.
+pub(super) async fn final_answer(gateway: &Gateway, session: &mut Session, e: &Error, ctx: &mut Context) -> FailToProxy {
+    let status = if answer_began(session) || is_gone(e, ctx) {
+        0
+    } else {
+        // Pingora closes the connection after an error; the client is told so.
+        session.set_keepalive(None);
+        match last_answer(ctx) {
+            Some(held) => deliver(gateway, session, ctx, held).await.unwrap_or(0),
+            None => {
+                let reject = ctx.reject.take().unwrap_or_else(|| reason(ctx, e));
+                write(gateway, session, ctx, &reject).await.map_or(0, |()| reject.status.as_u16())
+            }
+        }
+    };
+    FailToProxy { error_code: status, can_reuse_downstream: false }
+}
+
+/// The client's own connection failed, and nobody is there to be told.
+fn is_gone(e: &Error, ctx: &Context) -> bool {
+    let dead = matches!(e.etype(), ErrorType::WriteError | ErrorType::WriteTimedout | ErrorType::ReadError | ErrorType::ConnectionClosed);
+    *e.esource() == ErrorSource::Downstream && dead && ctx.reject.is_none()
+}
+
+/// The last real answer, if it is one that concerns the client: an account's own trouble does not.
+fn last_answer(ctx: &mut Context) -> Option<HeldAnswer> {
+    if ctx.reject.is_some() {
+        return None;
+    }
+    ctx.last_answer.take_if(|held| held.outcome.delivers_last_answer())
+}
+
+/// What to say when no answer can be passed on.
+fn reason(ctx: &Context, e: &Error) -> Reject {
+    let now = clock::now();
+    let refusal = ctx.refusal.as_ref();
+    let recovery = |refusal: &Refusal| refusal.recovers_at.map_or(RETRY_AFTER, |at| at.saturating_duration_since(now));
+    match refusal.map(|refusal| (refusal, refusal.cause)) {
+        Some((refusal, Cause::RateLimited)) => return Reject::all_rate_limited(recovery(refusal)),
+        Some((refusal, Cause::Full | Cause::QueueFull | Cause::QueueTimeout)) => {
+            return Reject::overloaded(refusal.retry_after);
+        }
+        Some((refusal, Cause::NoneUsable)) => return Reject::no_account_available(recovery(refusal)),
+        Some((_, Cause::NoneServes)) => return Reject::not_found("no account of this gateway serves this model here"),
+        Some((_, Cause::AllTried)) | None => {}
+    }
+    if *e.esource() == ErrorSource::Downstream {
+        return Reject::bad_request("the request could not be read to its end");
+    }
+    match (ctx.last_answer.as_ref().map(|held| &held.outcome), ctx.retry.last_failure) {
+        (Some(Outcome::RateLimited { wait, .. }), _) => Reject::all_rate_limited(earliest(ctx, *wait, now)),
+        (Some(_), _) => Reject::no_account_available(RETRY_AFTER),
+        (None, Some(Failure::Silent)) => Reject::upstream_timeout(),
+        (None, _) => Reject::upstream_unreachable(),
+    }
+}
+
+/// The pool's earliest recovery.
+fn earliest(ctx: &Context, stated: Duration, now: Instant) -> Duration {
+    let recovery = ctx.request.as_ref().and_then(|request| request.pool.recovery(&request.demand, now));
+    recovery.map_or(stated, |at| at.saturating_duration_since(now))
+}
+
+/// Writes an error of our own in the client's dialect.
+async fn write(gateway: &Gateway, session: &mut Session, ctx: &mut Context, reject: &Reject) -> Result<()> {
+    ctx.line.error = Some(reject.code);
+    let rendered = dialect::render(reject, ctx.dialect, ctx.request_id());
+    let mut head = ResponseHeader::build(rendered.status, Some(rendered.headers.len() + 2))?;
+    for (name, value) in rendered.headers {
+        if let Some(name) = name {
+            head.insert_header(name, value)?;
+        }
+    }
+    if reject.close {
+        session.set_keepalive(None);
+    }
+    settle::add_own_headers(gateway, &mut head, ctx)?;
+    send(session, ctx, head, rendered.body).await
+}
+
+/// Writes an error answer as its upstream gave it.
+async fn deliver(gateway: &Gateway, session: &mut Session, ctx: &mut Context, held: HeldAnswer) -> Result<u16> {
+    let status = held.status();
+    ctx.line.account = Some(held.account.clone());
+    let mut head = *held.head;
+    for name in hop_by_hop(&head.headers) {
+        head.remove_header(name.as_str());
+    }
+    settle::clean_answer(gateway, &mut head, ctx)?;
+    send(session, ctx, head, held.body.freeze()).await?;
+    Ok(status.as_u16())
+}
+
+/// Headers of the connection to the upstream (RFC 9110 §7.6.1).
+fn hop_by_hop(headers: &HeaderMap) -> Vec<String> {
+    let nominated = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let nominated = nominated.flat_map(|list| list.split(',')).map(|name| name.trim().to_ascii_lowercase());
+    let known = [CONNECTION.as_str(), TRANSFER_ENCODING.as_str(), "keep-alive", "proxy-connection", "upgrade", "trailer"];
+    nominated.chain(known.into_iter().map(str::to_owned)).filter(|name| !name.is_empty()).collect()
+}
+
+async fn send(session: &mut Session, ctx: &mut Context, mut head: ResponseHeader, body: Bytes) -> Result<()> {
+    let status = head.status;
+    let bodyless = session.req_header().method == Method::HEAD || status == StatusCode::NO_CONTENT;
+    head.insert_header(CONTENT_LENGTH, body.len())?;
+    ctx.line.bytes_out += if bodyless { 0 } else { body.len() as u64 };
+    // The hidden head of a held answer was not to be written; this one is.
+    session.set_ignore_info_resp(false);
+    let end = bodyless || body.is_empty();
+    session.write_response_header(Box::new(head), end).await?;
+    if !end {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! One line of a log, field by field, as text (`key=value`) or as JSON.
+
+use std::fmt::{Display, Write as _};
+use std::time::SystemTime;
+
+use super::escape;
+use crate::config::LogFormat;
+
+/// Appends one line to a buffer. [`Line::end`] finishes it.
+pub(super) struct Line<'a> {
+    out: &'a mut String,
+    json: bool,
+}
+
+impl<'a> Line<'a> {
+    /// Begins a line with its time, to the millisecond, in UTC.
+    pub(super) fn begin(out: &'a mut String, format: LogFormat, time: SystemTime) -> Self {
+        let json = format == LogFormat::Json;
+        out.push_str(if json { "{\"time\":\"" } else { "" });
+        // Writing to a text cannot fail, here and below.
+        let _ = match jiff::Timestamp::try_from(time) {
+            Ok(time) => write!(out, "{time:.3}"),
+            Err(_) => write!(out, "-"),
+        };
+        out.push_str(if json { "\"" } else { "" });
+        Line { out, json }
+    }
+
+    /// A word of ours that needs no name in a text line, such as the level.
+    pub(super) fn word(&mut self, key: &str, word: &'static str) {
+        if self.json {
+            self.number(key, format_args!("\"{word}\""));
+        } else {
+            self.out.push(' ');
+            self.out.push_str(word);
+        }
+    }
+
+    /// The message, which in a text line stands without a name. `from` is the crate that speaks,
+    /// unless it is ours.
+    pub(super) fn message(&mut self, from: Option<&str>, message: &str) {
+        let message = escape::cut(message, escape::MESSAGE);
+        if self.json {
+            self.text("message", message, escape::MESSAGE);
+            return;
+        }
+        self.out.push(' ');
+        if let Some(from) = from {
+            escape::plain(self.out, from);
+            self.out.push_str(": ");
+        }
+        escape::plain(self.out, message);
+    }
+
+    /// A text, cut to `limit` characters.
+    pub(super) fn text(&mut self, key: &str, value: &str, limit: usize) {
+        self.key(key);
+        let value = escape::cut(value, limit);
+        if self.json {
+            escape::json(self.out, value);
+        } else {
+            escape::value(self.out, value);
+        }
+    }
+
+    /// A number or truth value, whose digits are the same in both formats.
+    pub(super) fn number(&mut self, key: &str, value: impl Display) {
+        self.key(key);
+        let _ = write!(self.out, "{value}");
+    }
+
+    /// The pairs of a list: `a:x,b:y` in text, `[{"account":"a","outcome":"x"},…]` in JSON.
+    pub(super) fn pairs<'t>(
+        &mut self,
+        key: &str,
+        names: (&str, &str),
+        pairs: impl Iterator<Item = (&'t str, &'static str)>,
+    ) {
+        self.key(key);
+        if self.json {
+            self.out.push('[');
+        }
+        for (n, (left, right)) in pairs.enumerate() {
+            self.out.push_str(if n > 0 { "," } else { "" });
+            if self.json {
+                let _ = write!(self.out, "{{\"{}\":", names.0);
+                escape::json(self.out, left);
+                let _ = write!(self.out, ",\"{}\":\"{right}\"}}", names.1);
+            } else {
+                let _ = write!(self.out, "{left}:{right}");
+            }
+        }
+        if self.json {
+            self.out.push(']');
+        }
+    }
+
+    pub(super) fn end(self) {
+        self.out.push_str(if self.json { "}\n" } else { "\n" });
+    }
+
+    fn key(&mut self, key: &str) {
+        if self.json {
+            self.out.push(',');
+            escape::json(self.out, key);
+            self.out.push(':');
+        } else {
+            self.out.push(' ');
+            self.out.push_str(key);
+            self.out.push('=');
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The program's log and its access log: how a line is written and where it goes.
+
+mod access;
+mod escape;
+mod events;
+mod fields;
+mod rotate;
+mod setup;
+mod sink;
+#[cfg(test)]
+mod tests;
+
+pub use access::{AccessLine, Try};
+pub use setup::{Guard, InitError, init};
+pub use sink::Access;

@@ -1,0 +1,100 @@
+//! Every metric: its name, what it says, its labels. The documentation is compared with this table.
+
+use prometheus::proto::{Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+/// One metric.
+#[derive(Debug)]
+pub struct Family {
+    /// With the prefix.
+    pub name: &'static str,
+    pub help: &'static str,
+    pub labels: &'static [&'static str],
+}
+
+const fn family(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
+    Family { name, help, labels }
+}
+
+/// Seconds; those of the older pool, so that its graphs go on.
+pub(super) const DURATION: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// Seconds.
+pub(super) const FIRST_BYTE: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Seconds.
+pub(super) const QUEUE_WAIT: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+
+macro_rules! families {
+    ($($constant:ident = $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(pub(super) const $constant: Family = family(concat!("poolgate_", $name), &[$($label),*], $help);)*
+        /// All of them.
+        pub(super) const ALL: &[Family] = &[$($constant),*];
+    };
+}
+
+families! {
+    REQUESTS = "requests_total" ["account", "pool", "outcome"] "Requests answered by an account, by what came of them.";
+    DURATIONS = "request_duration_seconds" ["account"] "From the request to the last byte of its answer.";
+    FIRST_BYTES = "time_to_first_byte_seconds" ["account"] "From the request to the first byte of its answer.";
+    ACTIVE = "active_requests" ["account"] "Requests in flight.";
+    AVAILABLE = "account_available" ["account"] "1 while the account may serve.";
+    BREAKER_OPENED = "breaker_opened_total" ["account"] "How often the breaker opened.";
+    BREAKER_STATE = "breaker_state" ["account"] "0 closed, 1 half open, 2 open.";
+    COOLDOWN = "cooldown_seconds" ["account"] "Seconds until the account may be used again; 0 when it may.";
+    RETRIES = "retries_total" ["pool", "outcome"] "Further accounts tried, by what came of the try before.";
+    BUDGET_EXHAUSTED = "retry_budget_exhausted_total" ["pool"] "Retries left out because too many failed.";
+    WAITING = "queue_waiting" ["pool"] "Requests waiting for an account.";
+    QUEUE_WAITED = "queue_wait_seconds" ["pool"] "How long requests waited for an account.";
+    QUEUE_REJECTED = "queue_rejected_total" ["pool", "reason"] "Requests that got no account.";
+    TOKEN_REFRESHES = "token_refresh_total" ["account", "outcome"] "Renewals of an account's token.";
+    PROBES = "health_probes_total" ["account", "outcome"] "Health probes.";
+    KEYS_ACTIVE = "keys_active" ["tier"] "Keys that are valid.";
+    KEY_REJECTIONS = "key_rejections_total" ["reason"] "Requests refused because of their key.";
+    TOKENS = "tokens_total" ["account", "kind"] "Tokens, as the vendor stated them; cached is a part of input.";
+    RELOADS = "config_reloads_total" ["outcome"] "Reloads of the configuration.";
+    LAST_RELOAD = "config_last_reload_successful" [] "1 when the last reload was taken over.";
+    CONNECTIONS = "connections" ["state"] "Connections of clients.";
+    BUILD = "build_info" ["version"] "Always 1.";
+}
+
+/// A gauge whose values are known only now. None when there are no values, for an empty family may
+/// not be written.
+pub(super) fn gauge<'a, L>(
+    family: &Family,
+    values: impl IntoIterator<Item = (L, f64)>,
+) -> Option<MetricFamily>
+where
+    L: IntoIterator<Item = &'a str>,
+{
+    let metrics: Vec<Metric> = values
+        .into_iter()
+        .map(|(labels, value)| {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            let mut metric = Metric::from_gauge(gauge);
+            metric.set_label(
+                family
+                    .labels
+                    .iter()
+                    .zip(labels)
+                    .map(|(k, v)| label(k, v))
+                    .collect(),
+            );
+            metric
+        })
+        .collect();
+    if metrics.is_empty() {
+        return None;
+    }
+    let mut written = MetricFamily::default();
+    written.set_name(family.name.to_owned());
+    written.set_help(family.help.to_owned());
+    written.set_field_type(MetricType::GAUGE);
+    written.set_metric(metrics);
+    Some(written)
+}
+
+pub(super) fn label(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}

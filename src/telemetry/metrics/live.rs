@@ -1,0 +1,76 @@
+//! State that is true at the moment of a scrape, handed in by who knows it.
+
+use std::time::Duration;
+
+use prometheus::proto::MetricFamily;
+
+use super::families::{self, Family, gauge};
+
+/// State that is read when it is asked for, and not counted.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    pub accounts: Vec<AccountLive>,
+    pub pools: Vec<PoolLive>,
+    /// Tier and its valid keys.
+    pub keys: Vec<(String, u64)>,
+    /// State and connections in it.
+    pub connections: Vec<(&'static str, u64)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct AccountLive {
+    pub id: String,
+    pub active: u64,
+    pub available: bool,
+    pub breaker: BreakerLive,
+    /// Zero when it may be used.
+    pub cooldown: Duration,
+}
+
+/// The values of `poolgate_breaker_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerLive {
+    Closed = 0,
+    HalfOpen = 1,
+    Open = 2,
+}
+
+#[derive(Clone, Debug)]
+pub struct PoolLive {
+    pub name: String,
+    pub waiting: u64,
+}
+
+impl Live {
+    pub(super) fn families(&self) -> impl Iterator<Item = MetricFamily> {
+        let accounts = |family: &Family, value: fn(&AccountLive) -> f64| {
+            gauge(
+                family,
+                self.accounts.iter().map(|a| ([a.id.as_str()], value(a))),
+            )
+        };
+        let waiting = self
+            .pools
+            .iter()
+            .map(|p| ([p.name.as_str()], p.waiting as f64));
+        let keys = self
+            .keys
+            .iter()
+            .map(|(tier, n)| ([tier.as_str()], *n as f64));
+        let connections = self
+            .connections
+            .iter()
+            .map(|(state, n)| ([*state], *n as f64));
+        [
+            accounts(&families::ACTIVE, |a| a.active as f64),
+            accounts(&families::AVAILABLE, |a| f64::from(u8::from(a.available))),
+            accounts(&families::BREAKER_STATE, |a| f64::from(a.breaker as u8)),
+            accounts(&families::COOLDOWN, |a| a.cooldown.as_secs_f64()),
+            gauge(&families::WAITING, waiting),
+            gauge(&families::KEYS_ACTIVE, keys),
+            gauge(&families::CONNECTIONS, connections),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}

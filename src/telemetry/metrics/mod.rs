@@ -1,0 +1,167 @@
+//! The counters of this process, in a registry of its own, and their text for Prometheus.
+//!
+//! A request holds an [`AccountMetrics`] and a [`PoolMetrics`]: what it counts there costs a few
+//! atomic additions. Series come into being with their first value, so that a thousand idle
+//! accounts do not make a scrape long.
+
+mod families;
+mod live;
+mod old_names;
+mod process;
+mod series;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use prometheus::core::Collector;
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+pub use families::Family;
+pub use live::{AccountLive, BreakerLive, Live, PoolLive};
+pub use series::{AccountMetrics, PoolMetrics};
+
+use families::gauge;
+use series::{Series, outcome};
+
+/// All metrics of this process.
+pub struct Metrics {
+    registry: Registry,
+    series: Arc<Series>,
+    last_reload: IntGauge,
+    accounts: Mutex<HashMap<String, Arc<AccountMetrics>>>,
+    pools: Mutex<HashMap<String, Arc<PoolMetrics>>>,
+    version: String,
+    started: SystemTime,
+}
+
+impl Metrics {
+    /// Name, help and labels of each metric (without `process_*` and the older pool's names).
+    pub const NAMES: &'static [Family] = families::ALL;
+
+    /// Fails only if the table of names is wrong.
+    pub fn new(version: &str, started: SystemTime) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counter = |family: &Family| {
+            let vec = IntCounterVec::new(Opts::new(family.name, family.help), family.labels)?;
+            register(&registry, vec)
+        };
+        let histogram = |family: &Family, buckets: &[f64]| {
+            let opts = HistogramOpts::new(family.name, family.help).buckets(buckets.to_vec());
+            register(&registry, HistogramVec::new(opts, family.labels)?)
+        };
+        let series = Series {
+            requests: counter(&families::REQUESTS)?,
+            durations: histogram(&families::DURATIONS, families::DURATION)?,
+            first_bytes: histogram(&families::FIRST_BYTES, families::FIRST_BYTE)?,
+            breaker_opened: counter(&families::BREAKER_OPENED)?,
+            retries: counter(&families::RETRIES)?,
+            budget_exhausted: counter(&families::BUDGET_EXHAUSTED)?,
+            queue_waited: histogram(&families::QUEUE_WAITED, families::QUEUE_WAIT)?,
+            queue_rejected: counter(&families::QUEUE_REJECTED)?,
+            token_refreshes: counter(&families::TOKEN_REFRESHES)?,
+            probes: counter(&families::PROBES)?,
+            key_rejections: counter(&families::KEY_REJECTIONS)?,
+            tokens: counter(&families::TOKENS)?,
+            reloads: counter(&families::RELOADS)?,
+        };
+        let last_reload = IntGauge::new(families::LAST_RELOAD.name, families::LAST_RELOAD.help)?;
+        last_reload.set(1);
+        Ok(Metrics {
+            last_reload: register(&registry, last_reload)?,
+            registry,
+            series: Arc::new(series),
+            accounts: Mutex::default(),
+            pools: Mutex::default(),
+            version: version.to_owned(),
+            started,
+        })
+    }
+
+    /// The counters of one account, the same for each call. `outcomes` names what
+    /// [`AccountMetrics::request`] is told by index. An account that moved to another pool is
+    /// forgotten first.
+    pub fn account(
+        &self,
+        id: &str,
+        pool: &str,
+        outcomes: &'static [&'static str],
+    ) -> Arc<AccountMetrics> {
+        let mut accounts = self.accounts.lock();
+        if let Some(known) = accounts.get(id) {
+            if known.is_of(pool) {
+                return known.clone();
+            }
+            known.forget();
+        }
+        let made = Arc::new(AccountMetrics::new(id, pool, outcomes, self.series.clone()));
+        accounts.insert(id.to_owned(), made.clone());
+        made
+    }
+
+    /// The counters of one pool, the same for each call.
+    pub fn pool(&self, name: &str, outcomes: &'static [&'static str]) -> Arc<PoolMetrics> {
+        let mut pools = self.pools.lock();
+        if let Some(known) = pools.get(name) {
+            return known.clone();
+        }
+        let made = Arc::new(PoolMetrics::new(name, outcomes, self.series.clone()));
+        pools.insert(name.to_owned(), made.clone());
+        made
+    }
+
+    /// Takes an account's series out, for good: what requests still in flight count is not shown.
+    pub fn forget_account(&self, id: &str) {
+        if let Some(known) = self.accounts.lock().remove(id) {
+            known.forget();
+        }
+    }
+
+    /// A request was refused because of its key. `reason` is one of a few fixed words.
+    pub fn key_rejected(&self, reason: &'static str) {
+        self.series
+            .key_rejections
+            .with_label_values(&[reason])
+            .inc();
+    }
+
+    /// The configuration was read anew, and taken over or not.
+    pub fn config_reloaded(&self, taken: bool) {
+        self.series
+            .reloads
+            .with_label_values(&[outcome(taken)])
+            .inc();
+        self.last_reload.set(i64::from(taken));
+    }
+
+    /// The text for Prometheus (exposition format 0.0.4), with the state that is true just now.
+    /// `old_names` adds the ten metrics of the older pool.
+    pub fn encode(&self, live: &Live, old_names: bool) -> String {
+        let mut all = self.registry.gather();
+        all.extend(live.families());
+        all.extend(gauge(&families::BUILD, [([self.version.as_str()], 1.0)]));
+        if old_names {
+            all.extend(old_names::derive(&all));
+        }
+        all.extend(process::collect(self.started));
+        all.sort_by(|a, b| a.name().cmp(b.name()));
+        let mut text = String::new();
+        if let Err(e) = TextEncoder::new().encode_utf8(&all, &mut text) {
+            tracing::error!("metrics could not be written whole: {e}");
+        }
+        text
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
