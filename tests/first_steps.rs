@@ -4,19 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::support::{Connection, Gateway, Mock, chat, get, post, wait_for};
-
-/// A pool over these vendors, with more of its keys.
-fn pool(vendors: &[Mock], keys: &str) -> String {
-    let account = |(n, vendor): (usize, &Mock)| {
-        format!(
-            "      - {{id: a{n}, upstream: \"{}\", credential: {{api_key: key-{n}}}}}\n",
-            vendor.url()
-        )
-    };
-    let accounts: String = vendors.iter().enumerate().map(account).collect();
-    format!("pools:\n  default:\n{keys}    accounts:\n{accounts}")
-}
+use crate::support::{Connection, Gateway, Mock, chat, get, pool, post, wait_for};
 
 fn vendors(flags: &[&[&str]]) -> Vec<Mock> {
     flags.iter().map(|flags| Mock::start(flags)).collect()

@@ -9,6 +9,7 @@
     reason = "a panic is how a test reports, and tests may look at the clock"
 )]
 
+mod clients;
 mod first_steps;
 mod support;
 mod tidy;

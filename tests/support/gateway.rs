@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use super::http::{Answer, Request, get};
+use super::mock::Mock;
 use super::program::{Program, free_address};
 use super::wait_for;
 
@@ -114,4 +115,16 @@ impl Gateway {
     pub(crate) fn log(&self) -> String {
         self.program.output()
     }
+}
+
+/// A pool over these vendors, accounts a0, a1 …, with more of the pool's keys.
+pub(crate) fn pool(vendors: &[Mock], keys: &str) -> String {
+    let account = |(n, vendor): (usize, &Mock)| {
+        format!(
+            "      - {{id: a{n}, upstream: \"{}\", credential: {{api_key: key-{n}}}}}\n",
+            vendor.url()
+        )
+    };
+    let accounts: String = vendors.iter().enumerate().map(account).collect();
+    format!("pools:\n  default:\n{keys}    accounts:\n{accounts}")
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-pub(crate) use gateway::Gateway;
+pub(crate) use gateway::{Gateway, pool};
 pub(crate) use http::{Connection, Request, get, post};
 pub(crate) use mock::Mock;
 
