@@ -17,10 +17,15 @@ pub fn wall() -> SystemTime {
 
 /// Seconds since 1970, as the older systems' answers state times; 0 before that.
 pub fn unix_seconds(at: SystemTime) -> f64 {
-    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64())
 }
 
 /// The wall-clock time of a monotonic instant, counted from a pair of simultaneous readings.
 pub fn to_wall(at: Instant, now: Instant, wall_now: SystemTime) -> SystemTime {
-    if at >= now { wall_now + (at - now) } else { wall_now - (now - at) }
+    if at >= now {
+        wall_now + (at - now)
+    } else {
+        wall_now - (now - at)
+    }
 }

@@ -363,12 +363,25 @@ pub enum Credential {
     None,
     ApiKey(SecretSource),
     Bearer(SecretSource),
-    Header { name: String, value: SecretSource },
-    Query { name: String, value: SecretSource },
+    Header {
+        name: String,
+        value: SecretSource,
+    },
+    Query {
+        name: String,
+        value: SecretSource,
+    },
     OAuth2(OAuth2),
     AwsSsoOidc(AwsSsoOidc),
-    GoogleServiceAccount { file: PathBuf, scope: String },
-    JsonFile { path: PathBuf, token: String, expires: Option<String> },
+    GoogleServiceAccount {
+        file: PathBuf,
+        scope: String,
+    },
+    JsonFile {
+        path: PathBuf,
+        token: String,
+        expires: Option<String>,
+    },
 }
 
 #[derive(Clone)]

@@ -1,6 +1,21 @@
 //! What vendors and their clients speak: which dialect a request is in, what an answer means, how
 //! an error is said. No input or output happens here; bytes and headers come in as arguments.
 
+mod body;
+mod call;
+mod hint;
+mod json;
+mod meter;
+mod reject;
+mod vendor_error;
+
+pub use body::{Peek, json_value, replace_model};
+pub use call::{Call, Kind, is_safe_path};
+pub use hint::{Stated, rate_limit_wait, stated_reset, success_hint};
+pub use meter::{Meter, Reading, StreamError};
+pub use reject::Reject;
+pub use vendor_error::VendorError;
+
 /// The protocol family of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dialect {

@@ -3,5 +3,5 @@
 mod outcome;
 mod view;
 
-pub use outcome::Outcome;
+pub use outcome::{Answer, Outcome};
 pub use view::*;

@@ -1,7 +1,13 @@
 //! What an upstream's answer means (`contract/http.md` §2): decided once, in [`Outcome::of`];
 //! breaker, cooldown, retry, delivery and metrics all read it.
 
+mod judge;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
+
+pub use judge::Answer;
 
 /// What one attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,5 +75,42 @@ impl Outcome {
 
     pub fn label(&self) -> &'static str {
         Self::LABELS[self.index()]
+    }
+
+    /// Another account may be asked, or this one again with a renewed token.
+    pub fn may_retry(&self) -> bool {
+        match self {
+            Outcome::AuthExpired
+            | Outcome::AuthDead
+            | Outcome::Forbidden
+            | Outcome::RateLimited { .. }
+            | Outcome::QuotaDead { .. }
+            | Outcome::ModelUnavailable
+            | Outcome::Overloaded
+            | Outcome::Transient => true,
+            Outcome::Success
+            | Outcome::ClientFault
+            | Outcome::BrokenStream
+            | Outcome::ClientGone => false,
+        }
+    }
+
+    /// The breaker counts a failure.
+    pub fn counts_for_breaker(&self) -> bool {
+        matches!(self, Outcome::Transient | Outcome::BrokenStream)
+    }
+
+    /// When no try is left, the client gets the upstream's own words. An account's own trouble is
+    /// never the client's; of Forbidden a second account must have said the same.
+    pub fn delivers_last_answer(&self) -> bool {
+        matches!(
+            self,
+            Outcome::Success
+                | Outcome::ClientFault
+                | Outcome::Forbidden
+                | Outcome::ModelUnavailable
+                | Outcome::Overloaded
+                | Outcome::Transient
+        )
     }
 }

@@ -1,0 +1,307 @@
+//! Reads a copy of an answer as it passes: the tokens it states, an error within it, and whether
+//! it came to its own end. The bytes are not altered and hardly any are kept.
+
+mod scan;
+mod sse;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+
+use self::scan::{Place, Scanner};
+use self::sse::{Piece, Sse};
+use self::usage::Counts;
+use super::{Dialect, Kind, Usage, VendorError};
+
+/// What an answer said about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// `None`: the vendor stated none.
+    pub usage: Option<Usage>,
+    /// The first error event, or the error of an answer whose status was good.
+    pub error: Option<StreamError>,
+    /// The dialect's own end was seen; also of an answer that has none and cannot be judged.
+    pub complete: bool,
+}
+
+impl Reading {
+    /// Whether the client knows that the answer is over, well or badly.
+    pub fn is_over(&self) -> bool {
+        self.complete || self.error.is_some()
+    }
+}
+
+/// An error that came within a good answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamError {
+    /// The `error` object as it was written; empty when it was too long to keep.
+    raw: Vec<u8>,
+}
+
+impl StreamError {
+    /// What it says.
+    pub fn read(&self) -> VendorError<'_> {
+        VendorError::read(&self.raw)
+    }
+}
+
+/// Reads one answer.
+pub struct Meter {
+    framing: Framing,
+    sse: Sse,
+    document: Document,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Sse,
+    Json,
+    /// Neither, or compressed: nothing can be read.
+    Unread,
+}
+
+impl Meter {
+    /// A meter for the answer to a call; `headers` are the answer's.
+    pub fn new(dialect: Dialect, kind: Kind, headers: &HeaderMap) -> Meter {
+        Meter {
+            framing: Framing::of(kind, headers),
+            sse: Sse::new(),
+            document: Document::new(dialect, kind),
+        }
+    }
+
+    /// Reads on.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let document = &mut self.document;
+        match self.framing {
+            Framing::Sse => self.sse.push(bytes, &mut |piece| document.piece(&piece)),
+            Framing::Json => document.data(bytes),
+            Framing::Unread => {}
+        }
+    }
+
+    /// Whether the answer so far ends within an event, so that an event of ours needs a blank line
+    /// before it.
+    pub fn mid_event(&self) -> bool {
+        self.sse.mid_event()
+    }
+
+    /// The answer is over, or was cut.
+    pub fn finish(mut self) -> Reading {
+        let document = &mut self.document;
+        match self.framing {
+            Framing::Sse => self.sse.finish(&mut |piece| document.piece(&piece)),
+            Framing::Json => document.findings.complete = document.scanner.is_closed(),
+            Framing::Unread => document.findings.complete = true,
+        }
+        let Findings {
+            counts,
+            error,
+            complete,
+            ..
+        } = self.document.findings;
+        Reading {
+            usage: counts.usage(),
+            error,
+            complete,
+        }
+    }
+}
+
+impl Framing {
+    fn of(kind: Kind, headers: &HeaderMap) -> Framing {
+        let header = |name| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_ascii_lowercase)
+        };
+        let is_plain = header(CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
+        let media = header(CONTENT_TYPE).unwrap_or_default();
+        if !is_plain || kind == Kind::ResponsesSocket {
+            Framing::Unread
+        } else if media.starts_with("text/event-stream") {
+            Framing::Sse
+        } else if media.contains("json") {
+            Framing::Json
+        } else {
+            Framing::Unread
+        }
+    }
+}
+
+/// What is looked for in the JSON of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Catch {
+    Usage,
+    Error,
+    /// Tells which event this is.
+    Type,
+    /// A reason why the answer ended.
+    End,
+    /// The parts of OpenAI's flat `error` event.
+    Code,
+    Message,
+}
+
+const CHAT: &[(Place, Catch)] = &[
+    (&["usage"], Catch::Usage),
+    (&["error"], Catch::Error),
+    (&["choices", "finish_reason"], Catch::End),
+];
+const RESPONSES: &[(Place, Catch)] = &[
+    (&["type"], Catch::Type),
+    (&["response", "usage"], Catch::Usage),
+    (&["response", "error"], Catch::Error),
+    (&["usage"], Catch::Usage),
+    (&["error"], Catch::Error),
+    (&["code"], Catch::Code),
+    (&["message"], Catch::Message),
+];
+const MESSAGES: &[(Place, Catch)] = &[
+    (&["type"], Catch::Type),
+    (&["message", "usage"], Catch::Usage),
+    (&["usage"], Catch::Usage),
+    (&["error"], Catch::Error),
+];
+const GENERATE: &[(Place, Catch)] = &[
+    (&["usageMetadata"], Catch::Usage),
+    (&["error"], Catch::Error),
+    (&["candidates", "finishReason"], Catch::End),
+    (&["promptFeedback", "blockReason"], Catch::End),
+];
+
+/// The JSON document that is passing by: a whole answer, or the data of one event.
+struct Document {
+    scanner: Scanner<Catch>,
+    findings: Findings,
+    /// Bytes of the event's data so far.
+    length: usize,
+    /// They are the beginning of `[DONE]`.
+    is_done: bool,
+}
+
+const DONE: &[u8] = b"[DONE]";
+
+impl Document {
+    fn new(dialect: Dialect, kind: Kind) -> Document {
+        let places = match (dialect, kind) {
+            (Dialect::OpenAi, Kind::Responses) => RESPONSES,
+            (Dialect::OpenAi, _) => CHAT,
+            (Dialect::Anthropic, _) => MESSAGES,
+            (Dialect::Gemini, _) => GENERATE,
+        };
+        Document {
+            scanner: Scanner::new(places),
+            findings: Findings::new(dialect),
+            length: 0,
+            is_done: true,
+        }
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        let findings = &mut self.findings;
+        self.scanner
+            .push(bytes, &mut |catch, raw| findings.catch(catch, raw));
+    }
+
+    fn piece(&mut self, piece: &Piece<'_>) {
+        match piece {
+            Piece::Data(bytes) => {
+                let end = self.length.saturating_add(bytes.len());
+                self.is_done &= DONE.get(self.length..end) == Some(bytes);
+                self.length = end;
+                self.data(bytes);
+            }
+            Piece::End => {
+                let is_done = self.is_done && self.length == DONE.len();
+                self.findings.event_ends(self.scanner.is_closed(), is_done);
+                self.scanner.reset();
+                self.length = 0;
+                self.is_done = true;
+            }
+        }
+    }
+}
+
+/// What was found so far.
+struct Findings {
+    dialect: Dialect,
+    counts: Counts,
+    error: Option<StreamError>,
+    complete: bool,
+    event: Event,
+}
+
+/// What was found in the event that is passing by.
+#[derive(Default)]
+struct Event {
+    /// It is one that ends an answer.
+    ends: bool,
+    is_error: bool,
+    code: Option<Vec<u8>>,
+    message: Option<Vec<u8>>,
+}
+
+impl Findings {
+    fn new(dialect: Dialect) -> Findings {
+        Findings {
+            dialect,
+            counts: Counts::default(),
+            error: None,
+            complete: false,
+            event: Event::default(),
+        }
+    }
+
+    fn catch(&mut self, catch: Catch, raw: Option<&[u8]>) {
+        match (catch, raw) {
+            (Catch::Usage, Some(raw)) => match self.dialect {
+                Dialect::OpenAi => self.counts.openai(raw),
+                Dialect::Anthropic => self.counts.anthropic(raw),
+                Dialect::Gemini => self.counts.gemini(raw),
+            },
+            (Catch::Error, raw) => self.error(raw.unwrap_or_default()),
+            (Catch::Type, Some(raw)) => {
+                self.event.ends = matches!(
+                    raw,
+                    br#""message_stop""# | br#""response.completed""# | br#""response.incomplete""#
+                );
+                self.event.is_error = raw == br#""error""#;
+            }
+            (Catch::End, raw) => self.event.ends |= raw != Some(b"null"),
+            (Catch::Code, raw) => self.event.code = raw.map(<[u8]>::to_vec),
+            (Catch::Message, raw) => self.event.message = raw.map(<[u8]>::to_vec),
+            (Catch::Usage | Catch::Type, None) => {}
+        }
+    }
+
+    /// The first error stays: what follows it is its consequence.
+    fn error(&mut self, raw: &[u8]) {
+        let is_none = matches!(raw, b"null" | b"false" | b"{}" | br#""""#);
+        if !is_none && self.error.is_none() {
+            self.error = Some(StreamError { raw: raw.to_vec() });
+        }
+    }
+
+    fn event_ends(&mut self, is_whole: bool, is_done: bool) {
+        let event = std::mem::take(&mut self.event);
+        self.complete |= is_whole && event.ends || is_done && self.dialect == Dialect::OpenAi;
+        if event.is_error && self.error.is_none() {
+            let part = |raw: Option<Vec<u8>>| raw.unwrap_or_else(|| b"null".to_vec());
+            let (code, message) = (part(event.code), part(event.message));
+            self.error(
+                &[
+                    b"{\"code\":",
+                    code.as_slice(),
+                    b",\"message\":",
+                    message.as_slice(),
+                    b"}",
+                ]
+                .concat(),
+            );
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What the vendors call the tokens they count: their `usage` objects, read into our [`Usage`].
+
+use serde::Deserialize;
+
+use super::super::Usage;
+
+/// Counts as stated so far; a later statement replaces an earlier one field by field.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    input: Option<u64>,
+    /// Prompt tokens that `input` leaves out, as Anthropic counts.
+    cache_written: Option<u64>,
+    cached: Option<u64>,
+    cached_is_in_input: bool,
+    output: Option<u64>,
+    /// Output that `output` leaves out, as Gemini counts.
+    thoughts: Option<u64>,
+}
+
+impl Counts {
+    pub(super) fn usage(&self) -> Option<Usage> {
+        if self.input.is_none() && self.output.is_none() {
+            return None;
+        }
+        let cached = self.cached.unwrap_or(0);
+        let beside = if self.cached_is_in_input {
+            0
+        } else {
+            cached.saturating_add(self.cache_written.unwrap_or(0))
+        };
+        Some(Usage {
+            input: self.input.unwrap_or(0).saturating_add(beside),
+            output: self
+                .output
+                .unwrap_or(0)
+                .saturating_add(self.thoughts.unwrap_or(0)),
+            cached,
+        })
+    }
+
+    /// `usage` of chat completions, completions, embeddings and responses. Each is a whole.
+    pub(super) fn openai(&mut self, raw: &[u8]) {
+        let Some(stated) = read::<OpenAi>(raw) else {
+            return;
+        };
+        let details = stated.prompt_tokens_details.or(stated.input_tokens_details);
+        *self = Counts {
+            input: stated.prompt_tokens.or(stated.input_tokens),
+            cached: details.and_then(|details| details.cached_tokens),
+            cached_is_in_input: true,
+            output: stated.completion_tokens.or(stated.output_tokens),
+            ..Counts::default()
+        };
+    }
+
+    /// `usage` of messages: cumulative in a stream, where fields may be absent later on.
+    pub(super) fn anthropic(&mut self, raw: &[u8]) {
+        let Some(stated) = read::<Anthropic>(raw) else {
+            return;
+        };
+        self.input = stated.input_tokens.or(self.input);
+        self.cache_written = stated.cache_creation_input_tokens.or(self.cache_written);
+        self.cached = stated.cache_read_input_tokens.or(self.cached);
+        self.output = stated.output_tokens.or(self.output);
+    }
+
+    /// `usageMetadata` of Gemini: every chunk states a whole.
+    pub(super) fn gemini(&mut self, raw: &[u8]) {
+        let Some(stated) = read::<Gemini>(raw) else {
+            return;
+        };
+        *self = Counts {
+            input: stated.prompt_token_count.map(|prompt| {
+                prompt.saturating_add(stated.tool_use_prompt_token_count.unwrap_or(0))
+            }),
+            cached: stated.cached_content_token_count,
+            cached_is_in_input: true,
+            output: stated.candidates_token_count,
+            thoughts: stated.thoughts_token_count,
+            ..Counts::default()
+        };
+    }
+}
+
+/// `null` and what is not as documented state nothing.
+fn read<'a, T: Deserialize<'a>>(raw: &'a [u8]) -> Option<T> {
+    if raw.first() != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice(raw).ok()
+}
+
+#[derive(Deserialize)]
+struct OpenAi {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    prompt_tokens_details: Option<OpenAiDetails>,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    input_tokens_details: Option<OpenAiDetails>,
+}
+
+#[derive(Deserialize)]
+struct OpenAiDetails {
+    cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Anthropic {
+    input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Gemini {
+    prompt_token_count: Option<u64>,
+    tool_use_prompt_token_count: Option<u64>,
+    cached_content_token_count: Option<u64>,
+    candidates_token_count: Option<u64>,
+    thoughts_token_count: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(read: fn(&mut Counts, &[u8]), stated: &[&str]) -> Option<Usage> {
+        let mut counts = Counts::default();
+        for raw in stated {
+            read(&mut counts, raw.as_bytes());
+        }
+        counts.usage()
+    }
+
+    #[test]
+    fn input_counts_every_prompt_token_of_every_vendor() {
+        let chat = r#"{"prompt_tokens":100,"completion_tokens":7,"total_tokens":107,"prompt_tokens_details":{"cached_tokens":60}}"#;
+        let responses =
+            r#"{"input_tokens":100,"output_tokens":7,"input_tokens_details":{"cached_tokens":60}}"#;
+        let messages = r#"{"input_tokens":30,"cache_creation_input_tokens":10,"cache_read_input_tokens":60,"output_tokens":7}"#;
+        let gemini = r#"{"promptTokenCount":100,"candidatesTokenCount":5,"thoughtsTokenCount":2,"cachedContentTokenCount":60}"#;
+        let all = Some(Usage {
+            input: 100,
+            output: 7,
+            cached: 60,
+        });
+        assert_eq!(usage(Counts::openai, &[chat]), all);
+        assert_eq!(usage(Counts::openai, &[responses]), all);
+        assert_eq!(usage(Counts::anthropic, &[messages]), all);
+        assert_eq!(usage(Counts::gemini, &[gemini]), all);
+    }
+
+    #[test]
+    fn the_last_statement_wins_and_what_it_leaves_out_stays() {
+        let start = r#"{"input_tokens":30,"cache_read_input_tokens":5,"output_tokens":1}"#;
+        let deltas = [
+            start,
+            r#"{"output_tokens":10}"#,
+            r#"{"output_tokens":25,"input_tokens":null}"#,
+        ];
+        assert_eq!(
+            usage(Counts::anthropic, &deltas),
+            Some(Usage {
+                input: 35,
+                output: 25,
+                cached: 5
+            })
+        );
+        let growing = [
+            r#"{"prompt_tokens":3,"completion_tokens":1}"#,
+            r#"{"prompt_tokens":3,"completion_tokens":9}"#,
+        ];
+        assert_eq!(
+            usage(Counts::openai, &growing),
+            Some(Usage {
+                input: 3,
+                output: 9,
+                cached: 0
+            })
+        );
+    }
+
+    #[test]
+    fn nonsense_states_nothing() {
+        for raw in [
+            "null",
+            "",
+            "7",
+            "[]",
+            "{}",
+            "{\"prompt_tokens\":-1}",
+            "{\"prompt_tokens\":\"3\"}",
+            "{\"prompt_tokens\":",
+        ] {
+            assert_eq!(usage(Counts::openai, &[raw]), None, "{raw}");
+        }
+        let huge = format!(
+            "{{\"input_tokens\":{0},\"cache_read_input_tokens\":{0}}}",
+            u64::MAX
+        );
+        assert_eq!(usage(Counts::anthropic, &[&huge]).unwrap().input, u64::MAX);
+    }
+}
