@@ -20,11 +20,18 @@ use crate::telemetry::{AccountLive, BreakerLive, Live, PoolLive};
 
 impl App {
     fn moment() -> Moment {
-        Moment { now: clock::now(), wall: clock::wall() }
+        Moment {
+            now: clock::now(),
+            wall: clock::wall(),
+        }
     }
 
     fn pool_of(&self, id: &str) -> Option<Arc<Pool>> {
-        self.pools.load().iter().find(|pool| pool.account_named(id).is_some()).cloned()
+        self.pools
+            .load()
+            .iter()
+            .find(|pool| pool.account_named(id).is_some())
+            .cloned()
     }
 
     fn change(&self, id: &str, change: impl Fn(&Arc<Pool>) -> bool) -> bool {
@@ -32,20 +39,36 @@ impl App {
     }
 
     pub(super) fn health_now(&self) -> Health {
-        Health::of(&self.accounts(), self.queue(), self.draining(), self.redis(), clock::wall())
+        Health::of(
+            &self.accounts(),
+            self.queue(),
+            self.draining(),
+            self.redis(),
+            clock::wall(),
+        )
     }
 }
 
 impl Control for App {
     fn pools(&self) -> Vec<PoolView> {
-        self.pools.load().iter().map(|pool| pool.summary()).collect()
+        self.pools
+            .load()
+            .iter()
+            .map(|pool| pool.summary())
+            .collect()
     }
 
     fn accounts(&self) -> Vec<AccountView> {
         let at = Self::moment();
         let pools = self.pools.load();
-        let accounts = pools.iter().flat_map(|pool| pool.accounts().into_iter().map(move |account| (pool, account)));
-        accounts.map(|(pool, account)| pool.view(&account, at)).collect()
+        let accounts = pools.iter().flat_map(|pool| {
+            pool.accounts()
+                .into_iter()
+                .map(move |account| (pool, account))
+        });
+        accounts
+            .map(|(pool, account)| pool.view(&account, at))
+            .collect()
     }
 
     fn account(&self, id: &str) -> Option<AccountView> {
@@ -77,9 +100,14 @@ impl Control for App {
     }
 
     fn set_strategy(&self, pool: Option<&str>, strategy: &str) -> StrategyChange {
-        let Some(strategy) = Strategy::named(strategy) else { return StrategyChange::UnknownStrategy };
+        let Some(strategy) = Strategy::named(strategy) else {
+            return StrategyChange::UnknownStrategy;
+        };
         let pools = self.pools.load();
-        let chosen: Vec<_> = pools.iter().filter(|p| pool.is_none_or(|name| *p.name == *name)).collect();
+        let chosen: Vec<_> = pools
+            .iter()
+            .filter(|p| pool.is_none_or(|name| *p.name == *name))
+            .collect();
         if chosen.is_empty() {
             return StrategyChange::UnknownPool;
         }
@@ -119,17 +147,24 @@ impl Control for App {
                 BreakerView::Open { .. } => BreakerLive::Open,
                 BreakerView::HalfOpen => BreakerLive::HalfOpen,
             },
-            cooldown: account.cooling_until.and_then(|until| until.duration_since(now).ok()).unwrap_or_default(),
+            cooldown: account
+                .cooling_until
+                .and_then(|until| until.duration_since(now).ok())
+                .unwrap_or_default(),
             id: account.id,
         });
-        let pools = self.pools().into_iter().map(|pool| PoolLive { waiting: pool.waiting as u64, name: pool.name });
+        let pools = self.pools().into_iter().map(|pool| PoolLive {
+            waiting: pool.waiting as u64,
+            name: pool.name,
+        });
         let live = Live {
             accounts: accounts.collect(),
             pools: pools.collect(),
             keys: vec![("default".to_owned(), self.keys.count() as u64)],
             connections: vec![("open", self.connections.load(Ordering::SeqCst) as u64)],
         };
-        self.metrics.encode(&live, self.config.load().server.legacy_metrics)
+        self.metrics
+            .encode(&live, self.config.load().server.legacy_metrics)
     }
 }
 
@@ -141,9 +176,12 @@ pub(super) struct Older {
 
 impl Older {
     pub(super) fn new(app: &Arc<App>) -> Self {
-        let hosts = admin::Hosts::any();
+        let hosts = admin::Hosts::Any;
         let router = admin::legacy_router(app.clone(), &app.auth.with_hosts(hosts));
-        Older { app: app.clone(), router }
+        Older {
+            app: app.clone(),
+            router,
+        }
     }
 }
 
@@ -157,7 +195,11 @@ impl OlderPaths for Older {
         let request = request.map(axum::body::Body::from);
         let Ok(answer) = self.router.clone().oneshot(request).await;
         let (parts, body) = answer.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = body
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .unwrap_or_default();
         http::Response::from_parts(parts, body)
     }
 

@@ -37,7 +37,12 @@ pub(super) fn check_free(config: &Config) -> Result<()> {
         Address::Tcp(address) => Some(*address),
         Address::Unix(_) => None,
     };
-    for address in config.listen.iter().map(|listen| listen.address).chain(admin) {
+    for address in config
+        .listen
+        .iter()
+        .map(|listen| listen.address)
+        .chain(admin)
+    {
         TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     }
     Ok(())
@@ -65,7 +70,10 @@ pub(super) fn server(app: &Arc<App>) -> Result<Server> {
     server.bootstrap();
     server.add_service(clients(app, &config, &server)?);
     server.add_service(operators(app, &config)?);
-    server.add_service(background_service("background", Background::new(app.clone())));
+    server.add_service(background_service(
+        "background",
+        Background::new(app.clone()),
+    ));
     Ok(server)
 }
 
@@ -114,7 +122,10 @@ fn operators(app: &Arc<App>, config: &Config) -> Result<Service<AdminApp>> {
 }
 
 fn buffers() -> L4BufferSettings {
-    L4BufferSettings { read_size: READ_BUFFER, ..L4BufferSettings::default() }
+    L4BufferSettings {
+        read: Some(READ_BUFFER),
+        ..L4BufferSettings::default()
+    }
 }
 
 /// `clients.max_connections`, or what the limit of open files leaves room for: two for each.
@@ -147,7 +158,11 @@ impl Drop for Open {
 
 #[async_trait]
 impl ServerApp for Counted {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
         let open = Open(self.open.clone());
         if self.open.fetch_add(1, Ordering::SeqCst) >= self.most {
             return None;

@@ -66,7 +66,11 @@ impl App {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
         let now = clock::now();
-        let pools: Vec<_> = config.pools.iter().map(|pool| Pool::new(pool, &metrics, now)).collect();
+        let pools: Vec<_> = config
+            .pools
+            .iter()
+            .map(|pool| Pool::new(pool, &metrics, now))
+            .collect();
         let issued = Issued::in_state(&config.state.dir);
         let keys = Arc::new(Keys::new(&config, &issued));
         let resolver = Arc::new(Resolver::default());
@@ -110,10 +114,14 @@ pub fn run(options: Options) -> Result<()> {
     }
     let server = listeners::server(&app)?;
     let phases = server.watch_execution_phase();
-    let shutdown = RunArgs { shutdown_signal: Box::new(signals::Signals::new(app.clone())) };
+    let signals = signals::Signals::new(app.clone());
     let thread = std::thread::Builder::new()
         .name("pingora".to_owned())
-        .spawn(move || server.run(shutdown))
+        .spawn(move || {
+            server.run(RunArgs {
+                shutdown_signal: Box::new(signals),
+            })
+        })
         .context("no thread for the server")?;
     wait_for_end(&app, phases, thread);
     tracing::info!("stopped");
@@ -131,13 +139,20 @@ fn wait_for_end(
     const LOOK_EVERY: Duration = Duration::from_millis(10);
     loop {
         match phases.blocking_recv() {
-            Ok(ExecutionPhase::ShutdownGracePeriod | ExecutionPhase::ShutdownRuntimes | ExecutionPhase::Terminated) => break,
+            Ok(
+                ExecutionPhase::ShutdownGracePeriod
+                | ExecutionPhase::ShutdownRuntimes
+                | ExecutionPhase::Terminated,
+            ) => break,
             Ok(_) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break,
         }
     }
     let deadline: Instant = clock::now() + app.config.load().server.drain_timeout;
-    while app.in_flight.load(Ordering::SeqCst) > 0 && clock::now() < deadline && !server.is_finished() {
+    while app.in_flight.load(Ordering::SeqCst) > 0
+        && clock::now() < deadline
+        && !server.is_finished()
+    {
         std::thread::sleep(LOOK_EVERY);
     }
 }

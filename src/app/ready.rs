@@ -32,7 +32,11 @@ impl BackgroundService for Background {
         tokio::join!(
             say_ready(app, stop.clone()),
             app.health.run(|| app.pools.load().to_vec(), stop.clone()),
-            watch_files(|| app.watched_files(), |path| app.file_changed(path), stop.clone()),
+            watch_files(
+                || app.watched_files(),
+                |path| app.file_changed(path),
+                stop.clone()
+            ),
             reload_on_signal(app, stop),
         );
     }
@@ -41,7 +45,13 @@ impl BackgroundService for Background {
 /// Waits until each listener takes connections.
 async fn say_ready(app: &App, mut stop: ShutdownWatch) {
     const LOOK_EVERY: Duration = Duration::from_millis(5);
-    let addresses: Vec<SocketAddr> = app.config.load().listen.iter().map(|listen| reachable(listen.address)).collect();
+    let addresses: Vec<SocketAddr> = app
+        .config
+        .load()
+        .listen
+        .iter()
+        .map(|listen| reachable(listen.address))
+        .collect();
     for address in &addresses {
         while TcpStream::connect(address).await.is_err() {
             tokio::select! {
@@ -50,7 +60,12 @@ async fn say_ready(app: &App, mut stop: ShutdownWatch) {
             }
         }
     }
-    let accounts: usize = app.pools.load().iter().map(|pool| pool.accounts().len()).sum();
+    let accounts: usize = app
+        .pools
+        .load()
+        .iter()
+        .map(|pool| pool.accounts().len())
+        .sum();
     tracing::info!(accounts, listen = ?addresses, "ready");
     sd_notify(&[sd_notify::NotifyState::Ready]);
 }
@@ -67,7 +82,9 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 async fn reload_on_signal(app: &App, mut stop: ShutdownWatch) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
     loop {
         tokio::select! {
             _ = hangup.recv() => app.reload(),

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use super::App;
 use crate::clock;
-use crate::config::{self, Config, EnvFile, Problems};
+use crate::config::{self, Config, EnvFile};
 use crate::pool::Pool;
 
 impl App {
     /// Reads the configuration file again and puts it in force; a file with a mistake changes
     /// nothing.
     pub(super) fn reload(&self) {
-        let Some(path) = &self.config_path else { return };
+        let Some(path) = &self.config_path else {
+            return;
+        };
         match self.read(path) {
             Ok(config) => {
                 self.apply(config);
@@ -27,25 +29,39 @@ impl App {
         }
     }
 
-    fn read(&self, path: &Path) -> Result<Config, Problems> {
+    /// The configuration as the file says now, or why it cannot be used.
+    fn read(&self, path: &Path) -> Result<Config, String> {
         let file = self.env_file.as_deref().map(EnvFile::load).transpose();
-        let file = file.map_err(|error| Problems::of_file(path, error))?;
+        let file = file.map_err(|error| error.to_string())?;
         let env = |name: &str| {
             config::process_env(name).or_else(|| file.as_ref().and_then(|file| file.get(name)))
         };
-        let loaded = config::load(path, &env)?;
-        let refused = loaded.refused();
-        if refused.0.is_empty() { Ok(loaded.config) } else { Err(refused) }
+        let loaded = config::load(path, &env).map_err(|problems| problems.to_string())?;
+        let refused: Vec<String> = loaded.refused().map(ToString::to_string).collect();
+        if refused.is_empty() {
+            Ok(loaded.config)
+        } else {
+            Err(refused.join("\n"))
+        }
     }
 
     fn apply(&self, config: Config) {
         let old = self.config.load_full();
         let restart = [
-            (old.listen.iter().map(|l| l.address).ne(config.listen.iter().map(|l| l.address)), "listen"),
+            (
+                old.listen
+                    .iter()
+                    .map(|l| l.address)
+                    .ne(config.listen.iter().map(|l| l.address)),
+                "listen",
+            ),
             (old.admin.address != config.admin.address, "admin.address"),
             (old.state.dir != config.state.dir, "state.dir"),
             (old.log.file != config.log.file, "log.file"),
-            (old.server.threads != config.server.threads, "server.threads"),
+            (
+                old.server.threads != config.server.threads,
+                "server.threads",
+            ),
         ];
         for (_, key) in restart.iter().filter(|(changed, _)| *changed) {
             tracing::warn!(key, "this key takes effect at the next start");
@@ -55,13 +71,15 @@ impl App {
         let pools: Vec<Arc<Pool>> = config
             .pools
             .iter()
-            .map(|settings| match known.iter().find(|pool| *pool.name == *settings.name) {
-                Some(pool) => {
-                    pool.reconfigure(settings);
-                    pool.clone()
-                }
-                None => Pool::new(settings, &self.metrics, now),
-            })
+            .map(
+                |settings| match known.iter().find(|pool| *pool.name == *settings.name) {
+                    Some(pool) => {
+                        pool.reconfigure(settings);
+                        pool.clone()
+                    }
+                    None => Pool::new(settings, &self.metrics, now),
+                },
+            )
             .collect();
         self.pools.store(Arc::new(pools));
         self.keys.reload(&config, &self.issued);
@@ -95,7 +113,10 @@ impl App {
                 match account.credential.reload() {
                     Ok(_) => pool.secret_changed(&account.config.id),
                     Err(error) => {
-                        tracing::error!(account = account.config.id, "the old secret stays in use: {error}");
+                        tracing::error!(
+                            account = account.config.id,
+                            "the old secret stays in use: {error}"
+                        );
                     }
                 }
             }

@@ -24,7 +24,11 @@ impl Signals {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::quit()));
+        let streams = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::quit()),
+        );
         let (Ok(mut terminate), Ok(mut interrupt), Ok(mut quit)) = streams else {
             tracing::error!("signals cannot be watched; the process can only be killed");
             return std::future::pending().await;
@@ -37,7 +41,10 @@ impl ShutdownSignalWatch for Signals {
             }
         }
         let server = self.app.config.load().server.clone();
-        tracing::info!(requests = self.app.in_flight.load(Ordering::SeqCst), "stopping");
+        tracing::info!(
+            requests = self.app.in_flight.load(Ordering::SeqCst),
+            "stopping"
+        );
         self.app.draining.store(true, Ordering::SeqCst);
         sd_notify(&[sd_notify::NotifyState::Stopping]);
         tokio::select! {
@@ -59,11 +66,17 @@ async fn second(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 fn exit_on_second_signal() {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return;
+    };
     runtime.block_on(async {
-        if let (Ok(mut terminate), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        {
+        if let (Ok(mut terminate), Ok(mut interrupt)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) {
             second(&mut terminate, &mut interrupt).await;
             tracing::warn!("stopped at once, by a second signal");
             std::process::exit(0);

@@ -17,17 +17,25 @@ use crate::secret::Secret;
 const ADMIN_TOKEN: &str = "admin.token";
 
 pub(super) fn prepare_dir(dir: &Path) -> Result<()> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir);
     made.with_context(|| format!("the state folder {} cannot be made", dir.display()))
 }
 
 /// The configured admin token, or the one that an earlier start made, or a new one.
 pub(super) fn admin_auth(config: &Config) -> Result<Auth> {
     let token = match &config.admin.token {
-        Some(source) => config::read_secret(source).map_err(|e| anyhow::anyhow!("admin.token: {e}"))?,
+        Some(source) => {
+            config::read_secret(source).map_err(|e| anyhow::anyhow!("admin.token: {e}"))?
+        }
         None => made_token(&config.state.dir.join(ADMIN_TOKEN))?,
     };
-    Ok(Auth::new(vec![("admin".to_owned(), token, Role::Admin)], Hosts::of(&config.admin)))
+    Ok(Auth::new(
+        vec![("admin".to_owned(), token, Role::Admin)],
+        Hosts::of(&config.admin),
+    ))
 }
 
 fn made_token(path: &Path) -> Result<Secret> {
@@ -37,8 +45,14 @@ fn made_token(path: &Path) -> Result<Secret> {
         return Ok(Secret::new(text.trim()));
     }
     let token = key::new_key("pga-")?;
-    let file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path);
-    let mut file = file.with_context(|| format!("the admin token cannot be kept in {}", path.display()))?;
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    let mut file =
+        file.with_context(|| format!("the admin token cannot be kept in {}", path.display()))?;
     writeln!(file, "{}", token.expose())?;
     file.sync_all()?;
     Ok(token)
@@ -47,15 +61,25 @@ fn made_token(path: &Path) -> Result<Secret> {
 /// Beyond loopback nobody is let in without a key; where none exists, one is made and shown once.
 pub(super) fn issue_first_key(app: &App) -> Result<()> {
     let config = app.config.load();
-    let beyond_loopback = config.listen.iter().any(|listen| !listen.address.ip().is_loopback());
+    let beyond_loopback = config
+        .listen
+        .iter()
+        .any(|listen| !listen.address.ip().is_loopback());
     if app.keys.count() > 0 || config.clients.open != Open::Auto || !beyond_loopback {
         return Ok(());
     }
-    let key = app.issued.issue("first", &config.clients.key_prefix).context("no first client key can be made")?;
+    let key = app
+        .issued
+        .issue("first", &config.clients.key_prefix)
+        .context("no first client key can be made")?;
     app.keys.reload(&config, &app.issued);
     let mut out = std::io::stdout().lock();
     // To the terminal, not to the log: the key is shown this once and kept nowhere.
-    writeln!(out, "clients need a key; this one is shown only now: {}", key.expose())?;
+    writeln!(
+        out,
+        "clients need a key; this one is shown only now: {}",
+        key.expose()
+    )?;
     Ok(())
 }
 
@@ -69,6 +93,10 @@ pub(super) fn announce(config: &Config) {
         drop(writeln!(out, "operators: http://{address}"));
     }
     if config.admin.token.is_none() {
-        drop(writeln!(out, "token in:  {}", config.state.dir.join(ADMIN_TOKEN).display()));
+        drop(writeln!(
+            out,
+            "token in:  {}",
+            config.state.dir.join(ADMIN_TOKEN).display()
+        ));
     }
 }

@@ -33,6 +33,20 @@ const STRATEGIES: Words<Strategy> = Words(&[
     ("response-time", Strategy::ResponseTime),
 ]);
 
+impl Strategy {
+    /// The strategy of this name, in any spelling that the file takes.
+    pub fn named(name: &str) -> Option<Strategy> {
+        let found = STRATEGIES.0.iter().find(|(word, _)| *word == name);
+        found.map(|(_, strategy)| *strategy)
+    }
+
+    /// Its first name in the file.
+    pub fn name(self) -> &'static str {
+        let found = STRATEGIES.0.iter().find(|(_, other)| *other == self);
+        found.map_or("", |(word, _)| *word)
+    }
+}
+
 pub(super) fn pools(s: &mut Section<'_, '_>) -> Vec<Pool> {
     let pools = s.named("pools", Kind::Pool, pool);
     if !pools

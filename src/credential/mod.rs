@@ -94,7 +94,11 @@ impl Credential {
         let header = |(name, source): &(HeaderName, SecretSource)| {
             Ok::<_, Error>((name.clone(), Token::new(read(source)?)?.plain))
         };
-        let headers = self.extra.iter().map(header).collect::<Result<Vec<_>, _>>()?;
+        let headers = self
+            .extra
+            .iter()
+            .map(header)
+            .collect::<Result<Vec<_>, _>>()?;
         self.headers.store(Arc::new(headers));
         let Some(source) = &self.source else {
             return Ok(false);

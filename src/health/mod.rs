@@ -36,7 +36,11 @@ pub struct Health {
 
 impl Health {
     pub fn new(resolver: Arc<Resolver>) -> Self {
-        Health { resolver, connector: Arc::new(Connector::new(None)), places: Semaphore::new(AT_ONCE) }
+        Health {
+            resolver,
+            connector: Arc::new(Connector::new(None)),
+            places: Semaphore::new(AT_ONCE),
+        }
     }
 
     /// Checks accounts as they fall due, until `stop` says so.
@@ -49,7 +53,11 @@ impl Health {
             let mut next = HashMap::new();
             for (pool, account) in checked(&pools) {
                 let id = account.config.id.clone();
-                let interval = account.config.health_check.as_ref().map_or(TICK, |check| check.interval);
+                let interval = account
+                    .config
+                    .health_check
+                    .as_ref()
+                    .map_or(TICK, |check| check.interval);
                 // The first check is at once; the others are spread over the interval.
                 let at = due.get(&id).copied().unwrap_or(now);
                 if at <= now {
@@ -75,16 +83,23 @@ impl Health {
     /// Checks one account, or all of them, now, and returns when their answers have been judged.
     /// False: no such account is checked.
     pub async fn check_now(&self, pools: &[Arc<Pool>], id: Option<&str>) -> bool {
-        let chosen = checked(pools).filter(|(_, account)| id.is_none_or(|id| account.config.id == id));
-        let checks: Vec<_> = chosen.map(|(pool, account)| self.check(pool.clone(), account)).collect();
+        let chosen =
+            checked(pools).filter(|(_, account)| id.is_none_or(|id| account.config.id == id));
+        let checks: Vec<_> = chosen
+            .map(|(pool, account)| self.check(pool.clone(), account))
+            .collect();
         let found = !checks.is_empty();
         futures::future::join_all(checks).await;
         found
     }
 
     async fn check(&self, pool: Arc<Pool>, account: Arc<Account>) {
-        let Some(check) = account.config.health_check.clone() else { return };
-        let Ok(_place) = self.places.acquire().await else { return };
+        let Some(check) = account.config.health_check.clone() else {
+            return;
+        };
+        let Ok(_place) = self.places.acquire().await else {
+            return;
+        };
         let probe = Probe::new(&account, &check, &self.connector, &self.resolver);
         let result = match tokio::time::timeout(check.timeout, probe.run()).await {
             Ok(result) => result,
@@ -96,7 +111,11 @@ impl Health {
 }
 
 fn checked(pools: &[Arc<Pool>]) -> impl Iterator<Item = (&Arc<Pool>, Arc<Account>)> {
-    let accounts = pools.iter().flat_map(|pool| pool.accounts().into_iter().map(move |account| (pool, account)));
+    let accounts = pools.iter().flat_map(|pool| {
+        pool.accounts()
+            .into_iter()
+            .map(move |account| (pool, account))
+    });
     accounts.filter(|(_, account)| account.config.health_check.is_some() && account.config.enabled)
 }
 

@@ -32,14 +32,23 @@ impl<'a> Probe<'a> {
         connector: &'a Arc<Connector>,
         resolver: &'a Arc<Resolver>,
     ) -> Self {
-        Probe { account, check, connector, resolver }
+        Probe {
+            account,
+            check,
+            connector,
+            resolver,
+        }
     }
 
     /// Says in words what was wrong.
     pub(super) async fn run(&self) -> Result<(), String> {
         let backend = match &self.account.config.upstream.host {
             Host::Tcp(host, port) => {
-                let address = self.resolver.resolve(host, *port).await.map_err(|e| e.to_string())?;
+                let address = self
+                    .resolver
+                    .resolve(host, *port)
+                    .await
+                    .map_err(|e| e.to_string())?;
                 Backend::new(&address.to_string())
             }
             Host::Unix(path) => Backend::new(&format!("unix:{}", path.display())),
@@ -97,19 +106,30 @@ impl HealthCheck for Probe<'_> {
         let (mut session, _) = self.connector.get_http_session(&peer).await?;
         session.set_read_timeout(peer.options.read_timeout);
         session.set_write_timeout(peer.options.write_timeout);
-        session.write_request_header(Box::new(self.request()?)).await?;
+        session
+            .write_request_header(Box::new(self.request()?))
+            .await?;
         session.finish_request_body().await?;
         session.read_response_header().await?;
-        let status = session.response_header().map_or(0, |head| head.status.as_u16());
+        let status = session
+            .response_header()
+            .map_or(0, |head| head.status.as_u16());
         session.shutdown().await;
         if status == self.check.expect {
             return Ok(());
         }
-        Error::e_explain(ErrorType::HTTPStatus(status), format!("expected {}", self.check.expect))
+        Error::e_explain(
+            ErrorType::HTTPStatus(status),
+            format!("expected {}", self.check.expect),
+        )
     }
 
     fn health_threshold(&self, success: bool) -> usize {
-        (if success { self.check.healthy_after } else { self.check.unhealthy_after }) as usize
+        (if success {
+            self.check.healthy_after
+        } else {
+            self.check.unhealthy_after
+        }) as usize
     }
 }
 

@@ -46,7 +46,11 @@ pub struct Grant {
 impl Grant {
     fn of(tier: &config::Tier) -> Self {
         let every = tier.models.iter().any(|pattern| pattern == "*");
-        let models = tier.models.iter().filter(|_| !every).map(|pattern| WildMatch::new(pattern));
+        let models = tier
+            .models
+            .iter()
+            .filter(|_| !every)
+            .map(|pattern| WildMatch::new(pattern));
         Grant {
             pools: tier.pools.clone(),
             models: models.collect(),

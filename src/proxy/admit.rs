@@ -197,7 +197,10 @@ async fn read(
         .as_deref()
         .or(peek.model.as_deref())
         .map(Arc::from);
-    if model.as_ref().is_some_and(|model| !client.may.allows_model(model)) {
+    if model
+        .as_ref()
+        .is_some_and(|model| !client.may.allows_model(model))
+    {
         return Err(Reject::permission_denied("this model").into());
     }
     let stream = route.stream.or(peek.stream).unwrap_or(false);
