@@ -15,6 +15,8 @@ mod reply;
 mod settings;
 mod speech;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod vendor;
 mod wear;
 

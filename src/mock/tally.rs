@@ -135,6 +135,15 @@ impl Tally {
         })
     }
 
+    pub(super) fn requests_of(&self, token: &str) -> u64 {
+        let key = xxh3_64(token.as_bytes());
+        self.ledger
+            .lock()
+            .tokens
+            .get(&key)
+            .map_or(0, |t| t.requests)
+    }
+
     pub(super) fn ask_for_model(&self, model: &str) {
         count(&mut self.ledger.lock().models, model);
     }

@@ -104,6 +104,11 @@ impl Vendor {
         self.state.tally.last()
     }
 
+    /// How many requests came with this token.
+    pub fn requests_of(&self, token: &str) -> u64 {
+        self.state.tally.requests_of(token)
+    }
+
     /// Forgets what it saw.
     pub fn reset(&self) {
         self.state.tally.reset();
