@@ -15,6 +15,7 @@ use super::call::{self, Call, Kind, Wish};
 use super::control;
 use super::errors::{self, Mentions};
 use super::line::{End, Line};
+use super::oauth::{self, Worth};
 use super::reply::Reply;
 use super::settings::{AtCapacity, Settings};
 use super::speech::{self, ErrorEvent, Facts, Framing, Speech, Telling};
@@ -44,6 +45,9 @@ pub(super) async fn answer(
         body: body.to_bytes(),
     };
     if let Some(reply) = control::answer(&state, &arrived) {
+        return Ok(reply);
+    }
+    if let Some(reply) = oauth::answer(&state, &arrived).await {
         return Ok(reply);
     }
     let number = state.tally.arrive(&arrived);
@@ -98,9 +102,8 @@ impl Visit {
         let allowance = state
             .tally
             .spend(&token, self.settings.rate_limit, self.now.instant);
-        let accepted = &self.settings.tokens;
-        if !accepted.is_empty() && !accepted.iter().any(|t| t.expose() == &*token) {
-            return self.refuse("invalid_key");
+        if let Err(error) = self.admit(state, &token) {
+            return self.refuse(error);
         }
         let mut place = None;
         if call.takes_a_place() {
@@ -134,6 +137,20 @@ impl Visit {
         }
         self.stall(&behaviour, &mut place).await;
         self.respond(state, call, &behaviour, allowance, place)
+    }
+
+    /// The error for a token that is not accepted.
+    fn admit(&self, state: &State, token: &str) -> Result<(), &'static str> {
+        let Settings { tokens, oauth, .. } = &*self.settings;
+        let anybody = tokens.is_empty() && oauth.is_none();
+        if anybody || tokens.iter().any(|accepted| accepted.expose() == token) {
+            return Ok(());
+        }
+        match state.issued.worth(token, self.now.instant) {
+            Worth::Good => Ok(()),
+            Worth::Expired => Err("token_expired"),
+            Worth::Unknown => Err("invalid_key"),
+        }
     }
 
     /// What happens before the head: a wait, silence, a dropped connection.

@@ -7,9 +7,11 @@
 mod answer;
 mod behaviour;
 mod call;
+mod change;
 mod control;
 mod errors;
 mod line;
+mod oauth;
 mod options;
 mod reply;
 mod settings;
@@ -21,6 +23,7 @@ mod vendor;
 mod wear;
 
 pub use behaviour::{BadBehaviour, Behaviour, Hang, StatedUsage};
+pub use oauth::OAuth;
 pub use options::{Options, Ports, run};
 pub use settings::{AtCapacity, BadSettings, Connections, Fault, RateLimit, Settings, When};
 pub use tally::{Arrived, Stats};

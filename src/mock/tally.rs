@@ -68,6 +68,8 @@ pub struct Stats {
     /// Calls whose client left before the last byte.
     pub aborted: u64,
     pub health_checks: u64,
+    /// Requests to the token endpoint.
+    pub token_requests: u64,
     /// Accepted so far.
     pub connections: u64,
     pub open_connections: u64,
@@ -210,6 +212,7 @@ impl Tally {
             violations: self.violations.load(Relaxed),
             aborted: self.aborted.load(Relaxed),
             health_checks: self.health_checks.load(Relaxed),
+            token_requests: 0,
             connections: self.connections.load(Relaxed),
             open_connections: self.open_connections.load(Relaxed),
             by_token,

@@ -15,8 +15,10 @@ use tokio::time::{sleep, timeout};
 
 use super::answer::answer;
 use super::line::{End, Line, Wire};
+use super::oauth::Issued;
 use super::settings::{BadSettings, Connections, Settings};
 use super::tally::{Arrived, Connected, Stats, Tally};
+use crate::clock;
 
 /// Where the socket stays when no more files can be opened, or nobody may listen yet.
 const BEFORE_ANOTHER_TRY: Duration = Duration::from_millis(10);
@@ -25,6 +27,7 @@ const BEFORE_ANOTHER_TRY: Duration = Duration::from_millis(10);
 pub(super) struct State {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) tally: Arc<Tally>,
+    pub(super) issued: Issued,
     changed: Notify,
 }
 
@@ -35,7 +38,10 @@ impl State {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        self.tally.snapshot(&self.settings.load().name)
+        Stats {
+            token_requests: self.issued.requests(),
+            ..self.tally.snapshot(&self.settings.load().name)
+        }
     }
 }
 
@@ -73,6 +79,7 @@ impl Vendor {
         let state = Arc::new(State {
             settings: ArcSwap::from_pointee(settings),
             tally: Arc::default(),
+            issued: Issued::default(),
             changed: Notify::new(),
         });
         let (phase, watched) = watch::channel(Phase::Serving);
@@ -107,6 +114,16 @@ impl Vendor {
     /// How many requests came with this token.
     pub fn requests_of(&self, token: &str) -> u64 {
         self.state.tally.requests_of(token)
+    }
+
+    /// The latest request to the token endpoint, as it arrived.
+    pub fn last_token_request(&self) -> Option<Arrived> {
+        self.state.issued.last()
+    }
+
+    /// Every access token that it issued is refused from now on, as expired.
+    pub fn expire_tokens(&self) {
+        self.state.issued.expire(clock::now());
     }
 
     /// Forgets what it saw.
