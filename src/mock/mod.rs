@@ -14,6 +14,7 @@ mod line;
 mod oauth;
 mod options;
 mod reply;
+mod respond;
 mod settings;
 mod speech;
 mod tally;

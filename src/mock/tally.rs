@@ -237,16 +237,18 @@ fn count(names: &mut HashMap<String, u64>, name: &str) {
     }
 }
 
-/// A place in the vendor; dropped = left. Dropped before [`Place::served`]: the client went away.
+/// A place in the vendor; dropped = left. Dropped without [`Place::leave`]: the client went away.
 pub(super) struct Place {
     tally: Arc<Tally>,
     served: bool,
 }
 
 impl Place {
-    /// The answer is complete, or was broken on purpose.
-    pub(super) fn served(mut self) {
-        self.served = true;
+    /// Leaves a place, if any: the answer is complete, or was broken on purpose.
+    pub(super) fn leave(place: Option<Place>) {
+        if let Some(mut place) = place {
+            place.served = true;
+        }
     }
 }
 
@@ -270,7 +272,7 @@ impl Drop for Connected {
 
 #[cfg(test)]
 mod tests {
-    use super::{RateLimit, Tally};
+    use super::{Place, RateLimit, Tally};
     use crate::clock;
     use std::sync::Arc;
     use std::time::Duration;
@@ -297,7 +299,7 @@ mod tests {
         let (first, inside) = tally.enter();
         let (second, both) = tally.enter();
         assert_eq!((inside, both), (1, 2));
-        first.served();
+        Place::leave(Some(first));
         drop(second);
         let stats = tally.snapshot("v");
         assert_eq!(
