@@ -191,16 +191,14 @@ async fn read(
     } else {
         Peek::default()
     };
+    let asks_for_model = !matches!(route.kind, Some(Kind::Models) | None);
     let model_in_path = route.model.is_some();
     let model: Option<Arc<str>> = route
         .model
         .as_deref()
         .or(peek.model.as_deref())
         .map(Arc::from);
-    if model
-        .as_ref()
-        .is_some_and(|model| !client.may.allows_model(model))
-    {
+    if asks_for_model && !client.may.allows_model(model.as_deref()) {
         return Err(Reject::permission_denied("this model").into());
     }
     let stream = route.stream.or(peek.stream).unwrap_or(false);
