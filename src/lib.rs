@@ -17,6 +17,8 @@ pub mod key;
 
 pub mod pool;
 
+pub mod route;
+
 pub mod health;
 
 pub mod admin;

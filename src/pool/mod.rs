@@ -6,6 +6,7 @@
 mod account;
 mod breaker;
 mod due;
+mod explain;
 mod lease;
 mod live;
 mod marks;
@@ -29,6 +30,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub use account::Account;
+pub use explain::Explanation;
 pub use lease::{Lease, Report};
 pub use outcome::{Answer, Outcome};
 pub use refusal::{Cause, Refusal};
@@ -370,7 +372,7 @@ impl Pool {
                 false => live.block(live::reason::DISABLED),
             }
         }
-        let credential = Arc::new(Credential::new(config));
+        let credential = Arc::new(Credential::new(&config.credential, &config.headers));
         if let Err(error) = credential.reload() {
             tracing::warn!(
                 account = config.id,
