@@ -21,3 +21,7 @@ pub mod pool;
 pub mod proxy;
 
 pub mod mock;
+
+pub mod app;
+
+pub mod cli;
