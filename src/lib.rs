@@ -27,3 +27,5 @@ pub mod proxy;
 pub mod mock;
 
 pub mod app;
+
+pub mod cli;
