@@ -5,12 +5,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::{
-    Connection, Gateway, Mock, PATIENCE, Request, free_address, get, pool, post, ranked,
-};
+use crate::support::{Gateway, Mock, PATIENCE, Request, free_address, pool, post, ranked};
 
 /// Around the 64 KiB that Pingora itself keeps, and our own 32 KiB of a body without a length.
 const SIZES: [usize; 11] = [
@@ -62,6 +60,11 @@ fn assert_arrived(vendor: &Mock, request: &Request, what: &str) {
     );
 }
 
+/// A body that is too small to be a chat is refused by the vendor, but it arrives all the same.
+fn status_of(size: usize) -> u16 {
+    if size < 100 { 400 } else { 200 }
+}
+
 /// Each of these ways to fail makes the second account serve.
 const FAULTS: [(&str, &str); 3] = [
     ("status", "500"),
@@ -90,11 +93,10 @@ fn heal(gateway: &Gateway) {
 #[test]
 fn every_size_arrives_whole_at_the_second_account() {
     let (vendors, gateway) = house();
-    let mut connection = Connection::open(gateway.address).unwrap();
     for (n, size) in SIZES.into_iter().enumerate() {
         let request = failing(&of_size(size), n);
-        let answer = connection.send(&request).unwrap();
-        assert_eq!(answer.status, 200, "{size}: {}", answer.text());
+        let answer = gateway.send(&request);
+        assert_eq!(answer.status, status_of(size), "{size}: {}", answer.text());
         assert_arrived(&vendors[0], &request, &format!("first, {size}"));
         assert_arrived(&vendors[1], &request, &format!("second, {size}"));
         heal(&gateway);
@@ -107,7 +109,7 @@ fn a_client_that_waits_for_100_continue_gets_it_once_and_its_body_arrives() {
     for (n, size) in SIZES.into_iter().enumerate() {
         let request = failing(&of_size(size), n).header("expect", "100-continue");
         let answer = gateway.send(&request);
-        assert_eq!(answer.status, 200, "{size}: {}", answer.text());
+        assert_eq!(answer.status, status_of(size), "{size}: {}", answer.text());
         assert_arrived(&vendors[1], &request, &format!("{size}"));
         heal(&gateway);
     }
@@ -119,7 +121,7 @@ fn every_size_arrives_over_http2() {
     for (n, size) in SIZES.into_iter().enumerate() {
         let request = failing(&of_size(size), n);
         let answer = request.try_send_h2(gateway.address).unwrap();
-        assert_eq!(answer.status, 200, "{size}: {}", answer.text());
+        assert_eq!(answer.status, status_of(size), "{size}: {}", answer.text());
         assert_arrived(&vendors[1], &request, &format!("{size}"));
         heal(&gateway);
     }
@@ -131,11 +133,11 @@ fn a_small_body_without_a_length_is_sent_again_and_a_large_one_streams() {
     for (n, size) in SIZES.into_iter().enumerate() {
         let request = of_size(size).chunked();
         let answer = gateway.send(&request);
-        assert_eq!(answer.status, 200, "{size}: {}", answer.text());
+        assert_eq!(answer.status, status_of(size), "{size}: {}", answer.text());
         assert_arrived(&vendors[0], &request, &format!("{size}"));
         let answer = gateway.send(&failing(&request, n));
         if size < 65_536 {
-            assert_eq!(answer.status, 200, "{size}: {}", answer.text());
+            assert_eq!(answer.status, status_of(size), "{size}: {}", answer.text());
             assert_arrived(&vendors[1], &request, &format!("second, {size}"));
         } else if size > 65_536 {
             assert_ne!(answer.status, 200, "{size} cannot have been kept");
@@ -314,8 +316,4 @@ fn an_alias_is_put_in_the_path_where_gemini_names_the_model() {
         "/v1beta/models/gemini-x:streamGenerateContent"
     );
     assert_eq!(last["query"], "alt=sse");
-    assert_eq!(
-        get("/livez").send(gateway.address).json()["status"].clone(),
-        Value::Null
-    );
 }
