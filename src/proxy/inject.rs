@@ -7,7 +7,7 @@ use http::header::{
     USER_AGENT,
 };
 use http::uri::PathAndQuery;
-use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use pingora::http::RequestHeader;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
@@ -185,8 +185,15 @@ fn target(
     Ok(target.into())
 }
 
+/// All but the unreserved characters (RFC 3986 §2.3): names of models have dots and dashes.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 fn encoded(text: &str) -> PercentEncode<'_> {
-    utf8_percent_encode(text, NON_ALPHANUMERIC)
+    utf8_percent_encode(text, &RESERVED)
 }
 
 /// The path behind its version: the account's prefix has one already.

@@ -151,7 +151,9 @@ pub(super) fn on_error(
     mut e: Box<Error>,
     reused: bool,
 ) -> Box<Error> {
-    let dead_connection = reused && matches!(e.retry, RetryType::ReusedOnly);
+    // Pingora marks what it sees when it reads from a dead connection; a write may see it first.
+    let broke = matches!(e.retry, RetryType::ReusedOnly) || *e.etype() == ErrorType::WriteError;
+    let dead_connection = reused && broke;
     e.retry.decide_reuse(reused);
     let Some(attempt) = &ctx.attempt else {
         return e;
