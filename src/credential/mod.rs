@@ -203,8 +203,12 @@ impl Token {
 mod tests {
     use super::*;
 
-    fn credential(config: config::Credential) -> Credential {
-        let credential = Credential::new(&config);
+    fn credential(credential: config::Credential) -> Credential {
+        let text = "pools: {default: {accounts: [{id: a, upstream: openai}]}}";
+        let config = config::parse(text, Path::new("poolgate.yaml"), &|_| None).unwrap();
+        let mut account = config.config.pools[0].accounts[0].clone();
+        account.credential = credential;
+        let credential = Credential::new(&account);
         credential.reload().unwrap();
         credential
     }
