@@ -62,8 +62,8 @@ const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 impl Credential {
     /// Reads the secret; an account whose secret cannot be read exists, but needs a login.
-    pub fn new(config: &config::Account) -> Self {
-        let (place, source) = match &config.credential {
+    pub fn new(config: &config::Credential, headers: &[(String, SecretSource)]) -> Self {
+        let (place, source) = match config {
             config::Credential::ApiKey(source) => (Place::Dialect, Some(source)),
             config::Credential::Bearer(source) => (Place::Bearer, Some(source)),
             config::Credential::Header { name, value } => match name.parse() {
@@ -73,8 +73,7 @@ impl Credential {
             config::Credential::Query { name, value } => (Place::Query(name.clone()), Some(value)),
             _ => (Place::None, None),
         };
-        let extra = config
-            .headers
+        let extra = headers
             .iter()
             .filter_map(|(name, value)| Some((name.parse().ok()?, value.clone())));
         Credential {
@@ -203,12 +202,8 @@ impl Token {
 mod tests {
     use super::*;
 
-    fn credential(credential: config::Credential) -> Credential {
-        let text = "pools: {default: {accounts: [{id: a, upstream: openai}]}}";
-        let config = config::parse(text, Path::new("poolgate.yaml"), &|_| None).unwrap();
-        let mut account = config.config.pools[0].accounts[0].clone();
-        account.credential = credential;
-        let credential = Credential::new(&account);
+    fn credential(config: config::Credential) -> Credential {
+        let credential = Credential::new(&config, &[]);
         credential.reload().unwrap();
         credential
     }

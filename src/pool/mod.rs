@@ -6,6 +6,7 @@
 mod account;
 mod breaker;
 mod due;
+mod explain;
 mod lease;
 mod live;
 mod marks;
@@ -31,6 +32,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub use account::Account;
+pub use explain::Explanation;
 pub use lease::{Lease, Report};
 pub use outcome::{Answer, Outcome};
 pub use refusal::{Cause, Refusal};
@@ -376,7 +378,7 @@ impl Pool {
             }
         }
         live.set_max_concurrent(config.max_concurrent);
-        let credential = Arc::new(Credential::new(config));
+        let credential = Arc::new(Credential::new(&config.credential, &config.headers));
         if let Err(error) = credential.reload() {
             tracing::warn!(
                 account = config.id,
