@@ -67,13 +67,6 @@ impl Due {
                 due.push(slot);
             }
         }
-        // An entry that an earlier one has replaced wakes nobody.
-        while let Some(Reverse((at, slot))) = list.heap.peek().copied() {
-            if list.earliest.get(&slot) == Some(&at) {
-                break;
-            }
-            list.heap.pop();
-        }
         let next = list.heap.peek().map_or(u64::MAX, |entry| entry.0.0);
         self.next.store(next, Ordering::SeqCst);
         due
