@@ -19,6 +19,8 @@ mod select;
 mod snapshot;
 mod summary;
 mod table;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::sync::Arc;
@@ -234,18 +236,19 @@ impl Pool {
                 caller: demand.caller,
                 now,
             };
-            let slot = match group.picker.pick(&choice) {
-                Some(slot) => slot,
+            let (slot, must) = match group.picker.pick(&choice) {
+                Some(slot) => (slot, false),
                 // Nobody else is there: who let it pass must take it.
-                None => passed.pop()?,
+                None => (passed.pop()?, true),
             };
             let account = table.account(slot)?;
             let share = account
                 .live
                 .breaker
                 .share(&self.settings.load().breaker, now);
-            let in_turn = share >= 1.0 || !group.picker.shares_traffic() || fastrand::f32() < share;
-            if !in_turn && passed.len() < passed.inline_size() && !passed.contains(&slot) {
+            let in_turn =
+                must || share >= 1.0 || !group.picker.shares_traffic() || fastrand::f32() < share;
+            if !in_turn && passed.len() < passed.inline_size() {
                 passed.push(slot);
                 continue;
             }
@@ -292,10 +295,11 @@ impl Pool {
 
     /// Sets the account's bit in the table. Whoever changes an account's counters calls this.
     fn publish(&self, account: &Account) {
-        self.table
-            .load()
-            .ready
-            .publish(account.slot, || account.is_ready());
+        let table = self.table.load();
+        // The slot of a removed account may be another's by now: its state is what counts.
+        if let Some(current) = table.account(account.slot) {
+            table.ready.publish(current.slot, || current.is_ready());
+        }
     }
 
     /// Milliseconds since the pool began: the time its parts count in.
@@ -345,6 +349,7 @@ impl Pool {
             .filter(|account| !config.accounts.iter().any(|a| a.id == account.config.id));
         for account in gone {
             account.live.block(live::reason::DRAINING);
+            self.marks.clear(account.slot);
             self.registry.forget_account(&account.config.id);
         }
         self.settings.store(Arc::new(config.clone()));
@@ -372,6 +377,7 @@ impl Pool {
                 false => live.block(live::reason::DISABLED),
             }
         }
+        live.set_max_concurrent(config.max_concurrent);
         let credential = Arc::new(Credential::new(&config.credential, &config.headers));
         if let Err(error) = credential.reload() {
             tracing::warn!(

@@ -135,7 +135,7 @@ impl Pool {
         let table = self.table.load();
         let group = &account.config.limit_group;
         let shares = |other: &&Arc<Account>| {
-            other.slot == account.slot || (!group.is_empty() && other.config.limit_group == *group)
+            other.is(account) || (!group.is_empty() && other.config.limit_group == *group)
         };
         for limited in table.accounts().filter(shares) {
             let marked = model.is_some_and(|model| {
@@ -181,8 +181,14 @@ impl Pool {
     pub fn lacks_model(&self, account: &Account, model: &str, now: Instant) {
         let ticks = self.ticks(now);
         let until = ticks + MODEL_UNAVAILABLE.as_millis() as u64;
-        self.marks
-            .mark(account.slot, marks::model_id(model), until, ticks);
+        let table = self.table.load();
+        if table
+            .account(account.slot)
+            .is_some_and(|current| current.is(account))
+        {
+            self.marks
+                .mark(account.slot, marks::model_id(model), until, ticks);
+        }
     }
 
     /// Lets the accounts come back whose time has come.
