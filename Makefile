@@ -11,8 +11,7 @@ deps: ## install what building and testing need and this machine lacks
 
 demo: ## build, then serve: gateway on 8080, dashboard on 8081, six simulated accounts
 	@.ci/deps build
-	@cargo build --locked
-	@exec target/debug/poolgate demo
+	@cargo run --locked -- demo
 
 build: ## the optimised program: target/release/poolgate
 	@.ci/deps build

@@ -1,13 +1,12 @@
 //! poolgate: one address in front of many LLM-API accounts.
 //!
-//! The modules are listed in reading order; each may import only those above it (`tests/tidy.rs`).
+//! The modules are listed in reading order; each may import only those above it (`tests/tidy`).
 
 pub mod clock;
 pub mod secret;
 
-pub mod net;
-
 pub mod dialect;
+pub mod net;
 
 pub mod config;
 
@@ -18,6 +17,11 @@ pub mod key;
 
 pub mod pool;
 
+pub mod route;
+
+pub mod health;
+
+pub mod admin;
 pub mod proxy;
 
 pub mod mock;

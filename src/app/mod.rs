@@ -1,24 +1,158 @@
-//! Makes everything of a configuration and serves it.
+//! The composition root: a configuration becomes parts, and the parts become a Pingora server.
+
+mod control;
+mod listeners;
+mod ready;
+mod reload;
+mod signals;
+mod state;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use pingora_core::server::{ExecutionPhase, RunArgs};
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::admin::Auth;
+use crate::clock::{self, Instant};
 use crate::config::Config;
+use crate::health::Health;
+use crate::key::{Issued, Keys};
+use crate::net::Resolver;
+use crate::pool::Pool;
+use crate::telemetry::{self, Access, Metrics};
 
-/// What to serve.
+/// How `run` was called.
 pub struct Options {
     pub config: Config,
-    /// Where it was read, and is read again when it changes.
+    /// The file to read again on a reload.
     pub config_path: Option<PathBuf>,
     pub env_file: Option<PathBuf>,
-    /// Print addresses and keys made at first start.
+    /// Say where it listens on standard output.
     pub announce: bool,
 }
 
-/// Serves until asked to stop.
+/// Everything that lives as long as the process.
+pub(crate) struct App {
+    config: Arc<ArcSwap<Config>>,
+    pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
+    keys: Arc<Keys>,
+    issued: Issued,
+    resolver: Arc<Resolver>,
+    metrics: Arc<Metrics>,
+    access: Access,
+    health: Health,
+    auth: Auth,
+    body_budget: Arc<Semaphore>,
+    in_flight: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    /// Not ready, and soon gone.
+    draining: Arc<AtomicBool>,
+    /// Nothing new is taken on any more.
+    refusing: Arc<AtomicBool>,
+    config_path: Option<PathBuf>,
+    env_file: Option<PathBuf>,
+}
+
+impl App {
+    fn build(options: Options, access: Access) -> Result<App> {
+        let config = options.config;
+        state::prepare_dir(&config.state.dir)?;
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
+        let metrics = Arc::new(metrics);
+        let now = clock::now();
+        let pools: Vec<_> = config
+            .pools
+            .iter()
+            .map(|pool| Pool::new(pool, &metrics, now))
+            .collect();
+        let issued = Issued::in_state(&config.state.dir);
+        let keys = Arc::new(Keys::new(&config, &issued));
+        let resolver = Arc::new(Resolver::default());
+        Ok(App {
+            auth: state::admin_auth(&config)?,
+            health: Health::new(resolver.clone()),
+            body_budget: Arc::new(Semaphore::new(
+                (config.clients.buffer_budget / 1024).clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            config: Arc::new(ArcSwap::from_pointee(config)),
+            pools: Arc::new(ArcSwap::from_pointee(pools)),
+            keys,
+            issued,
+            resolver,
+            metrics,
+            access,
+            in_flight: Arc::default(),
+            connections: Arc::default(),
+            draining: Arc::default(),
+            refusing: Arc::default(),
+            config_path: options.config_path,
+            env_file: options.env_file,
+        })
+    }
+}
+
+/// Runs the gateway until a signal ends it; requests under way then finish first.
 ///
 /// # Errors
-/// A part that cannot be made.
-pub fn run(options: Options) -> anyhow::Result<()> {
-    let _ = options;
+/// Something that the configuration asks for cannot be had: an address in use, a folder that
+/// cannot be written, a secret that cannot be read.
+pub fn run(options: Options) -> Result<()> {
+    let log = telemetry::init(&options.config.log).context("the log cannot be opened")?;
+    let announce = options.announce;
+    let app = Arc::new(App::build(options, log.access())?);
+    let config = app.config.load_full();
+    listeners::check_free(&config)?;
+    state::issue_first_key(&app)?;
+    if announce {
+        state::announce(&config);
+    }
+    let server = listeners::server(&app)?;
+    let phases = server.watch_execution_phase();
+    let signals = signals::Signals::new(app.clone());
+    let thread = std::thread::Builder::new()
+        .name("pingora".to_owned())
+        .spawn(move || {
+            server.run(RunArgs {
+                shutdown_signal: Box::new(signals),
+            })
+        })
+        .context("no thread for the server")?;
+    wait_for_end(&app, phases, thread);
+    tracing::info!("stopped");
+    log.flush();
     Ok(())
+}
+
+/// Returns once the server has stopped listening and its requests are done, or have had their
+/// time. Pingora itself would sleep through the whole of that time.
+fn wait_for_end(
+    app: &App,
+    mut phases: tokio::sync::broadcast::Receiver<ExecutionPhase>,
+    server: std::thread::JoinHandle<()>,
+) {
+    const LOOK_EVERY: Duration = Duration::from_millis(10);
+    loop {
+        match phases.blocking_recv() {
+            Ok(
+                ExecutionPhase::ShutdownGracePeriod
+                | ExecutionPhase::ShutdownRuntimes
+                | ExecutionPhase::Terminated,
+            ) => break,
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => break,
+        }
+    }
+    let deadline: Instant = clock::now() + app.config.load().server.drain_timeout;
+    while app.in_flight.load(Ordering::SeqCst) > 0
+        && clock::now() < deadline
+        && !server.is_finished()
+    {
+        std::thread::sleep(LOOK_EVERY);
+    }
 }

@@ -43,7 +43,7 @@ pub(super) fn account(
         id,
         dialects,
         credential: s
-            .word_or("credential", no_credential, credential)
+            .word_or("credential", "none", no_credential, credential)
             .unwrap_or(Credential::None),
         headers: s.secrets("headers", HEADER),
         weight: weight(s),
@@ -131,7 +131,9 @@ fn effective_check(
         "none" => Ok(Check::None),
         _ => Err("must be inherit, none or a mapping, such as {path: /health}".to_owned()),
     };
-    match s.word_or("health_check", inherit, |s| Check::Own(health_check(s))) {
+    match s.word_or("health_check", "inherit", inherit, |s| {
+        Check::Own(health_check(s))
+    }) {
         Some(Check::Own(check)) => Some(check),
         Some(Check::None) => None,
         Some(Check::Inherit) | None => match inherited {

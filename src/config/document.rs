@@ -90,12 +90,14 @@ impl Document {
         node.leaves(&mut |place| self.hidden.push(place));
     }
 
-    /// Takes note of a name; a second one of the same kind is a problem.
+    /// Takes note of a name; `None` or the line where the same kind has it already.
+    pub(super) fn know(&mut self, kind: Kind, name: &str, place: Place) -> Option<usize> {
+        self.names.insert((kind, name.to_owned()), place.line)
+    }
+
+    /// Takes note of a name that may exist only once.
     pub(super) fn define(&mut self, kind: Kind, name: &str, place: Place, path: &str) {
-        if self.catalogue {
-            return;
-        }
-        if let Some(line) = self.names.insert((kind, name.to_owned()), place.line) {
+        if let Some(line) = self.know(kind, name, place) {
             let message = format!(
                 "the {} `{name}` exists already, on line {line}",
                 kind.word()
@@ -141,6 +143,7 @@ impl Document {
     pub(super) fn into_problems(mut self, file: &str, text: &str) -> Vec<Problem> {
         self.findings
             .sort_by_key(|finding| (finding.flaw.place.line, finding.flaw.place.column));
+        self.hidden.sort_by_key(|place| place.start);
         let lines: Vec<&str> = text.split('\n').collect();
         let starts = line_starts(text);
         self.findings
@@ -181,12 +184,12 @@ fn line_starts(text: &str) -> Vec<usize> {
 /// Lines longer than this are cut around the problem.
 const WIDEST: usize = 160;
 
-/// The part of `line` (which begins at byte `start` of the text) around `place`, secrets blanked.
+/// The part of `line` (which begins at byte `start` of the text) around `place`, secrets blanked;
+/// `hidden` is in the order of the text.
 fn snippet(line: &str, start: usize, place: Place, hidden: &[Place]) -> Snippet {
     let is_hidden = |at: usize| {
-        hidden
-            .iter()
-            .any(|secret| (secret.start..secret.end).contains(&at))
+        let before = hidden.partition_point(|secret| secret.start <= at);
+        before > 0 && at < hidden[before - 1].end
     };
     let mut text: Vec<char> = line
         .char_indices()

@@ -19,6 +19,15 @@ pub struct Loaded {
     pub remarks: Vec<Problem>,
 }
 
+impl Loaded {
+    /// What `run` refuses: leaving it out would be wrong or unsafe.
+    pub fn refused(&self) -> impl Iterator<Item = &Problem> {
+        self.remarks
+            .iter()
+            .filter(|remark| remark.severity == Severity::Refused)
+    }
+}
+
 /// A larger file is no configuration; it holds some 50,000 accounts.
 const LARGEST: u64 = 32 << 20;
 
@@ -101,32 +110,13 @@ fn read(text: &str, origin: &Path, env: Variables<'_>, open: bool) -> Result<Loa
     }
 }
 
-/// Text that is not YAML cannot be searched for secrets by their keys: everything behind a word
-/// that often stands before one is blanked.
+/// Text that is not YAML cannot be searched for secrets by their keys: all letters and digits but
+/// a line's first key are blanked. What is wrong with YAML is in its marks and spaces, which stay.
 fn without_secrets(text: &str) -> String {
-    const WORDS: [&str; 9] = [
-        "key",
-        "token",
-        "secret",
-        "bearer",
-        "value",
-        "password",
-        "webhook",
-        "://",
-        "credential",
-    ];
+    let mask = |c: char| if c.is_alphanumeric() { '*' } else { c };
     let blank = |line: &str| {
-        let lower = line.to_ascii_lowercase();
-        let from = WORDS
-            .iter()
-            .filter_map(|word| lower.find(word).map(|at| at + word.len()))
-            .min();
-        let Some(from) = from else {
-            return line.to_owned();
-        };
-        let (shown, hidden) = line.split_at(from);
-        let mask = |c: char| if c.is_ascii_alphanumeric() { '*' } else { c };
-        shown.chars().chain(hidden.chars().map(mask)).collect()
+        let (key, rest) = line.split_at(line.find(':').unwrap_or(0));
+        key.chars().chain(rest.chars().map(mask)).collect()
     };
     text.split('\n')
         .map(blank)

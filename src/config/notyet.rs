@@ -64,19 +64,29 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
 /// Tells every key of `root` that is in the table.
 pub(super) fn report(doc: &mut Document, root: &Node) {
     for (pattern, when, severity, instead) in TABLE {
+        let mut places = Vec::new();
         visit(root, "", pattern, &mut |node, path| {
             if asks(node, when) {
-                let message = format!("for now, {instead}");
-                doc.report(
-                    *severity,
-                    Flaw {
-                        place: node.place,
-                        path,
-                        message,
-                    },
-                );
+                places.push((node.place, path));
             }
         });
+        // One remark a key: thousands of accounts may have it.
+        let others = places.len().saturating_sub(1);
+        let Some((place, path)) = places.into_iter().next() else {
+            continue;
+        };
+        let message = match others {
+            0 => (*instead).to_owned(),
+            _ => format!("{instead} (and {others} more like this)"),
+        };
+        doc.report(
+            *severity,
+            Flaw {
+                place,
+                path,
+                message,
+            },
+        );
     }
 }
 

@@ -33,6 +33,20 @@ const STRATEGIES: Words<Strategy> = Words(&[
     ("response-time", Strategy::ResponseTime),
 ]);
 
+impl Strategy {
+    /// The strategy of this name, in any spelling that the file takes.
+    pub fn named(name: &str) -> Option<Strategy> {
+        let found = STRATEGIES.0.iter().find(|(word, _)| *word == name);
+        found.map(|(_, strategy)| *strategy)
+    }
+
+    /// Its first name in the file.
+    pub fn name(self) -> &'static str {
+        let found = STRATEGIES.0.iter().find(|(_, other)| *other == self);
+        found.map_or("", |(word, _)| *word)
+    }
+}
+
 pub(super) fn pools(s: &mut Section<'_, '_>) -> Vec<Pool> {
     let pools = s.named("pools", Kind::Pool, pool);
     if !pools
@@ -59,7 +73,7 @@ fn pool(name: &str, s: &mut Section<'_, '_>) -> Pool {
         usage: s.get("usage", usage, Usage::Observe),
         forward_client_ip: s.get("forward_client_ip", Flag, false),
         health_check: s
-            .word_or("health_check", no_check, |s| Some(health_check(s)))
+            .word_or("health_check", "none", no_check, |s| Some(health_check(s)))
             .flatten(),
         discover: None,
         accounts: Vec::new(),

@@ -118,9 +118,7 @@ pub(super) const EVENTS: [&str; 5] = [
 pub(super) fn notify(s: &mut Section<'_, '_>) -> Vec<Notify> {
     s.sections("notify", 0, |s| {
         let folder = s.folder();
-        if s.is_written() && !s.has("webhook") {
-            s.problem_here("`webhook` is missing");
-        }
+        s.expect_written("webhook");
         Notify {
             webhook: s
                 .secret_url("webhook", &["https", "http"])

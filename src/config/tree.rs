@@ -118,7 +118,7 @@ fn options() -> serde_yaml::Options {
         duplicate_keys: DuplicateKeyPolicy::LastWins,
         strict_booleans: true,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
-        budget: serde_yaml::budget! { max_documents: 1, max_nodes: 2_000_000, max_events: 4_000_000 },
+        budget: serde_yaml::budget! { max_documents: 1, max_depth: 24, flow_nesting_limit: 24, max_nodes: 2_000_000, max_events: 4_000_000 },
         alias_limits: serde_yaml::alias_limits! { max_total_replayed_events: 200_000 },
     }
 }

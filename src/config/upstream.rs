@@ -109,14 +109,17 @@ fn parse(text: &str) -> Result<Upstream, String> {
     if uri.query().is_some() || text.contains('#') {
         return Err("must not hold a query or a fragment".to_owned());
     }
-    let port = match authority.port() {
-        Some(port) => port
-            .as_str()
+    // `Authority::port` is silent about a port that is no number.
+    let port = match authority
+        .as_str()
+        .strip_prefix(authority.host())
+        .unwrap_or_default()
+    {
+        "" if tls => 443,
+        "" => 80,
+        port => port[1..]
             .parse()
-            .map_err(|_| "the port must be a number to 65535")?,
-        None if authority.as_str().ends_with(':') => return Err("the port is missing".to_owned()),
-        None if tls => 443,
-        None => 80,
+            .map_err(|_| "the port must be a number up to 65535")?,
     };
     let host = authority
         .host()
@@ -195,81 +198,36 @@ mod tests {
         }
     }
 
+    /// Written, then TLS, host, port, prefix, whether it holds a version, dialects.
+    const ADDRESSES: &str = "
+        openai                            | true api.openai.com 443 - false openai
+        anthropic                         | true api.anthropic.com 443 - false anthropic
+        gemini                            | true generativelanguage.googleapis.com 443 - false gemini
+        https://Host.example/             | true host.example 443 - false openai,anthropic,gemini
+        http://[::1]:9000/v1/             | false ::1 9000 /v1 true openai,anthropic,gemini
+        http://10.0.0.1:81/vault          | false 10.0.0.1 81 /vault false openai,anthropic,gemini
+        https://a.openai.azure.com/openai/v1 | true a.openai.azure.com 443 /openai/v1 true openai
+        https://api.deepseek.com/anthropic | true api.deepseek.com 443 /anthropic false anthropic
+        https://generativelanguage.googleapis.com/v1beta/openai \
+         | true generativelanguage.googleapis.com 443 /v1beta/openai true openai";
+
     #[test]
     fn addresses_are_taken_apart_and_shown_again() {
-        for (text, tls, host, port, prefix, version, dialects) in [
-            ("openai", true, "api.openai.com", 443, "", false, "openai"),
-            (
-                "anthropic",
-                true,
-                "api.anthropic.com",
-                443,
-                "",
-                false,
-                "anthropic",
-            ),
-            (
-                "https://Host.example/",
-                true,
-                "host.example",
-                443,
-                "",
-                false,
-                "openai anthropic gemini",
-            ),
-            (
-                "http://[::1]:9000/v1/",
-                false,
-                "::1",
-                9000,
-                "/v1",
-                true,
-                "openai anthropic gemini",
-            ),
-            (
-                "https://x.openai.azure.com/openai/v1",
-                true,
-                "x.openai.azure.com",
-                443,
-                "/openai/v1",
-                true,
-                "openai",
-            ),
-            (
-                "https://generativelanguage.googleapis.com/v1beta/openai",
-                true,
-                "generativelanguage.googleapis.com",
-                443,
-                "/v1beta/openai",
-                true,
-                "openai",
-            ),
-            (
-                "https://api.deepseek.com/anthropic",
-                true,
-                "api.deepseek.com",
-                443,
-                "/anthropic",
-                false,
-                "anthropic",
-            ),
-            (
-                "http://10.0.0.1:81/vault",
-                false,
-                "10.0.0.1",
-                81,
-                "/vault",
-                false,
-                "openai anthropic gemini",
-            ),
-        ] {
-            let upstream = form(None).read(text).unwrap();
-            assert_eq!(upstream.tls, tls, "{text}");
-            assert_eq!(upstream.host, Host::Tcp(host.into(), port), "{text}");
-            assert_eq!(upstream.prefix, prefix, "{text}");
-            assert_eq!(upstream.prefix_has_version, version, "{text}");
+        for line in ADDRESSES.lines().filter(|line| !line.trim().is_empty()) {
+            let (text, want) = line.split_once('|').unwrap();
+            let upstream = form(None).read(text.trim()).unwrap();
+            let Host::Tcp(host, port) = &upstream.host else {
+                panic!("{text} is no socket")
+            };
+            let prefix = if upstream.prefix.is_empty() {
+                "-"
+            } else {
+                &upstream.prefix
+            };
             let names: Vec<&str> = infer_dialects(&upstream).iter().map(|d| d.name()).collect();
-            assert_eq!(names.join(" "), dialects, "{text}");
+            let (tls, version) = (upstream.tls, upstream.prefix_has_version);
+            let got = format!("{tls} {host} {port} {prefix} {version} {}", names.join(","));
+            assert_eq!(got, want.trim(), "{text}");
             let Shown::Text(shown) = form(None).show(&upstream) else {
                 panic!("not a text")
             };

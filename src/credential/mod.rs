@@ -62,8 +62,8 @@ const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 impl Credential {
     /// Reads the secret; an account whose secret cannot be read exists, but needs a login.
-    pub fn new(config: &config::Account) -> Self {
-        let (place, source) = match &config.credential {
+    pub fn new(config: &config::Credential, headers: &[(String, SecretSource)]) -> Self {
+        let (place, source) = match config {
             config::Credential::ApiKey(source) => (Place::Dialect, Some(source)),
             config::Credential::Bearer(source) => (Place::Bearer, Some(source)),
             config::Credential::Header { name, value } => match name.parse() {
@@ -73,8 +73,7 @@ impl Credential {
             config::Credential::Query { name, value } => (Place::Query(name.clone()), Some(value)),
             _ => (Place::None, None),
         };
-        let extra = config
-            .headers
+        let extra = headers
             .iter()
             .filter_map(|(name, value)| Some((name.parse().ok()?, value.clone())));
         Credential {
@@ -94,7 +93,11 @@ impl Credential {
         let header = |(name, source): &(HeaderName, SecretSource)| {
             Ok::<_, Error>((name.clone(), Token::new(read(source)?)?.plain))
         };
-        let headers = self.extra.iter().map(header).collect::<Result<Vec<_>, _>>()?;
+        let headers = self
+            .extra
+            .iter()
+            .map(header)
+            .collect::<Result<Vec<_>, _>>()?;
         self.headers.store(Arc::new(headers));
         let Some(source) = &self.source else {
             return Ok(false);
@@ -200,7 +203,7 @@ mod tests {
     use super::*;
 
     fn credential(config: config::Credential) -> Credential {
-        let credential = Credential::new(&config);
+        let credential = Credential::new(&config, &[]);
         credential.reload().unwrap();
         credential
     }

@@ -46,7 +46,11 @@ pub struct Grant {
 impl Grant {
     fn of(tier: &config::Tier) -> Self {
         let every = tier.models.iter().any(|pattern| pattern == "*");
-        let models = tier.models.iter().filter(|_| !every).map(|pattern| WildMatch::new(pattern));
+        let models = tier
+            .models
+            .iter()
+            .filter(|_| !every)
+            .map(|pattern| WildMatch::new(pattern));
         Grant {
             pools: tier.pools.clone(),
             models: models.collect(),
@@ -54,8 +58,10 @@ impl Grant {
         }
     }
 
-    pub fn allows_model(&self, model: &str) -> bool {
-        self.models.is_empty() || self.models.iter().any(|pattern| pattern.matches(model))
+    /// A request that names no model, or hides it, could ask for any.
+    pub fn allows_model(&self, model: Option<&str>) -> bool {
+        let matches = |model| self.models.iter().any(|pattern| pattern.matches(model));
+        self.models.is_empty() || model.is_some_and(matches)
     }
 }
 

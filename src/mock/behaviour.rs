@@ -64,6 +64,8 @@ pub struct Behaviour {
     pub split: Option<usize>,
     /// The answer states no length.
     pub chunked: Option<bool>,
+    /// A trailer after the body.
+    pub trailer: Option<(HeaderName, HeaderValue)>,
     /// Further headers of the answer.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -116,6 +118,7 @@ impl Behaviour {
             }
             "split" => self.split = Some((number()? as usize).max(1)),
             "chunked" => self.chunked = Some(switch(value).ok_or_else(|| bad("1 or 0"))?),
+            "trailer" => self.trailer = Some(header(value).ok_or_else(|| bad("NAME: VALUE"))?),
             "header" => self
                 .headers
                 .push(header(value).ok_or_else(|| bad("NAME: VALUE"))?),
@@ -164,6 +167,7 @@ impl Behaviour {
             drop_keepalive,
             split,
             chunked,
+            trailer,
             headers,
         } = over;
         take(&mut self.status, status);
@@ -181,6 +185,7 @@ impl Behaviour {
         take(&mut self.drop_keepalive, drop_keepalive);
         take(&mut self.split, split);
         take(&mut self.chunked, chunked);
+        take(&mut self.trailer, trailer);
         self.headers.extend_from_slice(headers);
     }
 
@@ -189,12 +194,17 @@ impl Behaviour {
         self.events.unwrap_or(8)
     }
 
+    /// The end of the answer is told by its framing, not by a length.
+    pub(super) fn states_no_length(&self) -> bool {
+        self.chunked == Some(true) || self.trailer.is_some()
+    }
+
     /// The answer's bytes need pacing: they cannot leave as one piece.
     pub(super) fn breaks_the_answer(&self) -> bool {
         self.cut.is_some()
             || matches!(self.hang, Some(Hang::After(_)))
             || self.split.is_some()
-            || self.chunked == Some(true)
+            || self.states_no_length()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http::{HeaderMap, Method, Uri};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -27,6 +28,8 @@ pub(super) enum Kind {
     },
     Models,
     Model(String),
+    /// `GET /v1/responses` with an `Upgrade`.
+    Socket,
 }
 
 /// A request that this API has.
@@ -57,6 +60,9 @@ impl Call {
             ("POST", "/embeddings") => (Dialect::OpenAi, Kind::Embeddings),
             ("POST", "/messages") => (Dialect::Anthropic, Kind::Messages),
             ("POST", "/messages/count_tokens") => (Dialect::Anthropic, Kind::Count),
+            ("GET", "/responses") if headers.contains_key(UPGRADE) => {
+                (Dialect::OpenAi, Kind::Socket)
+            }
             ("GET", "/models") => (asker(headers), Kind::Models),
             ("GET", path) => {
                 let model = path.strip_prefix("/models/").filter(|m| !m.is_empty())?;

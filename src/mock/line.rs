@@ -6,9 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
+use hyper::upgrade::OnUpgrade;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+
+use super::tally::Place;
 
 /// How a connection comes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,14 @@ const RESET: u8 = 3;
 pub(super) struct Line {
     state: AtomicU8,
     ended: Notify,
+    /// Who gets the bytes when HTTP has ended on it.
+    successor: Mutex<Option<Successor>>,
+}
+
+/// A connection after its upgrade, and the place that its request took.
+pub(super) struct Successor {
+    pub(super) upgrade: OnUpgrade,
+    pub(super) place: Option<Place>,
 }
 
 impl Default for Line {
@@ -35,6 +47,7 @@ impl Default for Line {
         Line {
             state: AtomicU8::new(OPEN),
             ended: Notify::new(),
+            successor: Mutex::new(None),
         }
     }
 }
@@ -58,6 +71,16 @@ impl Line {
     /// Returns when the connection was ended. Only the connection's own task may wait here.
     pub(super) async fn ended(&self) {
         self.ended.notified().await;
+    }
+
+    /// After the answer under way this connection no longer speaks HTTP.
+    pub(super) fn hand_over(&self, upgrade: OnUpgrade, place: Option<Place>) {
+        *self.successor.lock() = Some(Successor { upgrade, place });
+    }
+
+    /// What HTTP left behind.
+    pub(super) fn successor(&self) -> Option<Successor> {
+        self.successor.lock().take()
     }
 
     fn is(&self, state: u8) -> bool {

@@ -7,18 +7,24 @@
 mod answer;
 mod behaviour;
 mod call;
+mod change;
 mod control;
 mod errors;
 mod line;
+mod oauth;
 mod options;
 mod reply;
+mod respond;
 mod settings;
 mod speech;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod vendor;
 mod wear;
 
 pub use behaviour::{BadBehaviour, Behaviour, Hang, StatedUsage};
+pub use oauth::OAuth;
 pub use options::{Options, Ports, run};
 pub use settings::{AtCapacity, BadSettings, Connections, Fault, RateLimit, Settings, When};
 pub use tally::{Arrived, Stats};

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
@@ -47,6 +48,7 @@ pub(super) struct Events {
     /// The piece before must leave before the next one.
     apart: bool,
     done: bool,
+    trailer: Option<(HeaderName, HeaderValue)>,
     place: Option<Place>,
     line: Arc<Line>,
     close: bool,
@@ -58,7 +60,7 @@ impl Reply {
         let bytes = bytes.into();
         if bytes.is_empty() {
             // Nobody asks for the bytes of an empty body, so it is served already.
-            place.take().into_iter().for_each(Place::served);
+            Place::leave(place.take());
         }
         Reply::Whole {
             bytes: Some(bytes).filter(|b| !b.is_empty()),
@@ -92,7 +94,7 @@ impl Reply {
             place,
             line,
         );
-        events.length = (behaviour.chunked != Some(true)).then_some(length);
+        events.length = (!behaviour.states_no_length()).then_some(length);
         // One of two halves goes before a fault after some events; none before one after zero.
         events.cut = events.cut.map(|(after, end)| (after.min(1), end));
         events.hang = events.hang.map(|after| after.min(1));
@@ -143,13 +145,14 @@ impl Events {
             waited: false,
             apart: false,
             done: false,
+            trailer: behaviour.trailer.clone(),
             place,
             line,
             close: behaviour.drop_keepalive == Some(true),
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
         if std::mem::take(&mut self.apart) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -168,20 +171,22 @@ impl Events {
                     self.wait = Some(Box::pin(sleep(BEFORE_A_CUT)));
                     continue;
                 }
-                self.place.take().into_iter().for_each(Place::served);
+                Place::leave(self.place.take());
                 self.line.end(end);
                 return Poll::Pending;
             }
             let Some(event) = self.held.take().or_else(|| self.events.next()) else {
+                let trailer = self.trailer.take();
                 self.finish();
-                return Poll::Ready(None);
+                let trailer = trailer.map(|(name, value)| HeaderMap::from_iter([(name, value)]));
+                return Poll::Ready(trailer.map(Frame::trailers));
             };
             match self.gap {
                 Some(gap) if event.word && self.sent > 0 && !self.waited => {
                     self.held = Some(event);
                     self.wait = Some(Box::pin(sleep(gap)));
                 }
-                _ => return Poll::Ready(Some(self.send(event))),
+                _ => return Poll::Ready(Some(Frame::data(self.send(event)))),
             }
         }
     }
@@ -206,7 +211,8 @@ impl Events {
         }
         let fault_ahead =
             self.hang == Some(self.sent) || self.cut.is_some_and(|(n, _)| n == self.sent);
-        if self.held.is_none() && !fault_ahead && self.events.peek().is_none() {
+        let more = fault_ahead || self.held.is_some() || self.trailer.is_some();
+        if !more && self.events.peek().is_none() {
             self.finish();
         }
         bytes
@@ -216,7 +222,7 @@ impl Events {
     /// with the next request never finds the old place still taken.
     fn finish(&mut self) {
         self.done = true;
-        self.place.take().into_iter().for_each(Place::served);
+        Place::leave(self.place.take());
         if std::mem::take(&mut self.close) {
             self.line.end_once_flushed();
         }
@@ -237,7 +243,7 @@ impl Body for Reply {
                 place,
                 close,
             } => {
-                place.take().into_iter().for_each(Place::served);
+                Place::leave(place.take());
                 if let Some(line) = close.take() {
                     line.end_once_flushed();
                 }
@@ -245,7 +251,7 @@ impl Body for Reply {
             }
             Reply::Events(events) => {
                 let next = ready!(events.poll_next(cx));
-                Poll::Ready(next.map(|b| Ok(Frame::data(b))))
+                Poll::Ready(next.map(Ok))
             }
         }
     }

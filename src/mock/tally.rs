@@ -68,6 +68,8 @@ pub struct Stats {
     /// Calls whose client left before the last byte.
     pub aborted: u64,
     pub health_checks: u64,
+    /// Requests to the token endpoint.
+    pub token_requests: u64,
     /// Accepted so far.
     pub connections: u64,
     pub open_connections: u64,
@@ -133,6 +135,15 @@ impl Tally {
             resets: from + limit.window,
             allowed,
         })
+    }
+
+    pub(super) fn requests_of(&self, token: &str) -> u64 {
+        let key = xxh3_64(token.as_bytes());
+        self.ledger
+            .lock()
+            .tokens
+            .get(&key)
+            .map_or(0, |t| t.requests)
     }
 
     pub(super) fn ask_for_model(&self, model: &str) {
@@ -201,6 +212,7 @@ impl Tally {
             violations: self.violations.load(Relaxed),
             aborted: self.aborted.load(Relaxed),
             health_checks: self.health_checks.load(Relaxed),
+            token_requests: 0,
             connections: self.connections.load(Relaxed),
             open_connections: self.open_connections.load(Relaxed),
             by_token,
@@ -225,16 +237,18 @@ fn count(names: &mut HashMap<String, u64>, name: &str) {
     }
 }
 
-/// A place in the vendor; dropped = left. Dropped before [`Place::served`]: the client went away.
+/// A place in the vendor; dropped = left. Dropped without [`Place::leave`]: the client went away.
 pub(super) struct Place {
     tally: Arc<Tally>,
     served: bool,
 }
 
 impl Place {
-    /// The answer is complete, or was broken on purpose.
-    pub(super) fn served(mut self) {
-        self.served = true;
+    /// Leaves a place, if any: the answer is complete, or was broken on purpose.
+    pub(super) fn leave(place: Option<Place>) {
+        if let Some(mut place) = place {
+            place.served = true;
+        }
     }
 }
 
@@ -258,7 +272,7 @@ impl Drop for Connected {
 
 #[cfg(test)]
 mod tests {
-    use super::{RateLimit, Tally};
+    use super::{Place, RateLimit, Tally};
     use crate::clock;
     use std::sync::Arc;
     use std::time::Duration;
@@ -285,7 +299,7 @@ mod tests {
         let (first, inside) = tally.enter();
         let (second, both) = tally.enter();
         assert_eq!((inside, both), (1, 2));
-        first.served();
+        Place::leave(Some(first));
         drop(second);
         let stats = tally.snapshot("v");
         assert_eq!(

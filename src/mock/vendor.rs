@@ -14,9 +14,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::answer::answer;
-use super::line::{End, Line, Wire};
+use super::line::{End, Line, Successor, Wire};
+use super::oauth::Issued;
 use super::settings::{BadSettings, Connections, Settings};
-use super::tally::{Arrived, Connected, Stats, Tally};
+use super::tally::{Arrived, Connected, Place, Stats, Tally};
+use crate::clock;
 
 /// Where the socket stays when no more files can be opened, or nobody may listen yet.
 const BEFORE_ANOTHER_TRY: Duration = Duration::from_millis(10);
@@ -25,6 +27,7 @@ const BEFORE_ANOTHER_TRY: Duration = Duration::from_millis(10);
 pub(super) struct State {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) tally: Arc<Tally>,
+    pub(super) issued: Issued,
     changed: Notify,
 }
 
@@ -35,7 +38,10 @@ impl State {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        self.tally.snapshot(&self.settings.load().name)
+        Stats {
+            token_requests: self.issued.requests(),
+            ..self.tally.snapshot(&self.settings.load().name)
+        }
     }
 }
 
@@ -73,6 +79,7 @@ impl Vendor {
         let state = Arc::new(State {
             settings: ArcSwap::from_pointee(settings),
             tally: Arc::default(),
+            issued: Issued::default(),
             changed: Notify::new(),
         });
         let (phase, watched) = watch::channel(Phase::Serving);
@@ -102,6 +109,21 @@ impl Vendor {
     /// The latest request, as it arrived.
     pub fn last_request(&self) -> Option<Arrived> {
         self.state.tally.last()
+    }
+
+    /// How many requests came with this token.
+    pub fn requests_of(&self, token: &str) -> u64 {
+        self.state.tally.requests_of(token)
+    }
+
+    /// The latest request to the token endpoint, as it arrived.
+    pub fn last_token_request(&self) -> Option<Arrived> {
+        self.state.issued.last()
+    }
+
+    /// Every access token that it issued is refused from now on, as expired.
+    pub fn expire_tokens(&self) {
+        self.state.issued.expire(clock::now());
     }
 
     /// Forgets what it saw.
@@ -206,13 +228,13 @@ async fn connection(stream: TcpStream, state: Arc<State>, mut phase: watch::Rece
 async fn serve(wire: Wire, line: Arc<Line>, state: Arc<State>, mut phase: watch::Receiver<Phase>) {
     let builder = auto::Builder::new(TokioExecutor::new());
     let service = service_fn(|request| answer(Arc::clone(&state), Arc::clone(&line), request));
-    let connection = builder.serve_connection(TokioIo::new(wire), service);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(wire), service);
     tokio::pin!(connection);
     let mut draining = false;
     loop {
         tokio::select! {
             // How a connection ends is the client's business; the counters have seen it.
-            _ = connection.as_mut() => return,
+            _ = connection.as_mut() => break,
             () = line.ended() => return,
             changed = phase.wait_for(|p| *p == Phase::Over || (!draining && *p == Phase::Draining)) => {
                 match changed.map(|phase| *phase) {
@@ -228,4 +250,23 @@ async fn serve(wire: Wire, line: Arc<Line>, state: Arc<State>, mut phase: watch:
             }
         }
     }
+    if let Some(successor) = line.successor() {
+        tokio::select! {
+            () = echo(successor) => {}
+            () = line.ended() => {}
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+        }
+    }
+}
+
+/// Sends back what comes, until the client ends it. No limit is needed: what cannot be sent back is
+/// not read.
+async fn echo(successor: Successor) {
+    let Ok(upgraded) = successor.upgrade.await else {
+        return;
+    };
+    let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+    // However it ends, it has ended.
+    let _ = tokio::io::copy(&mut from, &mut to).await;
+    Place::leave(successor.place);
 }

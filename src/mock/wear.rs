@@ -104,6 +104,9 @@ pub(super) fn wait(headers: &mut HeaderMap, dialect: Dialect, retry_after: &str)
 
 /// Puts on the headers that the behaviour asks for, in place of those of the same name.
 pub(super) fn asked(headers: &mut HeaderMap, behaviour: &Behaviour) {
+    if let Some((name, _)) = &behaviour.trailer {
+        put(headers, "trailer", name.as_str());
+    }
     for (name, _) in &behaviour.headers {
         headers.remove(name);
     }

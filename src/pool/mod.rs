@@ -6,6 +6,7 @@
 mod account;
 mod breaker;
 mod due;
+mod explain;
 mod lease;
 mod live;
 mod marks;
@@ -16,6 +17,7 @@ mod recover;
 mod refusal;
 mod select;
 mod snapshot;
+mod summary;
 mod table;
 mod view;
 
@@ -28,10 +30,12 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub use account::Account;
+pub use explain::Explanation;
 pub use lease::{Lease, Report};
 pub use outcome::{Answer, Outcome};
 pub use refusal::{Cause, Refusal};
 pub use snapshot::Moment;
+pub use summary::{Health, PoolView, QueueView, instance_state, instances};
 pub use view::*;
 
 use crate::clock::{self, Instant};
@@ -368,7 +372,7 @@ impl Pool {
                 false => live.block(live::reason::DISABLED),
             }
         }
-        let credential = Arc::new(Credential::new(config));
+        let credential = Arc::new(Credential::new(&config.credential, &config.headers));
         if let Err(error) = credential.reload() {
             tracing::warn!(
                 account = config.id,

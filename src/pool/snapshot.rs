@@ -7,7 +7,7 @@ use super::account::Account;
 use super::breaker::State;
 use super::live::{Live, Rare, reason};
 use super::view::{AccountView, BreakerView, ResponseTimes, Status};
-use super::{Pool, PoolView};
+use super::{Pool, PoolView, QueueView};
 use crate::clock::{Instant, SystemTime};
 use crate::config::Host;
 use crate::credential;
@@ -92,16 +92,28 @@ impl Pool {
     }
 
     pub fn summary(&self) -> PoolView {
+        let (table, settings) = (self.table.load(), self.settings.load());
         PoolView {
             name: self.name.to_string(),
-            strategy: self.settings.load().strategy,
-            breaker_enabled: self.settings.load().breaker.enabled,
-            accounts: self.table.load().accounts().count(),
+            strategy: settings.strategy.name(),
+            breaker_enabled: settings.breaker.enabled,
+            accounts: table.accounts().count(),
+            available: table
+                .accounts()
+                .filter(|a| a.is_ready() || a.is_only_full())
+                .count(),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             waiting: self.queue.waiting(),
-            completed: self.completed.load(Ordering::Relaxed),
-            failed: self.failed.load(Ordering::Relaxed),
+            max_waiting: settings.queue.max_waiting,
         }
+    }
+
+    /// Adds this pool's requests to those of others.
+    pub fn add_to(&self, queue: &mut QueueView) {
+        queue.waiting += self.queue.waiting() as u64;
+        queue.active += u64::from(self.in_flight.load(Ordering::Relaxed));
+        queue.completed += self.completed.load(Ordering::Relaxed);
+        queue.failed += self.failed.load(Ordering::Relaxed);
     }
 
     /// Could some account serve, now or as soon as it is no longer full, limited or open?
@@ -115,7 +127,7 @@ impl Pool {
     }
 }
 
-fn wall(at: Instant, moment: Moment) -> SystemTime {
+pub(super) fn wall(at: Instant, moment: Moment) -> SystemTime {
     let ahead = at.saturating_duration_since(moment.now);
     let behind = moment.now.saturating_duration_since(at);
     (moment.wall + ahead)

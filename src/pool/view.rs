@@ -2,8 +2,6 @@
 
 use std::time::SystemTime;
 
-use crate::config::Strategy;
-
 /// The one word for an account's state (`contract/http.md` §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -94,19 +92,4 @@ pub enum BreakerView {
     Closed,
     Open { until: SystemTime },
     HalfOpen,
-}
-
-/// A copy of one pool's state.
-#[derive(Clone, Debug)]
-pub struct PoolView {
-    pub name: String,
-    pub strategy: Strategy,
-    pub breaker_enabled: bool,
-    pub accounts: usize,
-    pub in_flight: u32,
-    pub waiting: usize,
-    /// Attempts that ended, well or not.
-    pub completed: u64,
-    /// Of these, the account's failures.
-    pub failed: u64,
 }

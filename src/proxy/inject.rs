@@ -225,7 +225,7 @@ pub(super) fn body(
         Replay::None => {}
         Replay::Whole(whole) => *body = Some(attempt.rewritten.as_ref().unwrap_or(whole).clone()),
         Replay::Kept(_) => {}
-        Replay::Head(head) if attempt.head_sent => drop(head),
+        Replay::Head(_) if attempt.head_sent => {}
         Replay::Head(head) => {
             attempt.head_sent = true;
             let rest = body.take().unwrap_or_default();

@@ -37,9 +37,9 @@ pub use local::{OlderAnswer, OlderPaths, OlderRequest};
 
 /// What a request needs of the rest of the program.
 pub struct Gateway {
-    pub config: ArcSwap<Config>,
+    pub config: Arc<ArcSwap<Config>>,
     /// In the order of the configuration.
-    pub pools: ArcSwap<Vec<Arc<Pool>>>,
+    pub pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     pub keys: Arc<Keys>,
     pub resolver: Arc<Resolver>,
     pub metrics: Arc<Metrics>,
@@ -50,7 +50,8 @@ pub struct Gateway {
     pub body_budget: Arc<Semaphore>,
     /// Requests under way.
     pub in_flight: Arc<std::sync::atomic::AtomicUsize>,
-    pub draining: Arc<std::sync::atomic::AtomicBool>,
+    /// Nothing new is taken on any more.
+    pub refusing: Arc<std::sync::atomic::AtomicBool>,
 }
 
 #[async_trait]

@@ -1,6 +1,7 @@
 //! The rules of the house that no compiler and no lint checks: length, direction of imports, who may
 //! ask the clock, the environment or the network, and words. A failure says the rule and the place.
 
+mod documented;
 mod imports;
 mod rules;
 mod source;

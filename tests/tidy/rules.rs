@@ -128,7 +128,7 @@ pub(super) fn check(rule: fn(&Source) -> Vec<String>, path: &str, text: &str, li
 }
 
 #[test]
-fn a_rule_finds_what_it_looks_for_and_nothing_else() {
+fn places_are_found_and_nothing_else() {
     check(too_long, "src/a.rs", &"\n".repeat(MAX_LINES), &[]);
     check(
         too_long,
@@ -162,6 +162,10 @@ fn a_rule_finds_what_it_looks_for_and_nothing_else() {
         "TcpStream::connect()",
         &[],
     );
+}
+
+#[test]
+fn what_is_asked_and_how_it_is_named_is_found_and_nothing_else() {
     check(
         reads_environment,
         "src/app/a.rs",

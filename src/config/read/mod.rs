@@ -122,9 +122,7 @@ impl<'n> Section<'_, 'n> {
         form: F,
         fallback: F::Value,
     ) -> F::Value {
-        if self.find(key).is_none() && self.written {
-            self.problem_here(format!("`{key}` is missing"));
-        }
+        self.expect_written(key);
         self.get(key, form, fallback)
     }
 
@@ -207,7 +205,7 @@ impl<'n> Section<'_, 'n> {
         let (mut values, mut map) = (Vec::new(), Vec::new());
         for field in entries {
             let spot = self.below(&join(key, &field.key), &join(key, "*"));
-            self.doc.define(kind, &field.key, field.place, &spot.path);
+            self.doc.know(kind, &field.key, field.place);
             if let Err(message) = super::form::ID.read(&field.key) {
                 self.doc
                     .problem(field.place, &spot.path, format!("the name {message}"));
@@ -226,16 +224,20 @@ impl<'n> Section<'_, 'n> {
         values
     }
 
-    /// A section, or a single word in its place.
+    /// A section, or a single word in its place; an absent one is the word `default`.
     pub(super) fn word_or<T>(
         &mut self,
         key: &'static str,
+        default: &str,
         word: impl FnOnce(&str) -> Result<T, String>,
         read: impl FnOnce(&mut Section<'_, 'n>) -> T,
     ) -> Option<T> {
         let node = self.find(key);
-        let Some((node, text)) = node.and_then(|node| node.scalar().map(|text| (node, text)))
-        else {
+        let text = match node {
+            None => Some(default),
+            Some(node) => node.scalar(),
+        };
+        let Some(text) = text.filter(|_| !self.doc.catalogue) else {
             return self.optional(key, read);
         };
         match word(text) {
@@ -244,10 +246,11 @@ impl<'n> Section<'_, 'n> {
                 Some(value)
             }
             Err(message) => {
-                // It may be a secret in the wrong place.
-                self.doc.hide(node);
-                self.doc
-                    .problem(node.place, &join(&self.path, key), message);
+                if let Some(node) = node {
+                    // It may be a secret in the wrong place.
+                    self.doc.hide(node);
+                }
+                self.problem(key, message);
                 None
             }
         }
@@ -260,7 +263,7 @@ impl<'n> Section<'_, 'n> {
         name: &str,
         read: impl FnOnce(&mut Section<'_, 'n>) -> T,
     ) -> T {
-        self.doc.define(kind, name, Place::default(), name);
+        self.doc.know(kind, name, Place::default());
         self.defaults(read)
     }
 
@@ -375,6 +378,14 @@ impl<'n> Section<'_, 'n> {
         (!matches!(field.value.value, Value::Null)).then_some(&field.value)
     }
 
+    /// Reports the absence of `key`, unless it is there with a typing error, which is told already.
+    pub(super) fn expect_written(&mut self, key: &'static str) {
+        let mistyped = |field: &Field| !did_you_mean(&field.key, [key]).is_empty();
+        if self.find(key).is_none() && self.written && !self.fields.iter().any(mistyped) {
+            self.problem_here(format!("`{key}` is missing"));
+        }
+    }
+
     fn below(&self, path: &str, pattern: &str) -> Spot {
         Spot {
             path: join(&self.path, path),
@@ -385,7 +396,13 @@ impl<'n> Section<'_, 'n> {
     fn scalar<F: Form>(&mut self, key: &str, node: &Node, form: &F) -> Option<F::Value> {
         let read = match (&node.value, node.scalar()) {
             (Value::Broken, _) => return None,
-            (_, Some(text)) => form.read(text.trim()),
+            (_, Some(text)) => {
+                if text.contains("://") && text.contains(['@', '?', '#']) {
+                    // Such a part of an address often is a secret.
+                    self.doc.hide(node);
+                }
+                form.read(text.trim())
+            }
             _ => {
                 self.doc.hide(node);
                 Err("must be a single value".to_owned())

@@ -22,9 +22,7 @@ impl<'n> Section<'_, 'n> {
 
     /// A secret that must be written; an empty one stands in for it after the problem.
     pub(in crate::config) fn require_secret(&mut self, key: &'static str) -> SecretSource {
-        if self.find(key).is_none() && self.written {
-            self.problem_here(format!("`{key}` is missing"));
-        }
+        self.expect_written(key);
         let secret = self.secret(key, self.folder());
         secret.unwrap_or_else(|| SecretSource::Value(Secret::new("")))
     }
@@ -88,7 +86,7 @@ impl<'n> Section<'_, 'n> {
                 if node.literal && self.doc.plain_secret.is_none() {
                     self.doc.plain_secret = Some((node.place, spot.path));
                 }
-                return Some(SecretSource::Value(Secret::new(text.as_str())));
+                return Some(SecretSource::Value(Secret::new(text.trim())));
             }
             Value::Text(_) => "holds a line break or another control character",
             Value::Bare(_) => "is read as a number or a truth value here: write it in quotes",

@@ -1,1 +1,328 @@
+//! What the meter reads from each answer in `tests/fixtures`, however its bytes are cut.
+
+use std::path::{Path, PathBuf};
+
+use http::HeaderValue;
+use proptest::prelude::*;
+
 use super::*;
+
+/// File, kind of call, tokens (input/output/cached), how it ended, what its error says.
+const READINGS: &str = "
+    openai/chat.sse                     Chat        1100/42/1024    complete    -
+    openai/chat-no-usage.sse            Chat        -               complete    -
+    openai/chat-cut.sse                 Chat        -               cut         -
+    openai/chat-error.sse               Chat        -               cut         server_error
+    openai/chat-error-rate-limit.sse    Chat        -               complete    rate_limit_exceeded,tokens
+    openai/responses.sse                Responses   1100/42/1024    complete    -
+    openai/responses-incomplete.sse     Responses   1100/42/1024    complete    -
+    openai/responses-failed.sse         Responses   -               cut         rate_limit_exceeded
+    openai/responses-error.sse          Responses   -               cut         server_error
+    openai/responses-overloaded.sse     Responses   -               cut         server_is_overloaded,service_unavailable_error
+    openai/responses-cut.sse            Responses   -               cut         -
+    openai/chat.json                    Chat        1100/42/1024    complete    -
+    openai/chat-error.json              Chat        -               complete    502
+    openai/embeddings.json              Embeddings  8/0/0           complete    -
+    openai/responses.json               Responses   1100/42/1024    complete    -
+    anthropic/messages.sse              Messages    1100/42/1024    complete    -
+    anthropic/messages-cut.sse          Messages    1100/15/1024    cut         -
+    anthropic/messages-overloaded.sse   Messages    1100/1/1024     cut         overloaded_error
+    anthropic/messages-api-error.sse    Messages    1100/1/1024     cut         api_error
+    anthropic/messages.json             Messages    1100/42/1024    complete    -
+    anthropic/count_tokens.json         CountTokens -               complete    -
+    gemini/generate.sse                 Generate    1100/42/1024    complete    -
+    gemini/generate-cut.sse             Generate    1100/0/0        cut         -
+    gemini/generate-blocked.sse         Generate    12/0/0          complete    -
+    gemini/generate-error.sse           Generate    1100/0/0        cut         503,UNAVAILABLE
+    gemini/generate.json                Generate    1100/42/1024    complete    -
+    gemini/generate-array.json          Generate    1100/42/1024    complete    -
+    gemini/generate-array-cut.json      Generate    1100/42/1024    cut         -
+";
+
+/// One line of [`READINGS`] and the bytes it is about.
+struct Fixture {
+    name: &'static str,
+    dialect: Dialect,
+    kind: Kind,
+    expected: String,
+    bytes: Vec<u8>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let kinds = [
+        Kind::Chat,
+        Kind::Responses,
+        Kind::Embeddings,
+        Kind::Messages,
+        Kind::CountTokens,
+        Kind::Generate,
+    ];
+    let lines = READINGS
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    lines
+        .map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            Fixture {
+                name: words[0],
+                dialect: Dialect::ALL
+                    .into_iter()
+                    .find(|dialect| words[0].starts_with(dialect.name()))
+                    .unwrap(),
+                kind: kinds
+                    .into_iter()
+                    .find(|kind| format!("{kind:?}") == words[1])
+                    .unwrap(),
+                expected: words[2..].join(" "),
+                bytes: std::fs::read(folder().join(words[0])).unwrap(),
+            }
+        })
+        .collect()
+}
+
+impl Fixture {
+    fn meter(&self) -> Meter {
+        let media = if self.name.ends_with(".sse") {
+            "text/event-stream; charset=utf-8"
+        } else {
+            "application/json"
+        };
+        meter(self.dialect, self.kind, media)
+    }
+
+    fn read<'b>(&self, chunks: impl IntoIterator<Item = &'b [u8]>) -> String {
+        described(read(self.meter(), chunks))
+    }
+}
+
+fn meter(dialect: Dialect, kind: Kind, media: &'static str) -> Meter {
+    Meter::new(
+        dialect,
+        kind,
+        &HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media))]),
+    )
+}
+
+fn read<'b>(mut meter: Meter, chunks: impl IntoIterator<Item = &'b [u8]>) -> Reading {
+    for chunk in chunks {
+        meter.push(chunk);
+        assert!(
+            meter.document.scanner.held() <= 2 * scan::LONGEST,
+            "memory is bounded"
+        );
+    }
+    meter.finish()
+}
+
+/// A reading in the words of [`READINGS`].
+fn described(reading: Reading) -> String {
+    let usage = reading.usage.map_or("-".to_owned(), |usage| {
+        format!("{}/{}/{}", usage.input, usage.output, usage.cached)
+    });
+    let end = if reading.complete { "complete" } else { "cut" };
+    let error = reading.error.map_or("-".to_owned(), |error| {
+        let error = error.read();
+        let number = error.number.map(|number| number.to_string());
+        number
+            .into_iter()
+            .chain(error.words().map(str::to_owned))
+            .collect::<Vec<_>>()
+            .join(",")
+    });
+    format!("{usage} {end} {error}")
+}
+
+#[test]
+fn every_answer_is_read_as_the_table_says() {
+    for fixture in fixtures() {
+        assert_eq!(
+            fixture.read([fixture.bytes.as_slice()]),
+            fixture.expected,
+            "{}",
+            fixture.name
+        );
+    }
+}
+
+#[test]
+fn no_answer_is_left_out_of_the_table() {
+    for vendor in Dialect::ALL {
+        for entry in std::fs::read_dir(folder().join(vendor.name())).unwrap() {
+            let name = format!(
+                "{}/{}",
+                vendor.name(),
+                entry.unwrap().file_name().into_string().unwrap()
+            );
+            let listed = READINGS.split_whitespace().any(|word| word == name);
+            assert!(
+                listed || name.ends_with(".http"),
+                "{name} is not in the table"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_split_of_every_answer_gives_the_same_reading() {
+    for fixture in fixtures() {
+        for split in 0..=fixture.bytes.len() {
+            let (head, tail) = fixture.bytes.split_at(split);
+            assert_eq!(
+                fixture.read([head, tail]),
+                fixture.expected,
+                "{} at {split}",
+                fixture.name
+            );
+        }
+        assert_eq!(
+            fixture.read(fixture.bytes.chunks(1)),
+            fixture.expected,
+            "{}",
+            fixture.name
+        );
+    }
+}
+
+#[test]
+fn line_ends_do_not_matter() {
+    for mut fixture in fixtures()
+        .into_iter()
+        .filter(|fixture| fixture.name.ends_with(".sse"))
+    {
+        let text = String::from_utf8(fixture.bytes)
+            .unwrap()
+            .replace("\r\n", "\n");
+        for end in ["\n", "\r", "\r\n"] {
+            fixture.bytes = text.replace('\n', end).into_bytes();
+            assert_eq!(
+                fixture.read([fixture.bytes.as_slice()]),
+                fixture.expected,
+                "{} {end:?}",
+                fixture.name
+            );
+            assert_eq!(
+                fixture.read(fixture.bytes.chunks(3)),
+                fixture.expected,
+                "{} {end:?}",
+                fixture.name
+            );
+        }
+    }
+}
+
+#[test]
+fn an_end_without_its_last_blank_line_is_an_end() {
+    let stream = b"data: {\"choices\":[{\"finish_reason\":null}]}\n\ndata: [DONE]";
+    assert!(
+        read(
+            meter(Dialect::OpenAi, Kind::Chat, "text/event-stream"),
+            [&stream[..]]
+        )
+        .complete
+    );
+    let stop = b"event: message_stop\ndata: {\"type\":\"message_stop\"}";
+    assert!(
+        read(
+            meter(Dialect::Anthropic, Kind::Messages, "text/event-stream"),
+            [&stop[..]]
+        )
+        .complete
+    );
+    let cut = b"event: message_stop\ndata: {\"type\":\"message_stop\"";
+    assert!(
+        !read(
+            meter(Dialect::Anthropic, Kind::Messages, "text/event-stream"),
+            [&cut[..]]
+        )
+        .complete
+    );
+}
+
+#[test]
+fn a_usage_too_long_to_keep_is_not_counted_and_an_error_too_long_is_still_one() {
+    let long = "x".repeat(scan::LONGEST);
+    let stream = format!(
+        "data: {{\"usage\":{{\"prompt_tokens\":7,\"x\":\"{long}\"}},\"error\":{{\"message\":\"{long}\"}}}}\n\n"
+    );
+    for size in [1, 1000, stream.len()] {
+        let reading = read(
+            meter(Dialect::OpenAi, Kind::Chat, "text/event-stream"),
+            stream.as_bytes().chunks(size),
+        );
+        assert_eq!(reading.usage, None);
+        assert_eq!(reading.error.unwrap().read(), VendorError::default());
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_is_not_judged() {
+    let mut headers =
+        HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    let unread = Reading {
+        usage: None,
+        error: None,
+        complete: true,
+    };
+    assert_eq!(
+        read(
+            Meter::new(Dialect::OpenAi, Kind::Chat, &headers),
+            [&b"{\"error\":1"[..]]
+        ),
+        unread
+    );
+    assert_eq!(
+        read(
+            meter(Dialect::OpenAi, Kind::Chat, "audio/mpeg"),
+            [&b"{\"error\":1"[..]]
+        ),
+        unread
+    );
+}
+
+proptest! {
+    #[test]
+    fn random_splits_never_matter(which in 0_usize..28, sizes in prop::collection::vec(1_usize..200, 1..50)) {
+        let fixture = fixtures().swap_remove(which);
+        let mut rest = fixture.bytes.as_slice();
+        let mut chunks = Vec::new();
+        for size in sizes.iter().cycle() {
+            let (head, tail) = rest.split_at((*size).min(rest.len()));
+            chunks.push(head);
+            rest = tail;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(fixture.read(chunks), fixture.expected, "{}", fixture.name);
+    }
+
+    /// Random bytes with a taste for JSON's and SSE's own.
+    #[test]
+    fn nothing_a_stream_may_hold_does_harm(pieces in prop::collection::vec(prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..20).boxed(),
+        "[\\[\\]{}\",:\\\\ \r\n0-9a-z]{0,20}".prop_map(String::into_bytes).boxed(),
+        prop::sample::select(vec!["data:", "\n\n", "\"usage\":{", "\"error\":[", "{\"choices\":[", "\"type\":\"error\"", "[DONE]"])
+            .prop_map(|text| text.as_bytes().to_vec()).boxed(),
+    ], 0..60), size in 1_usize..40) {
+        let bytes = pieces.concat();
+        for (dialect, kind) in [(Dialect::OpenAi, Kind::Chat), (Dialect::OpenAi, Kind::Responses), (Dialect::Anthropic, Kind::Messages), (Dialect::Gemini, Kind::Generate)] {
+            for media in ["text/event-stream", "application/json"] {
+                let whole = read(meter(dialect, kind, media), [bytes.as_slice()]);
+                prop_assert_eq!(read(meter(dialect, kind, media), bytes.chunks(size)), whole);
+            }
+        }
+    }
+
+    #[test]
+    fn long_garbage_takes_no_memory(unit in "[\\[{\"a:,\\\\]{1,8}") {
+        let bytes = unit.repeat(64 * 1024 / unit.len());
+        read(meter(Dialect::OpenAi, Kind::Chat, "application/json"), bytes.as_bytes().chunks(4096));
+        read(meter(Dialect::Gemini, Kind::Generate, "text/event-stream"), format!("data: {bytes}").as_bytes().chunks(4096));
+    }
+}

@@ -73,13 +73,14 @@ enum Meaning {
     TooLong,
     QuotaSpent,
     KeyDead,
+    TokenRefused,
     UnknownModel,
     Busy,
     Limited,
 }
 
 /// Words that mean the same with any status.
-const WORDS: [(&str, Meaning); 25] = [
+const WORDS: [(&str, Meaning); 26] = [
     ("context_length_exceeded", Meaning::TooLong),
     ("insufficient_quota", Meaning::QuotaSpent),
     ("credit_balance_exhausted", Meaning::QuotaSpent),
@@ -95,6 +96,7 @@ const WORDS: [(&str, Meaning); 25] = [
     ("account_deactivated", Meaning::KeyDead),
     ("invalid_grant", Meaning::KeyDead),
     ("invalid_client", Meaning::KeyDead),
+    ("ExpiredTokenException", Meaning::TokenRefused),
     ("model_not_found", Meaning::UnknownModel),
     ("DeploymentNotFound", Meaning::UnknownModel),
     ("INSUFFICIENT_MODEL_CAPACITY", Meaning::Busy),
@@ -110,7 +112,7 @@ const WORDS: [(&str, Meaning); 25] = [
 /// Sentences that vendors begin a message with where they have no word for it. Only the beginning
 /// counts: further on a message may quote the request, and no client shall be able to write
 /// something there that takes an account out of service.
-const SENTENCES: [(&str, Meaning); 16] = [
+const SENTENCES: [(&str, Meaning); 17] = [
     ("prompt is too long", Meaning::TooLong),
     (
         "input length and `max_tokens` exceed context limit",
@@ -129,6 +131,11 @@ const SENTENCES: [(&str, Meaning); 16] = [
     ("Your API key was reported as leaked", Meaning::KeyDead),
     ("OAuth token has been revoked", Meaning::KeyDead),
     ("Your account is not active", Meaning::KeyDead),
+    // Amazon Q answers an expired token with 403.
+    (
+        "The bearer token included in the request is invalid",
+        Meaning::TokenRefused,
+    ),
     ("Encountered unexpectedly high load", Meaning::Busy),
     ("The engine is currently overloaded", Meaning::Busy),
     ("Our servers are currently overloaded", Meaning::Busy),
@@ -149,6 +156,7 @@ impl Case<'_> {
             Some(Meaning::TooLong) => Outcome::ClientFault,
             Some(Meaning::QuotaSpent) => self.quota_dead(),
             Some(Meaning::KeyDead) => Outcome::AuthDead,
+            Some(Meaning::TokenRefused) => self.token_refused(),
             Some(Meaning::UnknownModel) => Outcome::ModelUnavailable,
             Some(Meaning::Busy) => Outcome::Overloaded,
             Some(Meaning::Limited) => self.rate_limited(),
@@ -158,8 +166,7 @@ impl Case<'_> {
 
     fn by_status(&self) -> Outcome {
         match self.answer.status {
-            401 if self.answer.renewable => Outcome::AuthExpired,
-            401 => Outcome::AuthDead,
+            401 => self.token_refused(),
             402 => self.quota_dead(),
             400 | 403 | 404 if self.names_the_model() => Outcome::ModelUnavailable,
             403 => Outcome::Forbidden,
@@ -190,6 +197,14 @@ impl Case<'_> {
                 .find(|(sentence, _)| message.starts_with(sentence))
         })
         .map(|(_, meaning)| *meaning)
+    }
+
+    fn token_refused(&self) -> Outcome {
+        if self.answer.renewable {
+            Outcome::AuthExpired
+        } else {
+            Outcome::AuthDead
+        }
     }
 
     fn rate_limited(&self) -> Outcome {

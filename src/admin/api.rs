@@ -1,0 +1,214 @@
+//! `/api/v1`: accounts, pools and the overview, as JSON.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router, middleware};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::auth::{Actor, Auth, Gate, gate};
+use super::control::{Control, StrategyChange};
+use super::list::Page;
+use super::reply::{Problem, parse};
+use super::route::route;
+use super::status;
+use crate::clock;
+use crate::config::Role;
+use crate::pool::{AccountView, BreakerView, PoolView, instance_state};
+
+pub(super) type Shared = Arc<dyn Control>;
+type Answer = Result<Json<Value>, Problem>;
+
+pub(super) fn routes(auth: &Auth) -> Router<Shared> {
+    let layer = |role| middleware::from_fn_with_state(Gate::new(auth, role), gate);
+    let reading = Router::new()
+        .route("/api/v1/overview", get(overview))
+        .route("/api/v1/accounts", get(accounts))
+        .route("/api/v1/accounts/{id}", get(account))
+        .route("/api/v1/pools", get(pools))
+        .route("/api/v1/route", post(route))
+        .route_layer(layer(Role::Viewer));
+    let writing = Router::new()
+        .route("/api/v1/accounts/{id}/{action}", post(act))
+        .route("/api/v1/pools/{name}/strategy", post(strategy))
+        .route_layer(layer(Role::Operator));
+    reading.merge(writing)
+}
+
+async fn overview(State(control): State<Shared>) -> Json<Value> {
+    let accounts = control.accounts();
+    let sum = |count: fn(&AccountView) -> u64| accounts.iter().map(count).sum::<u64>();
+    let mut by_status: BTreeMap<&str, usize> = BTreeMap::new();
+    for account in &accounts {
+        *by_status.entry(account.status.name()).or_default() += 1;
+    }
+    let health = status::health(&*control).body;
+    let totals = json!({
+        "requests": sum(|a| a.requests),
+        "successes": sum(|a| a.successes),
+        "failures": sum(|a| a.failures),
+        "tokens": sum(|a| a.tokens),
+        "in_flight": sum(|a| a.in_flight.into()),
+    });
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "status": health["status"],
+        "degraded": health["degraded"],
+        "draining": control.draining(),
+        "timestamp": health["timestamp"],
+        "accounts": health["accounts"],
+        "by_status": by_status,
+        "totals": totals,
+        "pools": control.pools().iter().map(pool_json).collect::<Vec<_>>(),
+        "queue": control.queue().json(),
+        "redis": control.redis(),
+    }))
+}
+
+async fn accounts(State(control): State<Shared>, Query(page): Query<Page>) -> Answer {
+    let show = |a: &AccountView| account_json(a, control.upstream(&a.id));
+    page.of("accounts", &control.accounts(), |a| &a.id, show)
+        .map(Json)
+}
+
+async fn account(State(control): State<Shared>, Path(id): Path<String>) -> Answer {
+    one(&*control, &id)
+}
+
+async fn pools(State(control): State<Shared>, Query(page): Query<Page>) -> Answer {
+    page.of("pools", &control.pools(), |p| &p.name, pool_json)
+        .map(Json)
+}
+
+/// `enable`, `disable`, `reset` or `probe`; answers with the account as it then is.
+async fn act(
+    State(control): State<Shared>,
+    Extension(actor): Extension<Actor>,
+    Path((id, action)): Path<(String, String)>,
+) -> Answer {
+    let found = match action.as_str() {
+        "enable" => control.enable(&id),
+        "disable" => control.disable(&id),
+        "reset" => control.reset(&id),
+        "probe" => control.probe(Some(&id)).await,
+        _ => {
+            let message = "an account can be enabled, disabled, reset or probed";
+            return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message));
+        }
+    };
+    if found {
+        tracing::info!(
+            actor = &*actor.name,
+            account = id,
+            action,
+            "account changed by its operator"
+        );
+    }
+    one(&*control, &id)
+}
+
+#[derive(Deserialize)]
+struct NewStrategy {
+    strategy: String,
+}
+
+async fn strategy(
+    State(control): State<Shared>,
+    Extension(actor): Extension<Actor>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let NewStrategy { strategy } = parse(&body)?;
+    match control.set_strategy(Some(&name), &strategy) {
+        StrategyChange::Done => {
+            tracing::info!(
+                actor = &*actor.name,
+                pool = name,
+                strategy,
+                "strategy changed"
+            );
+            let pool = control.pools().into_iter().find(|p| p.name == name);
+            Ok(Json(pool.as_ref().map_or(Value::Null, pool_json)))
+        }
+        StrategyChange::UnknownPool => {
+            let message = format!("there is no pool {name:?}");
+            Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message))
+        }
+        StrategyChange::UnknownStrategy => Err(unknown_strategy()),
+    }
+}
+
+pub(super) fn unknown_strategy() -> Problem {
+    Problem::bad(
+        "strategy",
+        "is not one of round_robin, weighted, least_connections, least_used, response_time, hash, random",
+    )
+}
+
+fn one(control: &dyn Control, id: &str) -> Answer {
+    let account = control.account(id).ok_or_else(|| Problem::no_account(id))?;
+    Ok(Json(account_json(&account, control.upstream(id))))
+}
+
+fn pool_json(pool: &PoolView) -> Value {
+    json!({
+        "name": pool.name,
+        "strategy": pool.strategy,
+        "breaker_enabled": pool.breaker_enabled,
+        "accounts": pool.accounts,
+        "available": pool.available,
+        "in_flight": pool.in_flight,
+        "waiting": pool.waiting,
+        "max_waiting": pool.max_waiting,
+    })
+}
+
+fn account_json(account: &AccountView, upstream: Option<String>) -> Value {
+    let time = |at: Option<SystemTime>| at.map(clock::rfc3339);
+    let breaker = match account.breaker {
+        BreakerView::Closed => json!({"state": "closed", "until": null}),
+        BreakerView::HalfOpen => json!({"state": "half_open", "until": null}),
+        BreakerView::Open { until } => json!({"state": "open", "until": clock::rfc3339(until)}),
+    };
+    let response = account
+        .response_ms
+        .map(|ms| json!({"ewma": ms.ewma, "p50": ms.p50, "p99": ms.p99}));
+    let instance = account
+        .has_instance
+        .then(|| json!({"port": account.upstream_port, "state": instance_state(account)}));
+    json!({
+        "id": account.id,
+        "pool": account.pool,
+        "status": account.status.name(),
+        "since": clock::rfc3339(account.since),
+        "until": time(account.until),
+        "last_error": account.last_error,
+        "enabled": account.enabled,
+        "available": account.available,
+        "weight": account.weight,
+        "priority": account.priority,
+        "in_flight": account.in_flight,
+        "max_concurrent": account.max_concurrent,
+        "requests": account.requests,
+        "successes": account.successes,
+        "failures": account.failures,
+        "consecutive_failures": account.consecutive_failures,
+        "tokens": account.tokens,
+        "breaker": breaker,
+        "cooling_until": time(account.cooling_until),
+        "last_used": time(account.last_used),
+        "last_success": time(account.last_success),
+        "last_failure": time(account.last_failure),
+        "last_heartbeat": time(account.last_heartbeat),
+        "response_ms": response,
+        "upstream": upstream,
+        "credential": {"kind": account.credential, "expires_at": null, "last_refresh": null},
+        "instance": instance,
+    })
+}

@@ -1,0 +1,284 @@
+//! Who may use the management API: a token with a role, and only under the names this gateway is
+//! known by, so that no web page can reach it through a name of its own (DNS rebinding).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::reply::Problem;
+use crate::config::{self, Address, Role};
+use crate::secret::Secret;
+
+/// Tokens and names. Copies share their tokens.
+#[derive(Clone)]
+pub struct Auth {
+    tokens: Arc<ArcSwap<Vec<Token>>>,
+    hosts: Arc<Hosts>,
+}
+
+struct Token {
+    /// Of the token itself, so that comparing takes the same time for any length.
+    hash: [u8; 32],
+    actor: Actor,
+}
+
+/// Whose token it was; found in the extensions of a request that was let in.
+#[derive(Clone, Debug)]
+pub(super) struct Actor {
+    pub(super) name: Arc<str>,
+    role: Role,
+}
+
+impl Auth {
+    /// Without a token nobody is let in.
+    pub fn new(tokens: Vec<(String, Secret, Role)>, hosts: Hosts) -> Self {
+        let auth = Auth {
+            tokens: Arc::default(),
+            hosts: Arc::new(hosts),
+        };
+        auth.replace(tokens);
+        auth
+    }
+
+    /// Exchanges all tokens at once, as when a token's file changed.
+    pub fn replace(&self, tokens: Vec<(String, Secret, Role)>) {
+        let tokens = tokens
+            .into_iter()
+            .filter(|(_, secret, _)| !secret.expose().is_empty());
+        let tokens = tokens.map(|(name, secret, role)| Token {
+            hash: hash(secret.expose().as_bytes()),
+            actor: Actor {
+                name: name.into(),
+                role,
+            },
+        });
+        self.tokens.store(Arc::new(tokens.collect()));
+    }
+
+    /// The same tokens under other names, as on `listen`.
+    pub fn with_hosts(&self, hosts: Hosts) -> Self {
+        Auth {
+            tokens: self.tokens.clone(),
+            hosts: Arc::new(hosts),
+        }
+    }
+
+    /// Looks at every token, whether or not one fits already.
+    fn actor(&self, offered: &[u8]) -> Option<Actor> {
+        let offered = hash(offered);
+        let tokens = self.tokens.load();
+        let mut found = None;
+        for token in tokens.iter() {
+            let same: Choice = token.hash.ct_eq(&offered);
+            if same.into() {
+                found = Some(token.actor.clone());
+            }
+        }
+        found
+    }
+}
+
+fn hash(token: &[u8]) -> [u8; 32] {
+    blake3::hash(token).into()
+}
+
+/// Names under which requests are taken.
+#[derive(Debug)]
+pub enum Hosts {
+    Any,
+    These {
+        /// Lower case, without port.
+        names: Vec<String>,
+        /// Any address literal: we listen on every address, and rebinding needs a name.
+        any_address: bool,
+    },
+}
+
+impl Hosts {
+    /// `admin.hosts`, the address itself, and this machine's own name for itself. A Unix socket is
+    /// out of reach for any page.
+    pub fn of(admin: &config::Admin) -> Self {
+        let Address::Tcp(address) = &admin.address else {
+            return Hosts::Any;
+        };
+        let own = [
+            address.ip().to_string(),
+            "localhost".into(),
+            "127.0.0.1".into(),
+            "::1".into(),
+        ];
+        let names = admin
+            .hosts
+            .iter()
+            .map(|h| h.to_ascii_lowercase())
+            .chain(own)
+            .collect();
+        Hosts::These {
+            names,
+            any_address: address.ip().is_unspecified(),
+        }
+    }
+
+    fn take(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let Hosts::These { .. } = self else {
+            return true;
+        };
+        // HTTP/2 and absolute requests name the host in the URI; a Host beside it must be good too.
+        let named = uri.authority().map(|a| a.as_str());
+        let hosts = headers
+            .get_all(HOST)
+            .iter()
+            .map(|h| h.to_str().unwrap_or_default())
+            .chain(named);
+        let mut some = false;
+        for host in hosts {
+            some = true;
+            if !self.knows(host) {
+                return false;
+            }
+        }
+        some && headers.get_all(ORIGIN).iter().all(|origin| {
+            let origin = origin.to_str().unwrap_or_default();
+            origin
+                .split_once("://")
+                .is_some_and(|(_, host)| self.knows(host))
+        })
+    }
+
+    /// `authority`: a host with or without port.
+    fn knows(&self, authority: &str) -> bool {
+        let Hosts::These { names, any_address } = self else {
+            return true;
+        };
+        let Ok(authority) = authority.parse::<axum::http::uri::Authority>() else {
+            return false;
+        };
+        if authority.as_str().contains('@') {
+            return false;
+        }
+        let host = authority.host().to_ascii_lowercase();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .trim_end_matches('.');
+        names.iter().any(|name| name == host) || (*any_address && host.parse::<IpAddr>().is_ok())
+    }
+}
+
+/// What one group of paths asks for.
+#[derive(Clone)]
+pub(super) struct Gate {
+    auth: Auth,
+    role: Role,
+    older: bool,
+}
+
+impl Gate {
+    pub(super) fn new(auth: &Auth, role: Role) -> Self {
+        Gate {
+            auth: auth.clone(),
+            role,
+            older: false,
+        }
+    }
+
+    /// For the older systems' paths: also their headers, and no Content-Type.
+    pub(super) fn older(auth: &Auth, role: Role) -> Self {
+        Gate {
+            older: true,
+            ..Gate::new(auth, role)
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<Actor, Problem> {
+        let headers = request.headers();
+        if !self.auth.hosts.take(request.uri(), headers) {
+            return Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "forbidden_origin",
+                "this host or origin is not one of admin.hosts",
+            ));
+        }
+        let mut offered = offered(headers, self.older).peekable();
+        if offered.peek().is_none() {
+            let message = "send an admin token as `Authorization: Bearer …`";
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                message,
+            ));
+        }
+        let Some(actor) = offered.find_map(|token| self.auth.actor(token)) else {
+            let message = "this admin token is not known";
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                message,
+            ));
+        };
+        if actor.role < self.role {
+            let message = "the role of this token does not allow it";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", message));
+        }
+        let writes = !matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::OPTIONS
+        );
+        if writes && !self.older && !is_json(headers) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "write calls need `Content-Type: application/json`",
+            ));
+        }
+        Ok(actor)
+    }
+}
+
+/// Lets a request through to a group of paths, or answers 401 or 403.
+pub(super) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    match gate.check(&request) {
+        Ok(actor) => {
+            request.extensions_mut().insert(actor);
+            next.run(request).await
+        }
+        Err(problem) if gate.older => problem.with_detail().into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn offered(headers: &HeaderMap, older: bool) -> impl Iterator<Item = &[u8]> {
+    let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+        scheme
+            .eq_ignore_ascii_case(b"bearer ")
+            .then(|| token.trim_ascii())
+    });
+    let names: &[&str] = if older {
+        &["x-api-key", "x-admin-key"]
+    } else {
+        &[]
+    };
+    bearer.chain(
+        names
+            .iter()
+            .flat_map(|name| headers.get_all(*name))
+            .map(|v| v.as_bytes()),
+    )
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}

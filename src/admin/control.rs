@@ -1,0 +1,61 @@
+//! What the management API needs of the gateway.
+
+use futures::future::BoxFuture;
+
+use super::route::Question;
+use crate::pool::{AccountView, Explanation, PoolView, QueueView};
+
+/// The gateway as an operator sees it. Reading never waits for a request in progress.
+pub trait Control: Send + Sync {
+    /// In the order of the file.
+    fn pools(&self) -> Vec<PoolView>;
+
+    /// Of all pools, in the order of the file.
+    fn accounts(&self) -> Vec<AccountView>;
+
+    fn account(&self, id: &str) -> Option<AccountView>;
+
+    /// Scheme, host and port of the account's upstream, such as `http://127.0.0.1:4001`.
+    fn upstream(&self, id: &str) -> Option<String>;
+
+    /// Lets the account serve again. False: there is no such account.
+    fn enable(&self, id: &str) -> bool;
+
+    /// Gives the account no new requests; those in flight finish. False: there is no such account.
+    fn disable(&self, id: &str) -> bool;
+
+    /// Closes the breaker, ends every cooldown and sets the account's failures to zero. False: there
+    /// is no such account.
+    fn reset(&self, id: &str) -> bool;
+
+    /// Changes the strategy of one pool, or of all; any spelling that the configuration takes.
+    fn set_strategy(&self, pool: Option<&str>, strategy: &str) -> StrategyChange;
+
+    /// Probes one account, or all, and is done when the answers have been judged. False: there is no
+    /// such account.
+    fn probe<'a>(&'a self, id: Option<&'a str>) -> BoxFuture<'a, bool>;
+
+    fn queue(&self) -> QueueView;
+
+    /// A dry run of a request; an error says why it would be refused before any account.
+    fn explain(&self, question: &Question) -> Result<Explanation, &'static str>;
+
+    /// Is the process about to stop?
+    fn draining(&self) -> bool;
+
+    /// Whether Redis answers; None without one.
+    fn redis(&self) -> Option<bool> {
+        None
+    }
+
+    /// Prometheus text. It may take some milliseconds: called on a thread that may block.
+    fn encode_metrics(&self) -> String;
+}
+
+/// What came of [`Control::set_strategy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrategyChange {
+    Done,
+    UnknownPool,
+    UnknownStrategy,
+}

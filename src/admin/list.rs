@@ -1,0 +1,83 @@
+//! Lists in pages: `{"<name>":[…],"next":cursor|null}`.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::reply::Problem;
+
+const DEFAULT: usize = 100;
+const MOST: usize = 1000;
+
+/// `?limit=…&cursor=…`
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Page {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+impl Page {
+    /// The page of `items` that was asked for. The cursor is the id of the last item of the page
+    /// before, so that items added or removed elsewhere in between shift nothing.
+    pub(super) fn of<T>(
+        &self,
+        name: &str,
+        items: &[T],
+        id: fn(&T) -> &str,
+        show: impl Fn(&T) -> Value,
+    ) -> Result<Value, Problem> {
+        let limit = self.limit.unwrap_or(DEFAULT);
+        if !(1..=MOST).contains(&limit) {
+            return Err(Problem::bad("limit", "must be 1 to 1000"));
+        }
+        let start = match &self.cursor {
+            None => 0,
+            Some(cursor) => match items.iter().position(|item| id(item) == cursor) {
+                Some(at) => at + 1,
+                None => return Err(Problem::bad("cursor", "is not known any more; start again")),
+            },
+        };
+        let end = items.len().min(start + limit);
+        let page: Vec<Value> = items[start..end].iter().map(show).collect();
+        let next = (end < items.len()).then(|| id(&items[end - 1]));
+        Ok(json!({name: page, "next": next}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Page;
+    use serde_json::{Value, json};
+
+    fn page(limit: Option<usize>, cursor: Option<&str>) -> Option<Value> {
+        let items: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
+        let page = Page {
+            limit,
+            cursor: cursor.map(String::from),
+        };
+        page.of("things", &items, |s| s.as_str(), |s| json!(s)).ok()
+    }
+
+    #[test]
+    fn following_the_cursor_shows_each_item_once() {
+        assert_eq!(
+            page(Some(2), None),
+            Some(json!({"things": ["a", "b"], "next": "b"}))
+        );
+        assert_eq!(
+            page(Some(2), Some("b")),
+            Some(json!({"things": ["c"], "next": null}))
+        );
+        assert_eq!(
+            page(None, None),
+            Some(json!({"things": ["a", "b", "c"], "next": null}))
+        );
+        assert_eq!(page(Some(3), None).unwrap()["next"], Value::Null);
+    }
+
+    #[test]
+    fn a_limit_or_cursor_that_makes_no_sense_is_refused() {
+        assert!(page(Some(0), None).is_none());
+        assert!(page(Some(1001), None).is_none());
+        assert!(page(None, Some("gone")).is_none());
+    }
+}

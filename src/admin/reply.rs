@@ -1,0 +1,130 @@
+//! How the management API answers: JSON, never cached, errors in one shape.
+
+use axum::Json;
+use axum::body::Body;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+/// Why a call was not done.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    /// Also say it in `detail`, where the older pool's clients look.
+    detail: bool,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Problem {
+            status,
+            code,
+            message: message.into(),
+            detail: false,
+        }
+    }
+
+    pub(super) fn no_account(id: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is no account {id:?}"),
+        )
+    }
+
+    /// `field` is wrong; `message` says what would be right.
+    pub(super) fn bad(field: &str, message: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            format!("{field}: {message}"),
+        )
+    }
+
+    pub(super) fn with_detail(mut self) -> Self {
+        self.detail = true;
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({"error": {"code": self.code, "message": self.message}});
+        if self.detail {
+            body["detail"] = self.message.into();
+        }
+        let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(axum::http::header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+/// Reads a JSON body, whatever its Content-Type says.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|e| Problem::bad("body", &e.to_string()))
+}
+
+/// Gives every answer its headers, and a refusal of the router or of an extractor our shape.
+pub(super) async fn finish(response: Response) -> Response {
+    let is_ours = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
+    let status = response.status();
+    let mut response = if (status.is_client_error() || status.is_server_error()) && !is_ours {
+        let (mut head, _) = response.into_parts();
+        let (inner, body) = refusal(status).into_response().into_parts();
+        head.headers.extend(inner.headers);
+        Response::from_parts(head, body)
+    } else {
+        response
+    };
+    for (name, value) in SAFE {
+        response
+            .headers_mut()
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Nothing is cached, framed, guessed or told to another site. A page brings its own policy.
+const SAFE: [(HeaderName, &str); 5] = [
+    (CACHE_CONTROL, "no-store"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (REFERRER_POLICY, "no-referrer"),
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+];
+
+fn refusal(status: StatusCode) -> Problem {
+    let (code, message) = match status {
+        StatusCode::NOT_FOUND => ("not_found", "there is no such path"),
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path has other methods"),
+        StatusCode::PAYLOAD_TOO_LARGE => ("request_too_large", "the body may have 1 MiB"),
+        StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request did not come in time"),
+        s if s.is_server_error() => ("internal", "this failed inside poolgate; see its log"),
+        _ => ("bad_request", "this request cannot be understood"),
+    };
+    Problem::new(status, code, message)
+}
+
+/// An answer made outside the router, such as for a body that is too long.
+pub(super) async fn refuse(status: StatusCode) -> Response<Body> {
+    finish(refusal(status).into_response()).await
+}

@@ -1,0 +1,171 @@
+//! Serves an axum router under Pingora, so that the listener is handed over in an upgrade like
+//! every other one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use axum::http::{Request, Response, StatusCode, Version};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use pingora::http::ResponseHeader;
+use pingora_core::Result;
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use tokio::time::timeout;
+use tower::ServiceExt;
+
+use super::MAX_BODY;
+use super::reply;
+
+/// How long a head may take, an idle connection may stay, a body may take, and one write may take.
+const HEAD: Duration = Duration::from_secs(60);
+const BODY: Duration = Duration::from_secs(30);
+const WRITE: Duration = Duration::from_secs(30);
+
+/// The management API as an application of a Pingora service.
+pub struct AdminApp {
+    router: Router,
+}
+
+impl AdminApp {
+    pub fn new(router: Router) -> Self {
+        AdminApp { router }
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for AdminApp {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let mut stop = shutdown.clone();
+        let read = tokio::select! {
+            read = timeout(HEAD, session.read_request()) => read,
+            // An idle connection must not hold the end of the process up.
+            _ = stop.wait_for(|stop| *stop) => return None,
+        };
+        match read {
+            Ok(Ok(true)) => {}
+            // Gone without a request, too slow, or not HTTP: there is nobody to answer to.
+            Ok(Ok(false)) | Ok(Err(_)) | Err(_) => return None,
+        }
+        let keepalive = if *stop.borrow() {
+            None
+        } else {
+            Some(HEAD.as_secs())
+        };
+        session.set_keepalive(keepalive);
+        answer(&self.router, &mut session, Some(stop)).await.ok()?;
+        let settings = HttpPersistentSettings::for_session(&session);
+        let reusable = session.finish().await.ok()??;
+        Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+    }
+}
+
+/// Answers the request whose head `session` has read. A body of unknown length, such as an event
+/// stream, ends when `stop` becomes true.
+///
+/// # Errors
+/// The client is gone or too slow; the connection cannot be used again.
+pub async fn answer(
+    router: &Router,
+    session: &mut ServerSession,
+    stop: Option<ShutdownWatch>,
+) -> Result<()> {
+    session.set_write_timeout(Some(WRITE));
+    let body = match timeout(BODY, read_body(session)).await {
+        Ok(Ok(Some(body))) => body,
+        Ok(Ok(None)) => return refuse(session, StatusCode::PAYLOAD_TOO_LARGE).await,
+        Ok(Err(e)) => return Err(e),
+        Err(_) => return refuse(session, StatusCode::REQUEST_TIMEOUT).await,
+    };
+    let head = session.req_header();
+    let mut request = Request::new(Body::from(body));
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.uri.clone();
+    *request.headers_mut() = head.headers.clone();
+    let Ok(response) = router.clone().oneshot(request).await;
+    write(session, response, stop).await
+}
+
+/// None: it is too long.
+async fn read_body(session: &mut ServerSession) -> Result<Option<Bytes>> {
+    let stated = session
+        .get_header(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
+    if stated.is_some_and(|length: u64| length > MAX_BODY as u64) {
+        return Ok(None);
+    }
+    if session.get_header(EXPECT).is_some() {
+        session.write_continue_response().await?;
+    }
+    let mut body = BytesMut::new();
+    while let Some(part) = session.read_request_body().await? {
+        if body.len() + part.len() > MAX_BODY {
+            return Ok(None);
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(Some(body.freeze()))
+}
+
+/// Answers without reading on, so the connection ends here.
+async fn refuse(session: &mut ServerSession, status: StatusCode) -> Result<()> {
+    session.set_keepalive(None);
+    write(session, reply::refuse(status).await, None).await
+}
+
+async fn write(
+    session: &mut ServerSession,
+    response: Response<Body>,
+    stop: Option<ShutdownWatch>,
+) -> Result<()> {
+    let (parts, mut body) = response.into_parts();
+    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 1))?;
+    for (name, value) in &parts.headers {
+        if *name != CONNECTION && *name != TRANSFER_ENCODING {
+            head.append_header(name.clone(), value.clone())?;
+        }
+    }
+    let size = HttpBody::size_hint(&body).exact();
+    let streams = size.is_none();
+    let bodiless =
+        parts.status == StatusCode::NO_CONTENT || parts.status == StatusCode::NOT_MODIFIED;
+    match size {
+        Some(_) if bodiless || parts.headers.contains_key(CONTENT_LENGTH) => {}
+        Some(size) => head.set_content_length(size as usize)?,
+        // How such a body ends differs: by a frame, by the connection, or by an empty chunk.
+        None if session.is_http2() => {}
+        None if session.req_header().version == Version::HTTP_10 => session.set_keepalive(None),
+        None => head.insert_header(TRANSFER_ENCODING, "chunked")?,
+    }
+    session.write_response_header(Box::new(head)).await?;
+    while let Some(part) = next(&mut body, if streams { stop.clone() } else { None }).await {
+        session.write_response_body(part, false).await?;
+    }
+    session.write_response_body(Bytes::new(), true).await
+}
+
+/// The next bytes; None at the end, at an error and at the stop.
+async fn next(body: &mut Body, stop: Option<ShutdownWatch>) -> Option<Bytes> {
+    loop {
+        let frame = match stop.clone() {
+            None => body.frame().await,
+            Some(mut stop) => tokio::select! {
+                frame = body.frame() => frame,
+                _ = stop.wait_for(|stop| *stop) => None,
+            },
+        };
+        // Trailers and other frames are not for us.
+        if let Ok(data) = frame?.ok()?.into_data() {
+            return Some(data);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! A small gateway for the tests of this folder, and how to ask it.
+
+mod access;
+mod api;
+mod legacy;
+mod serve;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use futures::future::BoxFuture;
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tower::ServiceExt;
+
+use super::{Auth, Control, Hosts, Question, StrategyChange};
+use crate::config::Role;
+use crate::pool::{
+    AccountView, BreakerView, Explanation, PoolView, QueueView, ResponseTimes, Status,
+};
+use crate::secret::Secret;
+
+pub(super) const TOKEN: &str = "t0ken-of-an-admin";
+
+pub(super) struct Gateway {
+    accounts: Mutex<Vec<AccountView>>,
+    strategy: Mutex<&'static str>,
+    probed: Mutex<Vec<Option<String>>>,
+    draining: Mutex<bool>,
+}
+
+/// An account of which everything is known.
+pub(super) fn account(id: &str) -> AccountView {
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    AccountView {
+        id: id.to_owned(),
+        pool: "default".to_owned(),
+        status: Status::Healthy,
+        since: at(1),
+        until: None,
+        last_error: None,
+        enabled: true,
+        available: true,
+        weight: 2,
+        priority: 0,
+        in_flight: 1,
+        max_concurrent: 3,
+        requests: 10,
+        successes: 8,
+        failures: 2,
+        tokens: 1000,
+        consecutive_failures: 0,
+        breaker: BreakerView::Closed,
+        cooling_until: None,
+        last_used: Some(at(5)),
+        last_success: Some(at(5)),
+        last_failure: Some(at(4)),
+        last_heartbeat: Some(at(6)),
+        response_ms: Some(ResponseTimes {
+            ewma: 250.0,
+            p50: 200.0,
+            p99: 900.0,
+        }),
+        upstream_port: 2048,
+        credential: "api_key",
+        auth_file: Some("a@example.com.json".to_owned()),
+        current_request: Some("req-1".to_owned()),
+        has_instance: true,
+    }
+}
+
+/// An account that was never used and whose breaker is open.
+pub(super) fn broken(id: &str) -> AccountView {
+    let until = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
+    AccountView {
+        status: Status::Open,
+        available: false,
+        in_flight: 0,
+        requests: 3,
+        successes: 0,
+        failures: 3,
+        breaker: BreakerView::Open { until },
+        last_used: None,
+        last_success: None,
+        last_heartbeat: None,
+        response_ms: None,
+        auth_file: None,
+        current_request: None,
+        ..account(id)
+    }
+}
+
+impl Gateway {
+    pub(super) fn new(accounts: Vec<AccountView>) -> Arc<Self> {
+        Arc::new(Gateway {
+            accounts: Mutex::new(accounts),
+            strategy: Mutex::new("round_robin"),
+            probed: Mutex::default(),
+            draining: Mutex::new(false),
+        })
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut AccountView)) -> bool {
+        self.accounts
+            .lock()
+            .iter_mut()
+            .find(|a| a.id == id)
+            .map(change)
+            .is_some()
+    }
+}
+
+impl Control for Gateway {
+    fn pools(&self) -> Vec<PoolView> {
+        vec![PoolView {
+            name: "default".to_owned(),
+            strategy: *self.strategy.lock(),
+            breaker_enabled: true,
+            accounts: self.accounts.lock().len(),
+            available: 1,
+            in_flight: 1,
+            waiting: 0,
+            max_waiting: 1000,
+        }]
+    }
+
+    fn accounts(&self) -> Vec<AccountView> {
+        self.accounts.lock().clone()
+    }
+
+    fn account(&self, id: &str) -> Option<AccountView> {
+        self.accounts().into_iter().find(|a| a.id == id)
+    }
+
+    fn upstream(&self, id: &str) -> Option<String> {
+        self.account(id)
+            .map(|a| format!("http://127.0.0.1:{}", a.upstream_port))
+    }
+
+    fn enable(&self, id: &str) -> bool {
+        self.change(id, |a| {
+            (a.enabled, a.available, a.status) = (true, true, Status::Healthy)
+        })
+    }
+
+    fn disable(&self, id: &str) -> bool {
+        self.change(id, |a| {
+            (a.enabled, a.available, a.status) = (false, false, Status::Disabled)
+        })
+    }
+
+    fn reset(&self, id: &str) -> bool {
+        self.change(id, |a| (a.failures, a.breaker) = (0, BreakerView::Closed))
+    }
+
+    fn set_strategy(&self, pool: Option<&str>, strategy: &str) -> StrategyChange {
+        if pool.is_some_and(|name| name != "default") {
+            return StrategyChange::UnknownPool;
+        }
+        match strategy {
+            "random" => *self.strategy.lock() = "random",
+            "roundrobin" => *self.strategy.lock() = "round_robin",
+            _ => return StrategyChange::UnknownStrategy,
+        }
+        StrategyChange::Done
+    }
+
+    fn probe<'a>(&'a self, id: Option<&'a str>) -> BoxFuture<'a, bool> {
+        self.probed.lock().push(id.map(String::from));
+        Box::pin(async move { id.is_none_or(|id| self.account(id).is_some()) })
+    }
+
+    fn queue(&self) -> QueueView {
+        QueueView {
+            waiting: 1,
+            active: 2,
+            completed: 3,
+            failed: 4,
+        }
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, &'static str> {
+        let served = question.model.as_deref() == Some("gpt-5");
+        let explanation = Explanation {
+            pool: "default".to_owned(),
+            account: Some("a".to_owned()),
+            others: vec![("b".to_owned(), "is disabled".to_owned())],
+        };
+        served
+            .then_some(explanation)
+            .ok_or("the key may not use this model")
+    }
+
+    fn draining(&self) -> bool {
+        *self.draining.lock()
+    }
+
+    fn encode_metrics(&self) -> String {
+        "poolgate_build_info{version=\"1\"} 1\n".to_owned()
+    }
+}
+
+/// One token for each role; taken under `localhost` and `gateway.example`.
+pub(super) fn auth() -> Auth {
+    let hosts = Hosts::These {
+        names: vec![
+            "localhost".into(),
+            "127.0.0.1".into(),
+            "gateway.example".into(),
+        ],
+        any_address: false,
+    };
+    let token = |name: &str, token: &str, role| (name.to_owned(), Secret::new(token), role);
+    Auth::new(
+        vec![
+            token("root", TOKEN, Role::Admin),
+            token("grafana", "m3trics", Role::Metrics),
+            token("ann", "v1ewer", Role::Viewer),
+            token("bob", "0perator", Role::Operator),
+        ],
+        hosts,
+    )
+}
+
+pub(super) fn served(gateway: Arc<Gateway>) -> Router {
+    super::router(gateway, &auth())
+}
+
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: axum::http::HeaderMap,
+    pub(super) body: String,
+}
+
+impl Reply {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// The names in the object at `pointer`, in order.
+    pub(super) fn names(&self, pointer: &str) -> Vec<String> {
+        let json = self.json();
+        let object = json.pointer(pointer).and_then(Value::as_object).unwrap();
+        object.keys().cloned().collect()
+    }
+}
+
+/// Sends `METHOD PATH`, with the given headers besides Host, and a body.
+pub(super) async fn ask(
+    router: &Router,
+    line: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Reply {
+    let (method, path) = line.split_once(' ').unwrap();
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "localhost:8081");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::from(body.to_owned())).unwrap();
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Reply {
+        status: head.status,
+        headers: head.headers,
+        body: String::from_utf8(body.to_vec()).unwrap(),
+    }
+}
+
+/// The same with the admin's token, as JSON.
+pub(super) async fn call(router: &Router, line: &str, body: &str) -> Reply {
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+    ];
+    ask(router, line, &headers, body).await
+}
+
+/// Names in the order in which [`Reply::names`] gives them.
+pub(super) fn sorted(names: &str) -> Vec<String> {
+    let mut names: Vec<String> = names.split_whitespace().map(String::from).collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,268 @@
+//! The gateway as operators see it, and what clients see of it on the older systems' paths.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use axum::Router;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderName, Method};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+use super::App;
+use crate::admin::{self, Control, Question, StrategyChange};
+use crate::clock;
+use crate::config::{Host, Strategy};
+use crate::dialect::{Call, Peek};
+use crate::key;
+use crate::pool::{
+    AccountView, BreakerView, Demand, Explanation, Health, Moment, Pool, PoolView, QueueView, Tried,
+};
+use crate::proxy::{OlderAnswer, OlderPaths, OlderRequest};
+use crate::route;
+use crate::telemetry::{AccountLive, BreakerLive, Live, PoolLive};
+
+impl App {
+    fn moment() -> Moment {
+        Moment {
+            now: clock::now(),
+            wall: clock::wall(),
+        }
+    }
+
+    fn pool_of(&self, id: &str) -> Option<Arc<Pool>> {
+        self.pools
+            .load()
+            .iter()
+            .find(|pool| pool.account_named(id).is_some())
+            .cloned()
+    }
+
+    fn change(&self, id: &str, change: impl Fn(&Arc<Pool>) -> bool) -> bool {
+        self.pool_of(id).is_some_and(|pool| change(&pool))
+    }
+
+    pub(super) fn health_now(&self) -> Health {
+        Health::of(
+            &self.accounts(),
+            self.queue(),
+            self.draining(),
+            self.redis(),
+            clock::wall(),
+        )
+    }
+}
+
+impl Control for App {
+    fn pools(&self) -> Vec<PoolView> {
+        self.pools
+            .load()
+            .iter()
+            .map(|pool| pool.summary())
+            .collect()
+    }
+
+    fn accounts(&self) -> Vec<AccountView> {
+        let at = Self::moment();
+        let pools = self.pools.load();
+        let accounts = pools.iter().flat_map(|pool| {
+            pool.accounts()
+                .into_iter()
+                .map(move |account| (pool, account))
+        });
+        accounts
+            .map(|(pool, account)| pool.view(&account, at))
+            .collect()
+    }
+
+    fn account(&self, id: &str) -> Option<AccountView> {
+        let pool = self.pool_of(id)?;
+        Some(pool.view(&*pool.account_named(id)?, Self::moment()))
+    }
+
+    fn upstream(&self, id: &str) -> Option<String> {
+        let account = self.pool_of(id)?.account_named(id)?;
+        let upstream = &account.config.upstream;
+        let scheme = if upstream.tls { "https" } else { "http" };
+        Some(match &upstream.host {
+            Host::Tcp(host, port) if host.contains(':') => format!("{scheme}://[{host}]:{port}"),
+            Host::Tcp(host, port) => format!("{scheme}://{host}:{port}"),
+            Host::Unix(path) => format!("unix:{}", path.display()),
+        })
+    }
+
+    fn enable(&self, id: &str) -> bool {
+        self.change(id, |pool| pool.set_enabled(id, true))
+    }
+
+    fn disable(&self, id: &str) -> bool {
+        self.change(id, |pool| pool.set_enabled(id, false))
+    }
+
+    fn reset(&self, id: &str) -> bool {
+        self.change(id, |pool| pool.reset(id))
+    }
+
+    fn set_strategy(&self, pool: Option<&str>, strategy: &str) -> StrategyChange {
+        let Some(strategy) = Strategy::named(strategy) else {
+            return StrategyChange::UnknownStrategy;
+        };
+        let pools = self.pools.load();
+        let chosen: Vec<_> = pools
+            .iter()
+            .filter(|p| pool.is_none_or(|name| *p.name == *name))
+            .collect();
+        if chosen.is_empty() {
+            return StrategyChange::UnknownPool;
+        }
+        chosen.iter().for_each(|pool| pool.set_strategy(strategy));
+        StrategyChange::Done
+    }
+
+    fn probe<'a>(&'a self, id: Option<&'a str>) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let pools = self.pools.load_full();
+            let known = id.is_none_or(|id| self.pool_of(id).is_some());
+            self.health.check_now(&pools, id).await;
+            known
+        })
+    }
+
+    fn queue(&self) -> QueueView {
+        let pools = self.pools.load();
+        let mut queue = QueueView::default();
+        for pool in pools.iter() {
+            pool.add_to(&mut queue);
+        }
+        queue
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, &'static str> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &question.headers {
+            let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse()) else {
+                return Err("a header is not valid");
+            };
+            headers.append(name, value);
+        }
+        let (path, query) = question
+            .path
+            .split_once('?')
+            .map_or((&*question.path, None), |(p, q)| (p, Some(q)));
+        let call = [Method::POST, Method::GET]
+            .iter()
+            .find_map(|method| Call::detect(method, path, query, &headers))
+            .ok_or("this gateway serves no such path")?;
+        let presented = question
+            .key
+            .as_deref()
+            .into_iter()
+            .chain(key::client_keys(&headers, query));
+        let client = self
+            .keys
+            .authenticate(presented)
+            .map_err(|_| "the key is missing or not valid")?;
+        let model = call.model.as_deref().or(question.model.as_deref());
+        if !client.may.allows_model(model) {
+            return Err("the key may not use this model");
+        }
+        let pools = self.pools.load();
+        let pool = route::pool(&pools, &client.may).ok_or("no pool serves this key")?;
+        let peek = Peek::default();
+        let caller = route::Caller {
+            client: &client,
+            headers: &headers,
+            query,
+            peek: &peek,
+            body: &[],
+        };
+        let demand = Demand {
+            dialect: call.dialect,
+            model: model.map(Arc::from),
+            caller: caller.place(&pool.settings()),
+            priority: client.may.priority,
+            tried: Tried::new(),
+        };
+        Ok(pool.explain(&demand, Self::moment()))
+    }
+
+    fn draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    fn encode_metrics(&self) -> String {
+        let now = clock::wall();
+        let accounts = self.accounts().into_iter().map(|account| AccountLive {
+            active: u64::from(account.in_flight),
+            available: account.available,
+            breaker: match account.breaker {
+                BreakerView::Closed => BreakerLive::Closed,
+                BreakerView::Open { .. } => BreakerLive::Open,
+                BreakerView::HalfOpen => BreakerLive::HalfOpen,
+            },
+            cooldown: account
+                .cooling_until
+                .and_then(|until| until.duration_since(now).ok())
+                .unwrap_or_default(),
+            id: account.id,
+        });
+        let pools = self.pools().into_iter().map(|pool| PoolLive {
+            waiting: pool.waiting as u64,
+            name: pool.name,
+        });
+        let live = Live {
+            accounts: accounts.collect(),
+            pools: pools.collect(),
+            keys: vec![("default".to_owned(), self.keys.count() as u64)],
+            connections: vec![("open", self.connections.load(Ordering::SeqCst) as u64)],
+        };
+        self.metrics
+            .encode(&live, self.config.load().server.legacy_metrics)
+    }
+}
+
+/// The older systems' paths on `listen`.
+pub(super) struct Older {
+    app: Arc<App>,
+    router: Router,
+}
+
+impl Older {
+    pub(super) fn new(app: &Arc<App>) -> Self {
+        let hosts = admin::Hosts::Any;
+        let router = admin::legacy_router(app.clone(), &app.auth.with_hosts(hosts));
+        Older {
+            app: app.clone(),
+            router,
+        }
+    }
+}
+
+#[async_trait]
+impl OlderPaths for Older {
+    fn serves(&self, path: &str) -> bool {
+        self.app.config.load().admin.legacy_paths && admin::is_legacy_path(path)
+    }
+
+    async fn answer(&self, request: OlderRequest) -> OlderAnswer {
+        let request = request.map(axum::body::Body::from);
+        let Ok(answer) = self.router.clone().oneshot(request).await;
+        let (parts, body) = answer.into_parts();
+        let body = body
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .unwrap_or_default();
+        http::Response::from_parts(parts, body)
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.app.draining() && self.app.pools.load().iter().any(|pool| pool.could_serve())
+    }
+
+    fn health(&self) -> Bytes {
+        Bytes::from(self.app.health_now().body.to_string())
+    }
+}

@@ -1,0 +1,94 @@
+//! The work in the background: health checks, files that change, reloads, and the word that all is
+//! ready.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
+use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::App;
+use super::signals::sd_notify;
+use crate::net::watch_files;
+
+pub(super) struct Background {
+    app: Arc<App>,
+}
+
+impl Background {
+    pub(super) fn new(app: Arc<App>) -> Self {
+        Background { app }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Background {
+    async fn start(&self, stop: ShutdownWatch) {
+        let app = &self.app;
+        tokio::join!(
+            say_ready(app, stop.clone()),
+            app.health.run(|| app.pools.load().to_vec(), stop.clone()),
+            watch_files(
+                || app.watched_files(),
+                |path| app.file_changed(path),
+                stop.clone()
+            ),
+            reload_on_signal(app, stop),
+        );
+    }
+}
+
+/// Waits until each listener takes connections.
+async fn say_ready(app: &App, mut stop: ShutdownWatch) {
+    const LOOK_EVERY: Duration = Duration::from_millis(5);
+    let addresses: Vec<SocketAddr> = app
+        .config
+        .load()
+        .listen
+        .iter()
+        .map(|listen| reachable(listen.address))
+        .collect();
+    for address in &addresses {
+        while TcpStream::connect(address).await.is_err() {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                _ = stop.changed() => return,
+            }
+        }
+    }
+    let accounts: usize = app
+        .pools
+        .load()
+        .iter()
+        .map(|pool| pool.accounts().len())
+        .sum();
+    tracing::info!(accounts, listen = ?addresses, "ready");
+    sd_notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// An address under which this machine reaches a listener of all addresses.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+async fn reload_on_signal(app: &App, mut stop: ShutdownWatch) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => app.reload(),
+            _ = stop.changed() => return,
+        }
+    }
+}

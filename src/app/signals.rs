@@ -1,0 +1,92 @@
+//! What signals do. SIGTERM and SIGINT: not ready, a moment later no new connections, and the end
+//! once nothing is under way; a second one: at once. SIGQUIT: nothing, as long as no successor can
+//! take over (Pingora would shut down all the same).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::App;
+
+pub(super) struct Signals {
+    app: Arc<App>,
+}
+
+impl Signals {
+    pub(super) fn new(app: Arc<App>) -> Self {
+        Signals { app }
+    }
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let streams = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::quit()),
+        );
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut quit)) = streams else {
+            tracing::error!("signals cannot be watched; the process can only be killed");
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = quit.recv() => tracing::warn!("SIGQUIT is ignored: no successor waits to take over"),
+            }
+        }
+        let server = self.app.config.load().server.clone();
+        tracing::info!(
+            requests = self.app.in_flight.load(Ordering::SeqCst),
+            "stopping"
+        );
+        self.app.draining.store(true, Ordering::SeqCst);
+        sd_notify(&[sd_notify::NotifyState::Stopping]);
+        tokio::select! {
+            () = tokio::time::sleep(server.drain_delay) => {}
+            () = second(&mut terminate, &mut interrupt) => return ShutdownSignal::FastShutdown,
+        }
+        self.app.refusing.store(true, Ordering::SeqCst);
+        // This thread is Pingora's from here on, and sleeps; the second signal needs another.
+        std::thread::spawn(exit_on_second_signal);
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+async fn second(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn exit_on_second_signal() {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return;
+    };
+    runtime.block_on(async {
+        if let (Ok(mut terminate), Ok(mut interrupt)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) {
+            second(&mut terminate, &mut interrupt).await;
+            tracing::warn!("stopped at once, by a second signal");
+            std::process::exit(0);
+        }
+    });
+}
+
+/// Tells systemd, where it listens.
+pub(super) fn sd_notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("systemd cannot be told: {error}");
+    }
+}

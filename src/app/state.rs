@@ -1,0 +1,102 @@
+//! What a first start leaves in `state.dir`: the folder, the admin token, a first client key.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::App;
+use crate::admin::{Auth, Hosts};
+use crate::config::{self, Address, Config, Open, Role};
+use crate::key;
+use crate::secret::Secret;
+
+/// The file of the token that is made where none is configured.
+const ADMIN_TOKEN: &str = "admin.token";
+
+pub(super) fn prepare_dir(dir: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir);
+    made.with_context(|| format!("the state folder {} cannot be made", dir.display()))
+}
+
+/// The configured admin token, or the one that an earlier start made, or a new one.
+pub(super) fn admin_auth(config: &Config) -> Result<Auth> {
+    let token = match &config.admin.token {
+        Some(source) => {
+            config::read_secret(source).map_err(|e| anyhow::anyhow!("admin.token: {e}"))?
+        }
+        None => made_token(&config.state.dir.join(ADMIN_TOKEN))?,
+    };
+    Ok(Auth::new(
+        vec![("admin".to_owned(), token, Role::Admin)],
+        Hosts::of(&config.admin),
+    ))
+}
+
+fn made_token(path: &Path) -> Result<Secret> {
+    if let Ok(text) = fs::read_to_string(path)
+        && !text.trim().is_empty()
+    {
+        return Ok(Secret::new(text.trim()));
+    }
+    let token = key::new_key("pga-")?;
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    let mut file =
+        file.with_context(|| format!("the admin token cannot be kept in {}", path.display()))?;
+    writeln!(file, "{}", token.expose())?;
+    file.sync_all()?;
+    Ok(token)
+}
+
+/// Beyond loopback nobody is let in without a key; where none exists, one is made and shown once.
+pub(super) fn issue_first_key(app: &App) -> Result<()> {
+    let config = app.config.load();
+    let beyond_loopback = config
+        .listen
+        .iter()
+        .any(|listen| !listen.address.ip().is_loopback());
+    if app.keys.count() > 0 || config.clients.open != Open::Auto || !beyond_loopback {
+        return Ok(());
+    }
+    let key = app
+        .issued
+        .issue("first", &config.clients.key_prefix)
+        .context("no first client key can be made")?;
+    app.keys.reload(&config, &app.issued);
+    let mut out = std::io::stdout().lock();
+    // To the terminal, not to the log: the key is shown this once and kept nowhere.
+    writeln!(
+        out,
+        "clients need a key; this one is shown only now: {}",
+        key.expose()
+    )?;
+    Ok(())
+}
+
+/// Says where to go, to whoever started the program.
+pub(super) fn announce(config: &Config) {
+    let mut out = std::io::stdout().lock();
+    for listen in &config.listen {
+        drop(writeln!(out, "clients:   http://{}", listen.address));
+    }
+    if let Address::Tcp(address) = &config.admin.address {
+        drop(writeln!(out, "operators: http://{address}"));
+    }
+    if config.admin.token.is_none() {
+        drop(writeln!(
+            out,
+            "token in:  {}",
+            config.state.dir.join(ADMIN_TOKEN).display()
+        ));
+    }
+}

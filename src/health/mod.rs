@@ -1,0 +1,124 @@
+//! Active health checks: a request to each account's health path, in the background, spread over
+//! time, a limited number at once, never in the way of requests.
+
+mod probe;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use pingora_core::connectors::http::Connector;
+use tokio::sync::{Semaphore, watch};
+
+use crate::clock::{self, Instant};
+use crate::net::Resolver;
+use crate::pool::{Account, Pool};
+use probe::Probe;
+
+/// Checks that may run at the same time.
+const AT_ONCE: usize = 64;
+
+/// How often it is looked which accounts are due.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Spread of an interval, so that accounts are not all checked in the same moment.
+const JITTER: f64 = 0.1;
+
+/// Checks the accounts of all pools.
+pub struct Health {
+    resolver: Arc<Resolver>,
+    /// One for all checks: each has its own copy of the system's root certificates.
+    connector: Arc<Connector>,
+    places: Semaphore,
+}
+
+impl Health {
+    pub fn new(resolver: Arc<Resolver>) -> Self {
+        Health {
+            resolver,
+            connector: Arc::new(Connector::new(None)),
+            places: Semaphore::new(AT_ONCE),
+        }
+    }
+
+    /// Checks accounts as they fall due, until `stop` says so.
+    pub async fn run(&self, pools: impl Fn() -> Vec<Arc<Pool>>, mut stop: watch::Receiver<bool>) {
+        let mut due: HashMap<String, Instant> = HashMap::new();
+        let mut running = FuturesUnordered::new();
+        loop {
+            let now = clock::now();
+            let pools = pools();
+            let mut next = HashMap::new();
+            for (pool, account) in checked(&pools) {
+                let id = account.config.id.clone();
+                let interval = account
+                    .config
+                    .health_check
+                    .as_ref()
+                    .map_or(TICK, |check| check.interval);
+                // The first check is at once; the others are spread over the interval.
+                let at = due.get(&id).copied().unwrap_or(now);
+                if at <= now {
+                    running.push(self.check(pool.clone(), account));
+                    next.insert(id, now + jittered(interval));
+                } else {
+                    next.insert(id, at);
+                }
+            }
+            due = next;
+            let tick = tokio::time::sleep(TICK);
+            tokio::pin!(tick);
+            loop {
+                tokio::select! {
+                    () = &mut tick => break,
+                    Some(()) = running.next() => {}
+                    _ = stop.changed() => return,
+                }
+            }
+        }
+    }
+
+    /// Checks one account, or all of them, now, and returns when their answers have been judged.
+    /// False: no such account is checked.
+    pub async fn check_now(&self, pools: &[Arc<Pool>], id: Option<&str>) -> bool {
+        let chosen =
+            checked(pools).filter(|(_, account)| id.is_none_or(|id| account.config.id == id));
+        let checks: Vec<_> = chosen
+            .map(|(pool, account)| self.check(pool.clone(), account))
+            .collect();
+        let found = !checks.is_empty();
+        futures::future::join_all(checks).await;
+        found
+    }
+
+    async fn check(&self, pool: Arc<Pool>, account: Arc<Account>) {
+        let Some(check) = account.config.health_check.clone() else {
+            return;
+        };
+        let Ok(_place) = self.places.acquire().await else {
+            return;
+        };
+        let probe = Probe::new(&account, &check, &self.connector, &self.resolver);
+        let result = match tokio::time::timeout(check.timeout, probe.run()).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("no answer within {:?}", check.timeout)),
+        };
+        account.metrics.probe(result.is_ok());
+        pool.probed(&account, &check, result, clock::now());
+    }
+}
+
+fn checked(pools: &[Arc<Pool>]) -> impl Iterator<Item = (&Arc<Pool>, Arc<Account>)> {
+    let accounts = pools.iter().flat_map(|pool| {
+        pool.accounts()
+            .into_iter()
+            .map(move |account| (pool, account))
+    });
+    accounts.filter(|(_, account)| account.config.health_check.is_some() && account.config.enabled)
+}
+
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(1.0 + JITTER * (fastrand::f64() - 0.5))
+}

@@ -1,0 +1,141 @@
+//! One health check: a request, and whether the answer has the expected status.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::header::HOST;
+use pingora::http::RequestHeader;
+use pingora_core::connectors::http::Connector;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_load_balancing::Backend;
+use pingora_load_balancing::health_check::HealthCheck;
+
+use crate::config::{self, Host};
+use crate::credential::Injection;
+use crate::net::Resolver;
+use crate::pool::Account;
+
+/// A check of one account. It does not use Pingora's own `HttpHealthCheck`: that one makes a
+/// connector, with all root certificates, for each account.
+pub(super) struct Probe<'a> {
+    account: &'a Account,
+    check: &'a config::HealthCheck,
+    connector: &'a Arc<Connector>,
+    resolver: &'a Arc<Resolver>,
+}
+
+impl<'a> Probe<'a> {
+    pub(super) fn new(
+        account: &'a Account,
+        check: &'a config::HealthCheck,
+        connector: &'a Arc<Connector>,
+        resolver: &'a Arc<Resolver>,
+    ) -> Self {
+        Probe {
+            account,
+            check,
+            connector,
+            resolver,
+        }
+    }
+
+    /// Says in words what was wrong.
+    pub(super) async fn run(&self) -> Result<(), String> {
+        let backend = match &self.account.config.upstream.host {
+            Host::Tcp(host, port) => {
+                let address = self
+                    .resolver
+                    .resolve(host, *port)
+                    .await
+                    .map_err(|e| e.to_string())?;
+                Backend::new(&address.to_string())
+            }
+            Host::Unix(path) => Backend::new(&format!("unix:{}", path.display())),
+        };
+        let backend = backend.map_err(|e| words(&e))?;
+        self.check(&backend).await.map_err(|e| words(&e))
+    }
+
+    fn request(&self) -> Result<RequestHeader> {
+        let upstream = &self.account.config.upstream;
+        let path = format!("{}{}", upstream.prefix, self.check.path);
+        let mut head = RequestHeader::build(self.check.method.as_str(), path.as_bytes(), None)?;
+        let host = match &upstream.host {
+            Host::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
+            Host::Tcp(host, port) => format!("{host}:{port}"),
+            Host::Unix(_) => "localhost".to_owned(),
+        };
+        head.insert_header(HOST, host)?;
+        if self.check.with_credential {
+            for (name, value) in self.account.credential.headers().iter() {
+                head.insert_header(name.clone(), value.clone())?;
+            }
+            let dialect = self.account.config.dialects.first().copied();
+            let injection = dialect.map(|dialect| self.account.credential.injection(dialect));
+            if let Some(Injection::Header(name, value)) = injection {
+                head.insert_header(name, value)?;
+            }
+        }
+        Ok(head)
+    }
+
+    fn peer(&self, backend: &Backend) -> HttpPeer {
+        let upstream = &self.account.config.upstream;
+        let name = match (&self.account.config.tls.server_name, &upstream.host) {
+            (Some(name), _) => name.clone(),
+            (None, Host::Tcp(host, _)) => host.clone(),
+            (None, Host::Unix(_)) => String::new(),
+        };
+        // The address is put in afterwards, so that no name is ever resolved here.
+        let mut peer = HttpPeer::new((std::net::Ipv4Addr::UNSPECIFIED, 0), upstream.tls, name);
+        peer._address = backend.addr.clone();
+        peer.options.connection_timeout = Some(self.check.timeout);
+        peer.options.total_connection_timeout = Some(self.check.timeout);
+        peer.options.read_timeout = Some(self.check.timeout);
+        peer.options.write_timeout = Some(self.check.timeout);
+        peer
+    }
+}
+
+#[async_trait]
+impl HealthCheck for Probe<'_> {
+    /// Over a new connection each time: an open one would hide that no new one can be made.
+    async fn check(&self, target: &Backend) -> Result<()> {
+        let peer = self.peer(target);
+        let (mut session, _) = self.connector.get_http_session(&peer).await?;
+        session.set_read_timeout(peer.options.read_timeout);
+        session.set_write_timeout(peer.options.write_timeout);
+        session
+            .write_request_header(Box::new(self.request()?))
+            .await?;
+        session.finish_request_body().await?;
+        session.read_response_header().await?;
+        let status = session
+            .response_header()
+            .map_or(0, |head| head.status.as_u16());
+        session.shutdown().await;
+        if status == self.check.expect {
+            return Ok(());
+        }
+        Error::e_explain(
+            ErrorType::HTTPStatus(status),
+            format!("expected {}", self.check.expect),
+        )
+    }
+
+    fn health_threshold(&self, success: bool) -> usize {
+        (if success {
+            self.check.healthy_after
+        } else {
+            self.check.unhealthy_after
+        }) as usize
+    }
+}
+
+fn words(error: &Error) -> String {
+    match &error.context {
+        Some(context) => format!("{}: {}", error.etype().as_str(), context.as_str()),
+        None => error.etype().as_str().to_owned(),
+    }
+}

@@ -1,0 +1,15 @@
+//! One binary of tests over the real program: `poolgate` runs as its users run it, in front of
+//! `poolgate mock` in the vendors' place, and only what a user can see is asserted.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test reports, and tests may look at the clock"
+)]
+
+mod clients;
+mod first_steps;
+mod support;
+mod tidy;

@@ -1,0 +1,130 @@
+//! `poolgate run` over a configuration written in the test.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::http::{Answer, Request, get};
+use super::mock::Mock;
+use super::program::{Program, free_address};
+use super::wait_for;
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    pub(crate) program: Program,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin_address: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts the gateway and waits until it listens. `listen` and `admin` are added when the
+    /// configuration does not have them; where it does, `{listen}` and `{admin}` stand for free ports.
+    pub(crate) fn start(configuration: &str) -> Gateway {
+        Gateway::start_with(configuration, &[], &[])
+    }
+
+    /// The same, with files beside the configuration and variables in the environment.
+    pub(crate) fn start_with(
+        configuration: &str,
+        files: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Gateway {
+        let (address, admin_address) = (free_address(), free_address());
+        let has = |key: &str| configuration.lines().any(|line| line.starts_with(key));
+        let mut text = configuration.to_owned();
+        for (key, default) in [
+            ("listen:", "listen: [{address: \"{listen}\"}]"),
+            ("admin:", "admin: {address: \"{admin}\"}"),
+        ] {
+            if !has(key) {
+                text = format!("{default}\n{text}");
+            }
+        }
+        let text = text
+            .replace("{listen}", &address.to_string())
+            .replace("{admin}", &admin_address.to_string());
+        let files: Vec<_> = [("poolgate.yaml", &*text)]
+            .iter()
+            .chain(files)
+            .copied()
+            .collect();
+        let mut program = Program::start(&["run", "-c", "poolgate.yaml"], &files, environment);
+        program.wait_until_it_serves(address, "/livez");
+        program.wait_until_it_serves(admin_address, "/livez");
+        Gateway {
+            program,
+            address,
+            admin_address,
+        }
+    }
+
+    /// Waits until an account could serve.
+    #[track_caller]
+    pub(crate) fn wait_until_ready(&self) {
+        wait_for("/readyz to be 200", || {
+            (self.get("/readyz").status == 200).then_some(())
+        });
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&self, request: &Request) -> Answer {
+        request.send(self.address)
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.send(&get(path))
+    }
+
+    /// The administrator's token, as the first start made it.
+    pub(crate) fn admin_token(&self) -> String {
+        let path = self.program.folder().join("data/admin.token");
+        fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+
+    /// A request to the management API, with the administrator's token.
+    #[track_caller]
+    pub(crate) fn admin(&self, request: Request) -> Answer {
+        request.bearer(&self.admin_token()).send(self.admin_address)
+    }
+
+    /// One account as the management API shows it.
+    #[track_caller]
+    pub(crate) fn account(&self, id: &str) -> Value {
+        let answer = self.admin(get(&format!("/api/v1/accounts/{id}")));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    /// The sum of a metric's series whose labels include all of these, each as `account="a"`.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.admin(get("/metrics")).text();
+        let series = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        series
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    }
+
+    /// Everything it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.program.output()
+    }
+}
+
+/// A pool over these vendors, accounts a0, a1 …, with more of the pool's keys.
+pub(crate) fn pool(vendors: &[Mock], keys: &str) -> String {
+    let account = |(n, vendor): (usize, &Mock)| {
+        format!(
+            "      - {{id: a{n}, upstream: \"{}\", credential: {{api_key: key-{n}}}}}\n",
+            vendor.url()
+        )
+    };
+    let accounts: String = vendors.iter().enumerate().map(account).collect();
+    format!("pools:\n  default:\n{keys}    accounts:\n{accounts}")
+}

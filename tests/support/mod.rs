@@ -1,0 +1,42 @@
+//! What the tests over the real program share: the program itself, a simulated vendor, a plain client.
+//!
+//! Everything waits for an event with a limit, so that a test that hangs fails and says on what.
+
+mod gateway;
+mod h2;
+mod http;
+mod mock;
+mod program;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+pub(crate) use gateway::{Gateway, pool};
+pub(crate) use http::{Connection, Request, get, post};
+pub(crate) use mock::Mock;
+
+/// The longest a test waits for anything: far more than it takes, even on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks until the answer is something.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A short chat in OpenAI's dialect, streamed or not.
+pub(crate) fn chat(stream: bool) -> Request {
+    let message = json!({"role": "user", "content": "Hello"});
+    post(
+        "/v1/chat/completions",
+        &json!({"model": "gpt-5", "stream": stream, "messages": [message]}),
+    )
+}

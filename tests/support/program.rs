@@ -1,0 +1,99 @@
+//! The real program as a child process: started in a folder of its own with nothing in its
+//! environment, ended when the test lets go of it, its output shown when the test failed.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{get, wait_for};
+
+/// A running `poolgate`.
+pub(crate) struct Program {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Program {
+    /// Runs `poolgate` with these arguments in a new folder that holds these files.
+    pub(crate) fn start(
+        arguments: &[&str],
+        files: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Program {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let output = File::create(folder.path().join("output.txt")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_poolgate"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .env_clear()
+            .env("HOME", folder.path())
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        Program { child, folder }
+    }
+
+    /// Waits until this path answers at all: the listener is there.
+    #[track_caller]
+    pub(crate) fn wait_until_it_serves(&mut self, address: SocketAddr, path: &str) {
+        wait_for(&format!("{path} at {address}"), || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("poolgate ended with {status}");
+            }
+            get(path).try_send(address).ok()
+        });
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it runs: its configuration, its state.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Everything it has written so far, to stdout and stderr.
+    pub(crate) fn output(&self) -> String {
+        fs::read_to_string(self.folder().join("output.txt")).unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// How it ended, once it does.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait_for("poolgate to end", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("---- what poolgate {} said:\n{}", self.id(), self.output());
+        }
+    }
+}
+
+/// A port of the loopback that nobody listens on now.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
