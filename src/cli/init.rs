@@ -172,10 +172,10 @@ mod tests {
 
     fn env(name: &str) -> Option<String> {
         let value = match name {
-            "OPENAI_API_KEY" => "sk-first-secret",
-            "OPENAI_API_KEY_2" => "sk-second-secret",
+            "OPENAI_API_KEY" => "sk-first-hush-hush",
+            "OPENAI_API_KEY_2" => "sk-second-hush-hush",
             "OPENAI_API_KEY_3" => " ",
-            "GEMINI_API_KEY" | "GOOGLE_API_KEY" => "AIza-secret",
+            "GEMINI_API_KEY" | "GOOGLE_API_KEY" => "AIza-hush-hush",
             _ => return None,
         };
         Some(value.to_owned())
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn the_keys_of_the_environment_become_accounts_and_are_not_written() {
         let text = text(&found(&env));
-        assert!(!text.contains("secret"), "{text}");
+        assert!(!text.contains("hush"), "{text}");
         let loaded = config::parse(&text, Path::new("poolgate.yaml"), &env)
             .ok()
             .unwrap();
