@@ -162,7 +162,7 @@ mod tests {
         check(pools, "poolgate.yaml: valid (1 account, 1 pool, 0 keys)");
         check(
             &format!(
-                "{pools}clients: {{keys: [{{name: x, key: sk-1}}, {{name: y, key: sk-2}}]}}\nserver: {{legacy_metrics: true}}"
+                "{pools}clients: {{keys: [{{name: x, key: sk-1}}, {{name: y, key: sk-2}}]}}\nprices: [{{models: x, input: 1, cached: 1, output: 1}}]"
             ),
             "poolgate.yaml: valid (1 account, 1 pool, 2 keys), 1 note",
         );
