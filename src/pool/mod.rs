@@ -339,9 +339,14 @@ impl Pool {
         self.metrics.retry(outcome.index());
     }
 
-    /// When the first of the accounts that could serve this demand comes back by itself.
+    /// When the first of the accounts that could serve this demand comes back by itself: now, where
+    /// one was not even asked or is only full.
     pub fn recovery(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Instant> {
-        self.refusal(demand, now).recovers_at
+        let refusal = self.refusal(demand, now);
+        match refusal.cause {
+            Cause::Full => Some(now),
+            _ => refusal.recovers_at,
+        }
     }
 }
 

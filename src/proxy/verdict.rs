@@ -115,12 +115,14 @@ fn judge(session: &Session, ctx: &mut Context) -> Box<Error> {
     let Some(mut held) = attempt.held.take() else {
         return give_up();
     };
+    let account = attempt.lease.account().clone();
+    let asked = model.as_deref();
     held.outcome = Outcome::of(&Answer {
         status: held.status().as_u16(),
         headers: &held.head.headers,
         body: &held.body[..held.body.len().min(JUDGED_BYTES)],
-        model: model.as_deref(),
-        renewable: attempt.lease.account().credential.is_renewable(),
+        model: asked.map(|asked| account.model_name(asked).unwrap_or(asked)),
+        renewable: account.credential.is_renewable(),
         now: clock::wall(),
     });
     let (outcome, status) = (held.outcome.clone(), held.status());
