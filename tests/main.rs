@@ -11,5 +11,7 @@
 
 mod clients;
 mod first_steps;
+mod selection;
+mod streaming;
 mod support;
 mod tidy;

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-pub(crate) use gateway::{Gateway, pool};
-pub(crate) use http::{Connection, Request, get, post};
+pub(crate) use gateway::{Gateway, pool, pool_of};
+
+pub(crate) use http::{Answer, Connection, Request, get, post};
 pub(crate) use mock::Mock;
 
 /// The longest a test waits for anything: far more than it takes, even on a busy machine.
