@@ -9,7 +9,11 @@
     reason = "a panic is how a test reports, and tests may look at the clock"
 )]
 
+mod bodies;
 mod clients;
+mod failover;
 mod first_steps;
+mod outcomes;
+mod rejects;
 mod support;
 mod tidy;

@@ -5,6 +5,7 @@
 mod gateway;
 mod h2;
 mod http;
+mod load;
 mod mock;
 mod program;
 
@@ -12,9 +13,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-pub(crate) use gateway::{Gateway, pool};
-pub(crate) use http::{Connection, Request, get, post};
+pub(crate) use gateway::{Gateway, pool, ranked};
+pub(crate) use http::{Answer, Connection, Request, get, post};
+pub(crate) use load::{count, many};
 pub(crate) use mock::Mock;
+pub(crate) use program::free_address;
 
 /// The longest a test waits for anything: far more than it takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
