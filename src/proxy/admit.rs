@@ -227,7 +227,7 @@ async fn read(
         pool,
         demand,
         body,
-        _budget: budget,
+        budget,
     })
 }
 

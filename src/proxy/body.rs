@@ -41,6 +41,8 @@ pub(super) enum Replay {
     Head(Bytes),
     /// Its beginning, which Pingora sends by itself.
     Kept(Bytes),
+    /// It was sent, and will not be again.
+    Sent,
 }
 
 /// What a body may be.
@@ -54,7 +56,7 @@ impl Replay {
     /// The bytes that were read, for a look at the model.
     pub(super) fn seen(&self) -> &[u8] {
         match self {
-            Replay::None => &[],
+            Replay::None | Replay::Sent => &[],
             Replay::Whole(bytes) | Replay::Head(bytes) | Replay::Kept(bytes) => bytes,
         }
     }

@@ -10,8 +10,9 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::context::{Attempt, Context, Failure};
 use super::verdict;
+use crate::clock;
 use crate::config::Host;
-use crate::pool::{Account, Lease, Outcome};
+use crate::pool::{Account, Lease};
 
 /// An upstream must take what it is sent at least this often.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,7 +54,8 @@ async fn lease(session: &mut Session, ctx: &mut Context) -> Result<Lease> {
     let Some(request) = &ctx.request else {
         return Err(verdict::give_up());
     };
-    let deadline = ctx.began + request.pool.settings().queue.timeout;
+    // Counted from here: the upload of the body, and accounts tried before, took their own time.
+    let deadline = clock::now() + request.pool.settings().queue.timeout;
     let watches_client = request.body.is_complete();
     let leased = tokio::select! {
         biased;
@@ -114,7 +116,6 @@ impl Attempt {
         Attempt {
             lease,
             sent: false,
-            judged: None::<Outcome>,
             held: None,
             rewritten: None,
             meter: None,

@@ -44,7 +44,7 @@ pub(super) fn apply(
         return Err(verdict::give_up());
     };
     let account = attempt.lease.account().clone();
-    let injection = account.credential.injection(ctx.dialect);
+    let injection = account.credential.injection(request.demand.dialect);
     rewrite_model(request, attempt, &account);
 
     let stripped: Vec<HeaderName> = head
@@ -230,7 +230,7 @@ pub(super) fn body(
     };
     attempt.sent = true;
     match &request.body {
-        Replay::None => {}
+        Replay::None | Replay::Sent => {}
         Replay::Whole(whole) => *body = Some(attempt.rewritten.as_ref().unwrap_or(whole).clone()),
         Replay::Kept(_) => {}
         Replay::Head(_) if attempt.head_sent => {}

@@ -10,6 +10,7 @@ mod local;
 mod meter;
 mod origin;
 mod reject;
+mod retry;
 mod settle;
 mod verdict;
 
@@ -155,10 +156,10 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        meter::on_body(body.as_deref(), ctx);
+        meter::on_body(body, end, ctx);
         Ok(None)
     }
 

@@ -57,7 +57,10 @@ pub(super) async fn final_answer(
     e: &Error,
     ctx: &mut Context,
 ) -> FailToProxy {
-    let status = if answer_began(session) || is_gone(e, ctx) {
+    let status = if answer_began(session) {
+        end_stream(session, ctx).await;
+        0
+    } else if is_gone(e, ctx) {
         0
     } else {
         // Pingora closes the connection after an error; the client is told so.
@@ -75,6 +78,17 @@ pub(super) async fn final_answer(
     FailToProxy {
         error_code: status,
         can_reuse_downstream: false,
+    }
+}
+
+/// Tells a client that its stream broke off; where that cannot be said, the connection just ends.
+async fn end_stream(session: &mut Session, ctx: &mut Context) {
+    let Some(event) = ctx.last_words.take() else {
+        return;
+    };
+    ctx.line.bytes_out += event.len() as u64;
+    if let Err(e) = session.write_response_body(Some(event), true).await {
+        tracing::debug!(kind = e.etype().as_str(), "the client left too");
     }
 }
 
