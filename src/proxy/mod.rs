@@ -5,6 +5,7 @@ mod admit;
 mod body;
 mod context;
 mod dispatch;
+mod head;
 mod inject;
 mod local;
 mod meter;

@@ -24,7 +24,7 @@ pub(super) fn identify(config: &Config, session: &Session, ctx: &mut Context) {
     let peer = session
         .client_addr()
         .and_then(|address| address.as_inet())
-        .map(|address| address.ip());
+        .map(|address| address.ip().to_canonical());
     ctx.dialect = Dialect::of_errors(head.uri.path(), &head.headers);
     ctx.line.method = head.method.clone();
     ctx.line.request_id = request_id(&head.headers);
@@ -95,12 +95,13 @@ fn client_address(config: &Config, session: &Session, peer: Option<IpAddr>) -> O
 /// The entry of `listen` on which this request came in.
 fn listen<'a>(config: &'a Config, session: &Session) -> Option<&'a Listen> {
     let local = session.server_addr().and_then(|address| address.as_inet());
-    let same_port =
-        |listen: &&Listen| local.is_none_or(|local| local.port() == listen.address.port());
-    config
-        .listen
-        .iter()
-        .find(same_port)
+    let same_port = |listen: &&Listen| local.is_some_and(|l| l.port() == listen.address.port());
+    let same = |listen: &&Listen| local.is_some_and(|l| *l == listen.address);
+    let mut listens = config.listen.iter();
+    let exact = listens.clone().find(same);
+    // A listener of all addresses sees requests to each of them.
+    exact
+        .or_else(|| listens.find(same_port))
         .or(config.listen.first())
 }
 

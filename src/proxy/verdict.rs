@@ -25,7 +25,7 @@ const KEPT_BYTES: usize = 1024 * 1024;
 
 /// The head of an answer: a good one passes; an error is held until its body was read too.
 pub(super) fn on_head(
-    session: &mut Session,
+    session: &Session,
     head: &mut ResponseHeader,
     ctx: &mut Context,
 ) -> Result<()> {
@@ -52,8 +52,7 @@ pub(super) fn on_head(
         return Err(judge(session, ctx));
     }
     // Pingora writes a head as soon as its filters let it pass. One that looks informational it
-    // does not write at all, once told so (over HTTP/2 it never does); the true one is kept.
-    session.set_ignore_info_resp(true);
+    // does not write at all (`admit::limit_session` told it so); the true one is kept.
     head.set_status(StatusCode::EARLY_HINTS)?;
     head.remove_header(&CONTENT_LENGTH);
     head.remove_header(&TRANSFER_ENCODING);
