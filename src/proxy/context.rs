@@ -89,6 +89,8 @@ pub(super) struct Retry {
     pub(super) attempts: u32,
     /// A wait before the next account is asked.
     pub(super) pause: Option<Duration>,
+    /// Addresses that could not be reached.
+    pub(super) addresses: u32,
     /// A pooled connection was dead: the next one is new.
     pub(super) fresh_connection: bool,
     /// Accounts whose connection failures were counted against them for this request.

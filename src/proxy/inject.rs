@@ -212,14 +212,15 @@ fn without_version(path: &str) -> &str {
     rest.filter(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
-/// Gemini names the model in the path: `/v1beta/models/NAME:verb`.
+/// Gemini names the model in the path: `/v1beta/models/NAME:verb`, whose colon may be escaped.
 fn push_renamed(target: &mut String, path: &str, asked: &str, account: &Account) {
     let renamed = account.model_name(asked).and_then(|name| {
         let (before, rest) = path.split_once("/models/")?;
-        let verb = rest.split_once(':').map(|(_, verb)| verb);
-        let name = encoded(name);
+        let colon = rest.rfind(':').map(|at| (at, 1));
+        let escaped = rest.to_ascii_uppercase().rfind("%3A").map(|at| (at, 3));
+        let verb = colon.max(escaped).map(|(at, length)| &rest[at + length..]);
         let verb = verb.map(|verb| format!(":{verb}")).unwrap_or_default();
-        Some(format!("{before}/models/{name}{verb}"))
+        Some(format!("{before}/models/{}{verb}", encoded(name)))
     });
     target.push_str(renamed.as_deref().unwrap_or(path));
 }

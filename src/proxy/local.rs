@@ -34,8 +34,8 @@ pub trait OlderPaths: Send + Sync {
     async fn answer(&self, request: OlderRequest) -> OlderAnswer;
     /// Could some account serve, and is nothing stopping?
     fn is_ready(&self) -> bool;
-    /// The body of `GET /health`.
-    fn health(&self) -> Bytes;
+    /// Is it ready, and the body of `GET /health`.
+    fn health(&self) -> (bool, Bytes);
 }
 
 /// Answers the request if it is one of ours.
@@ -60,7 +60,10 @@ pub(super) async fn answer(gateway: &Gateway, session: &mut Session) -> Result<b
             "text/plain",
             Bytes::from_static(b"not ready\n"),
         ),
-        "/health" if read => (status(older.is_ready()), "application/json", older.health()),
+        "/health" if read => {
+            let (ready, body) = older.health();
+            (status(ready), "application/json", body)
+        }
         "/" | "/api/hello" if read => (
             StatusCode::OK,
             "text/plain",

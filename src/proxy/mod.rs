@@ -38,6 +38,7 @@ use crate::telemetry::{Access, Metrics};
 pub use local::{OlderAnswer, OlderPaths, OlderRequest};
 
 /// What a request needs of the rest of the program.
+#[derive(Clone)]
 pub struct Gateway {
     pub config: Arc<ArcSwap<Config>>,
     /// In the order of the configuration.
@@ -93,11 +94,14 @@ impl ProxyHttp for Gateway {
     fn fail_to_connect(
         &self,
         session: &mut Session,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         ctx: &mut Self::CTX,
         e: Box<Error>,
     ) -> Box<Error> {
-        verdict::no_connection(session, ctx, e)
+        match dispatch::has_other_address(self, peer, ctx) {
+            true => verdict::elsewhere(ctx, e),
+            false => verdict::no_connection(session, ctx, e),
+        }
     }
 
     /// Step 8: the client's credentials come off, the account's go on.

@@ -146,6 +146,14 @@ pub(super) fn no_connection(session: &Session, ctx: &mut Context, mut e: Box<Err
     e
 }
 
+/// The upstream's address could not be reached, but it has another one: no account is to blame yet.
+pub(super) fn elsewhere(ctx: &mut Context, mut e: Box<Error>) -> Box<Error> {
+    ctx.retry.attempts -= 1;
+    ctx.attempt = None;
+    e.set_retry(true);
+    e
+}
+
 /// Anything that went wrong after the connection stood.
 pub(super) fn on_error(
     session: &Session,
