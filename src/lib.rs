@@ -17,6 +17,8 @@ pub mod key;
 
 pub mod pool;
 
+pub mod route;
+
 pub mod health;
 
 pub mod admin;
@@ -25,3 +27,5 @@ pub mod proxy;
 pub mod mock;
 
 pub mod app;
+
+pub mod cli;

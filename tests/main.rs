@@ -15,5 +15,7 @@ mod failover;
 mod first_steps;
 mod outcomes;
 mod rejects;
+mod selection;
+mod streaming;
 mod support;
 mod tidy;

@@ -16,12 +16,13 @@ use super::auth::{Actor, Auth, Gate, gate};
 use super::control::{Control, StrategyChange};
 use super::list::Page;
 use super::reply::{Problem, parse};
+use super::route::route;
 use super::status;
 use crate::clock;
 use crate::config::Role;
 use crate::pool::{AccountView, BreakerView, PoolView, instance_state};
 
-type Shared = Arc<dyn Control>;
+pub(super) type Shared = Arc<dyn Control>;
 type Answer = Result<Json<Value>, Problem>;
 
 pub(super) fn routes(auth: &Auth) -> Router<Shared> {
@@ -31,6 +32,7 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/accounts", get(accounts))
         .route("/api/v1/accounts/{id}", get(account))
         .route("/api/v1/pools", get(pools))
+        .route("/api/v1/route", post(route))
         .route_layer(layer(Role::Viewer));
     let writing = Router::new()
         .route("/api/v1/accounts/{id}/{action}", post(act))

@@ -2,7 +2,8 @@
 
 use futures::future::BoxFuture;
 
-use crate::pool::{AccountView, PoolView, QueueView};
+use super::route::Question;
+use crate::pool::{AccountView, Explanation, PoolView, QueueView};
 
 /// The gateway as an operator sees it. Reading never waits for a request in progress.
 pub trait Control: Send + Sync {
@@ -35,6 +36,9 @@ pub trait Control: Send + Sync {
     fn probe<'a>(&'a self, id: Option<&'a str>) -> BoxFuture<'a, bool>;
 
     fn queue(&self) -> QueueView;
+
+    /// A dry run of a request; an error says why it would be refused before any account.
+    fn explain(&self, question: &Question) -> Result<Explanation, &'static str>;
 
     /// Is the process about to stop?
     fn draining(&self) -> bool;

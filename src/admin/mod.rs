@@ -9,6 +9,7 @@ mod control;
 mod legacy;
 mod list;
 mod reply;
+mod route;
 mod serve;
 mod status;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use axum::middleware;
 
 pub use auth::{Auth, Hosts};
 pub use control::{Control, StrategyChange};
+pub use route::Question;
 pub use serve::{AdminApp, answer};
 
 /// The longest body of a request, in bytes.

@@ -7,15 +7,21 @@ use async_trait::async_trait;
 use axum::Router;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderName, Method};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::App;
-use crate::admin::{self, Control, StrategyChange};
+use crate::admin::{self, Control, Question, StrategyChange};
 use crate::clock;
 use crate::config::{Host, Strategy};
-use crate::pool::{AccountView, BreakerView, Health, Moment, Pool, PoolView, QueueView};
+use crate::dialect::{Call, Peek};
+use crate::key;
+use crate::pool::{
+    AccountView, BreakerView, Demand, Explanation, Health, Moment, Pool, PoolView, QueueView, Tried,
+};
 use crate::proxy::{OlderAnswer, OlderPaths, OlderRequest};
+use crate::route;
 use crate::telemetry::{AccountLive, BreakerLive, Live, PoolLive};
 
 impl App {
@@ -131,6 +137,55 @@ impl Control for App {
             pool.add_to(&mut queue);
         }
         queue
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, &'static str> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &question.headers {
+            let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse()) else {
+                return Err("a header is not valid");
+            };
+            headers.append(name, value);
+        }
+        let (path, query) = question
+            .path
+            .split_once('?')
+            .map_or((&*question.path, None), |(p, q)| (p, Some(q)));
+        let call = [Method::POST, Method::GET]
+            .iter()
+            .find_map(|method| Call::detect(method, path, query, &headers))
+            .ok_or("this gateway serves no such path")?;
+        let presented = question
+            .key
+            .as_deref()
+            .into_iter()
+            .chain(key::client_keys(&headers, query));
+        let client = self
+            .keys
+            .authenticate(presented)
+            .map_err(|_| "the key is missing or not valid")?;
+        let model = call.model.as_deref().or(question.model.as_deref());
+        if !client.may.allows_model(model) {
+            return Err("the key may not use this model");
+        }
+        let pools = self.pools.load();
+        let pool = route::pool(&pools, &client.may).ok_or("no pool serves this key")?;
+        let peek = Peek::default();
+        let caller = route::Caller {
+            client: &client,
+            headers: &headers,
+            query,
+            peek: &peek,
+            body: &[],
+        };
+        let demand = Demand {
+            dialect: call.dialect,
+            model: model.map(Arc::from),
+            caller: caller.place(&pool.settings()),
+            priority: client.may.priority,
+            tried: Tried::new(),
+        };
+        Ok(pool.explain(&demand, Self::moment()))
     }
 
     fn draining(&self) -> bool {

@@ -24,18 +24,28 @@ pub(super) fn prepare_dir(dir: &Path) -> Result<()> {
     made.with_context(|| format!("the state folder {} cannot be made", dir.display()))
 }
 
-/// The configured admin token, or the one that an earlier start made, or a new one.
+/// The configured tokens; where there is none, the one that an earlier start made, or a new one.
 pub(super) fn admin_auth(config: &Config) -> Result<Auth> {
-    let token = match &config.admin.token {
-        Some(source) => {
-            config::read_secret(source).map_err(|e| anyhow::anyhow!("admin.token: {e}"))?
-        }
-        None => made_token(&config.state.dir.join(ADMIN_TOKEN))?,
+    let read = |name: &str, source| {
+        config::read_secret(source).map_err(|e| anyhow::anyhow!("admin token {name}: {e}"))
     };
-    Ok(Auth::new(
-        vec![("admin".to_owned(), token, Role::Admin)],
-        Hosts::of(&config.admin),
-    ))
+    let mut tokens = Vec::new();
+    for other in &config.admin.tokens {
+        tokens.push((
+            other.name.clone(),
+            read(&other.name, &other.token)?,
+            other.role,
+        ));
+    }
+    match &config.admin.token {
+        Some(source) => tokens.push(("admin".to_owned(), read("admin", source)?, Role::Admin)),
+        None if tokens.is_empty() => {
+            let made = made_token(&config.state.dir.join(ADMIN_TOKEN))?;
+            tokens.push(("admin".to_owned(), made, Role::Admin));
+        }
+        None => {}
+    }
+    Ok(Auth::new(tokens, Hosts::of(&config.admin)))
 }
 
 fn made_token(path: &Path) -> Result<Secret> {
@@ -92,7 +102,7 @@ pub(super) fn announce(config: &Config) {
     if let Address::Tcp(address) = &config.admin.address {
         drop(writeln!(out, "operators: http://{address}"));
     }
-    if config.admin.token.is_none() {
+    if config.admin.token.is_none() && config.admin.tokens.is_empty() {
         drop(writeln!(
             out,
             "token in:  {}",

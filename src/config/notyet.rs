@@ -29,17 +29,13 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
     ("listen[].tls", Set, REFUSE, "clients would talk to this address in the clear"),
     ("admin.address", Begins("unix:"), REFUSE, "admin needs an address and a port"),
     ("admin.tls", Set, REFUSE, "the admin token would cross the network in the clear"),
-    ("admin.tokens", Set, NOTE, "only `admin.token` is accepted"),
     ("clients.max_concurrent_per_key", Set, REFUSE, "a key may use every connection"),
-    ("clients.buffer_budget", Set, NOTE, "bodies held for replay are limited one by one only"),
     ("clients.header_timeout", Set, NOTE, "each read of a head has the web server's own limit"),
     ("tiers.*.assignment", Not("any"), REFUSE, "keys of this tier would use every account"),
-    ("tiers.*.priority", Set, NOTE, "the queue serves in the order of arrival"),
     ("tiers.*.max_concurrent", Set, REFUSE, "keys of this tier would not be limited"),
     ("tiers.*.limits", Set, REFUSE, "keys of this tier would not be limited"),
     ("routes", Set, REFUSE, "requests would go to the first pool of the tier"),
     ("prices", Set, NOTE, "cost is not counted"),
-    ("pools.*.hash_on", Begins("json:"), NOTE, "the hash is over the key"),
     ("pools.*.affinity.for", Not("0s"), NOTE, "each request is placed on its own"),
     ("pools.*.affinity.on", Set, NOTE, "each request is placed on its own"),
     ("pools.*.retry.budget", Set, NOTE, "`retry.attempts` alone limits retries"),
@@ -49,7 +45,6 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
     ("pools.*.accounts[].credential.aws_sso_oidc", Set, REFUSE, "the account could not log in"),
     ("pools.*.accounts[].credential.google_service_account", Set, REFUSE, "the account could not log in"),
     ("pools.*.accounts[].credential.json_file", Set, REFUSE, "the account could not log in"),
-    ("pools.*.accounts[].limit_group", Set, NOTE, "each account has its own limit state"),
     ("pools.*.accounts[].rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
     ("pools.*.accounts[].tls.ca", Set, REFUSE, "the upstream's certificate would not be accepted"),
     ("pools.*.accounts[].tls.client_cert", Set, REFUSE, "the upstream would not know us"),
@@ -58,7 +53,6 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
     ("state.postgres", Set, NOTE, "records are kept in `state.dir`"),
     ("egress.proxy", Set, REFUSE, "requests would leave without the proxy"),
     ("notify", Set, NOTE, "nobody is told"),
-    ("server.legacy_metrics", Set, NOTE, "only metrics of poolgate's own names are exported"),
 ];
 
 /// Tells every key of `root` that is in the table.

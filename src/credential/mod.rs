@@ -62,8 +62,8 @@ const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 impl Credential {
     /// Reads the secret; an account whose secret cannot be read exists, but needs a login.
-    pub fn new(config: &config::Account) -> Self {
-        let (place, source) = match &config.credential {
+    pub fn new(config: &config::Credential, headers: &[(String, SecretSource)]) -> Self {
+        let (place, source) = match config {
             config::Credential::ApiKey(source) => (Place::Dialect, Some(source)),
             config::Credential::Bearer(source) => (Place::Bearer, Some(source)),
             config::Credential::Header { name, value } => match name.parse() {
@@ -73,8 +73,7 @@ impl Credential {
             config::Credential::Query { name, value } => (Place::Query(name.clone()), Some(value)),
             _ => (Place::None, None),
         };
-        let extra = config
-            .headers
+        let extra = headers
             .iter()
             .filter_map(|(name, value)| Some((name.parse().ok()?, value.clone())));
         Credential {
@@ -133,6 +132,15 @@ impl Credential {
     /// Is there something to put on a request, or nothing to be put?
     pub fn is_usable(&self) -> bool {
         self.source.is_none() || self.token.load().is_some()
+    }
+
+    /// Do both put the same token on a request?
+    pub fn is_same(&self, other: &Credential) -> bool {
+        let text = |credential: &Credential| {
+            let token = credential.token.load();
+            token.as_ref().map(|token| token.text.clone())
+        };
+        text(self) == text(other)
     }
 
     /// Can a new token be had when the upstream says that this one has expired?
@@ -204,7 +212,7 @@ mod tests {
     use super::*;
 
     fn credential(config: config::Credential) -> Credential {
-        let credential = Credential::new(&config);
+        let credential = Credential::new(&config, &[]);
         credential.reload().unwrap();
         credential
     }

@@ -126,7 +126,7 @@ fn resets<'h>(
 
 fn latest_reset<'h>(resets: impl Iterator<Item = &'h str>, now: SystemTime) -> Option<Duration> {
     resets
-        .filter_map(|reset| time(reset))
+        .filter_map(time)
         .filter_map(|at| until(at, now))
         .max()
 }

@@ -75,7 +75,7 @@ mod tests {
         let (looked, mut looks) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(watch_files(
             move || {
-                drop(looked.send(()));
+                let _ = looked.send(());
                 paths.clone()
             },
             move |path| drop(seen.send(path.to_owned())),

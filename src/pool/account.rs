@@ -29,8 +29,14 @@ impl Account {
         }
     }
 
+    /// Are both the same account, perhaps of two tables? A slot alone does not say so: that of a
+    /// removed account is used again.
+    pub(super) fn is(&self, other: &Account) -> bool {
+        Arc::ptr_eq(&self.live, &other.live)
+    }
+
     pub(super) fn is_ready(&self) -> bool {
-        self.live.is_ready(self.config.max_concurrent)
+        self.live.is_ready()
     }
 
     /// Full and nothing else: it will serve again as soon as a request ends.
@@ -40,10 +46,9 @@ impl Account {
 
     /// Takes a place, and tells the table when that was the last one.
     pub(super) fn acquire(&self, pool: &Pool) -> Option<Entry> {
-        let entry = self.live.acquire(self.config.max_concurrent)?;
+        let entry = self.live.acquire()?;
         self.live.requests.fetch_add(1, Ordering::Relaxed);
-        let full =
-            self.config.max_concurrent != 0 && self.live.in_flight() >= self.config.max_concurrent;
+        let full = self.live.is_full_with(self.live.in_flight());
         if full || entry == Entry::Probe {
             pool.publish(self);
         }
@@ -53,7 +58,7 @@ impl Account {
     /// Gives the place back.
     pub(super) fn release(&self, entry: Entry, pool: &Pool) {
         let before = self.live.release(entry);
-        let was_full = self.config.max_concurrent != 0 && before >= self.config.max_concurrent;
+        let was_full = self.live.is_full_with(before);
         if was_full || entry == Entry::Probe {
             pool.publish(self);
         }

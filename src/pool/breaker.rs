@@ -217,7 +217,9 @@ mod tests {
 
     fn opened(settings: &config::Breaker, now: u64) -> Breaker {
         let breaker = Breaker::default();
-        (0..settings.consecutive_failures).for_each(|_| drop(breaker.failure(settings, now)));
+        for _ in 0..settings.consecutive_failures {
+            breaker.failure(settings, now);
+        }
         assert_eq!(breaker.state(), State::Open);
         breaker
     }

@@ -56,11 +56,13 @@ impl Due {
         };
         let mut due = Vec::new();
         while let Some(Reverse((at, slot))) = list.heap.peek().copied() {
-            if at > now {
+            // An entry that an earlier one made needless.
+            let stale = list.earliest.get(&slot) != Some(&at);
+            if !stale && at > now {
                 break;
             }
             list.heap.pop();
-            if list.earliest.get(&slot) == Some(&at) {
+            if !stale {
                 list.earliest.remove(&slot);
                 due.push(slot);
             }

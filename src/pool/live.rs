@@ -26,6 +26,9 @@ const RECENT: usize = 128;
 #[repr(align(128))]
 pub(super) struct Live {
     in_flight: AtomicU32,
+    /// Most requests at a time; 0 = no limit. Here and not read from the configuration a lease
+    /// began under, so that a reload changes it for requests under way too.
+    max_concurrent: AtomicU32,
     blocked: AtomicU32,
     pub(super) breaker: Breaker,
     pub(super) requests: AtomicU64,
@@ -55,6 +58,8 @@ pub(super) struct Rare {
     pub(super) cooling_until: u64,
     /// The cooldown is that of a limit, not of a refused credential or a spent quota.
     pub(super) cooling_for_limit: bool,
+    /// When the credential was last refused.
+    pub(super) auth_refused_at: Option<u64>,
     /// When an account that needs a login is tried by one request.
     pub(super) login_probe_at: u64,
     /// A health probe has answered.
@@ -67,6 +72,7 @@ impl Default for Live {
     fn default() -> Self {
         Live {
             in_flight: AtomicU32::new(0),
+            max_concurrent: AtomicU32::new(0),
             blocked: AtomicU32::new(0),
             breaker: Breaker::default(),
             requests: AtomicU64::new(0),
@@ -104,17 +110,28 @@ impl Live {
         self.blocked.fetch_and(!reason, Ordering::SeqCst);
     }
 
-    /// Could it take a request now? `max` 0 = no limit.
-    pub(super) fn is_ready(&self, max: u32) -> bool {
-        self.blocked() == 0 && self.breaker.admits() && (max == 0 || self.in_flight() < max)
+    /// Whoever changes it publishes the account's bit afterwards.
+    pub(super) fn set_max_concurrent(&self, max: u32) {
+        self.max_concurrent.store(max, Ordering::SeqCst);
     }
 
-    /// Takes one of `max` places, and a probe's place if the breaker is half open.
-    pub(super) fn acquire(&self, max: u32) -> Option<Entry> {
+    /// Would one more than `in_flight` requests be too many?
+    pub(super) fn is_full_with(&self, in_flight: u32) -> bool {
+        let max = self.max_concurrent.load(Ordering::SeqCst);
+        max != 0 && in_flight >= max
+    }
+
+    /// Could it take a request now?
+    pub(super) fn is_ready(&self) -> bool {
+        self.blocked() == 0 && self.breaker.admits() && !self.is_full_with(self.in_flight())
+    }
+
+    /// Takes a place, and a probe's place if the breaker is half open.
+    pub(super) fn acquire(&self) -> Option<Entry> {
         if self.blocked() != 0 {
             return None;
         }
-        let take = |n: u32| (max == 0 || n < max).then_some(n + 1);
+        let take = |n: u32| (!self.is_full_with(n)).then_some(n + 1);
         self.in_flight
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
             .ok()?;
@@ -132,10 +149,12 @@ impl Live {
     }
 
     /// A first byte came after `us` microseconds. The average follows a slower answer at once and
-    /// a faster one by a quarter each time: slowness must be seen soon, luck may wait.
+    /// a faster one by a quarter each time: slowness must be seen soon, luck may wait. It goes on
+    /// from what was expected by now: else an account that was slow an hour ago and is fast again
+    /// would need as many idle times as answers to show it.
     pub(super) fn saw_first_byte(&self, us: u64, now: u64) {
         let us = us.max(1);
-        let before = self.first_byte_us.load(Ordering::Relaxed);
+        let before = self.expected_us(now);
         let after = if us >= before {
             us
         } else {
@@ -182,11 +201,12 @@ mod tests {
     #[test]
     fn no_more_than_max_places_are_given() {
         let live = Live::default();
-        let entries: Vec<_> = (0..3).map_while(|_| live.acquire(2)).collect();
+        live.set_max_concurrent(2);
+        let entries: Vec<_> = (0..3).map_while(|_| live.acquire()).collect();
         assert_eq!(entries.len(), 2);
-        assert!(!live.is_ready(2));
+        assert!(!live.is_ready());
         assert_eq!(live.release(Entry::Normal), 2);
-        assert!(live.is_ready(2));
+        assert!(live.is_ready());
     }
 
     #[test]

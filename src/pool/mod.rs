@@ -6,18 +6,22 @@
 mod account;
 mod breaker;
 mod due;
+mod explain;
 mod lease;
 mod live;
 mod marks;
 mod outcome;
 mod queue;
 mod ready;
+mod reconfigure;
 mod recover;
 mod refusal;
 mod select;
 mod snapshot;
 mod summary;
 mod table;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::sync::Arc;
@@ -29,6 +33,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub use account::Account;
+pub use explain::Explanation;
 pub use lease::{Lease, Report};
 pub use outcome::{Answer, Outcome};
 pub use refusal::{Cause, Refusal};
@@ -38,7 +43,6 @@ pub use view::*;
 
 use crate::clock::{self, Instant};
 use crate::config;
-use crate::credential::Credential;
 use crate::dialect::Dialect;
 use crate::telemetry::{Metrics, PoolMetrics};
 use select::Choice;
@@ -141,6 +145,10 @@ impl Pool {
     ) -> Result<Lease, Refusal> {
         let most = self.settings.load().queue.max_waiting;
         let Some(mut place) = queue::Queue::join(self, demand.clone(), most) else {
+            // Those who fill the queue may all wait for another model.
+            if let Some(lease) = self.try_lease(demand, began) {
+                return Ok(lease);
+            }
             self.metrics.queue_rejected("full");
             return Err(self.refusal(demand, began).queue_full());
         };
@@ -232,25 +240,27 @@ impl Pool {
                 caller: demand.caller,
                 now,
             };
-            let slot = match group.picker.pick(&choice) {
-                Some(slot) => slot,
+            let (slot, must) = match group.picker.pick(&choice) {
+                Some(slot) => (slot, false),
                 // Nobody else is there: who let it pass must take it.
-                None => passed.pop()?,
+                None => (passed.pop()?, true),
             };
             let account = table.account(slot)?;
             let share = account
                 .live
                 .breaker
                 .share(&self.settings.load().breaker, now);
-            let in_turn = share >= 1.0 || !group.picker.shares_traffic() || fastrand::f32() < share;
-            if !in_turn && passed.len() < passed.inline_size() && !passed.contains(&slot) {
+            let in_turn =
+                must || share >= 1.0 || !group.picker.shares_traffic() || fastrand::f32() < share;
+            if !in_turn && passed.len() < passed.inline_size() {
                 passed.push(slot);
                 continue;
             }
             match account.acquire(self) {
                 Some(entry) => return Some((account.clone(), entry)),
-                // Another request was faster; the bit is set right and somebody else is picked.
-                None => self.publish(account),
+                // Another request was faster; the bit is set right and somebody else is picked:
+                // In the table that was read, which may be an old one by now.
+                None => table.ready.publish(slot, || account.is_ready()),
             }
         }
     }
@@ -281,6 +291,16 @@ impl Pool {
         }
     }
 
+    /// Lets accounts come back whose time has come, and serves those who wait for them. Called
+    /// from time to time, as on a quiet gateway no request does it.
+    pub fn tick(self: &Arc<Self>, now: Instant) {
+        let ticks = self.ticks(now);
+        if ticks >= self.due.next() {
+            self.recover_due(ticks);
+        }
+        self.serve_queue(now);
+    }
+
     /// Hands ready accounts to those who wait.
     fn serve_queue(self: &Arc<Self>, now: Instant) {
         if self.queue.waiting() > 0 {
@@ -290,10 +310,11 @@ impl Pool {
 
     /// Sets the account's bit in the table. Whoever changes an account's counters calls this.
     fn publish(&self, account: &Account) {
-        self.table
-            .load()
-            .ready
-            .publish(account.slot, || account.is_ready());
+        let table = self.table.load();
+        // The slot of a removed account may be another's by now: its state is what counts.
+        if let Some(current) = table.account(account.slot) {
+            table.ready.publish(current.slot, || current.is_ready());
+        }
     }
 
     /// Milliseconds since the pool began: the time its parts count in.
@@ -309,89 +330,6 @@ impl Pool {
     fn next_due(&self) -> Option<Instant> {
         let next = self.due.next();
         (next != u64::MAX).then(|| self.at(next))
-    }
-
-    /// Puts new settings and accounts in place. Accounts that stay keep their live state; those
-    /// that are gone take no new requests and end with their last lease.
-    pub fn reconfigure(self: &Arc<Self>, config: &config::Pool) {
-        let _writer = self.writer.lock();
-        let old = self.table.load_full();
-        let mut free: Vec<u32> = (0..old.slots.len() as u32)
-            .filter(|slot| old.account(*slot).is_none())
-            .collect();
-        let mut slots: Vec<Option<Arc<Account>>> = vec![None; old.slots.len()];
-        let mut fresh = Vec::new();
-        for account in &config.accounts {
-            match old.find(&account.id) {
-                Some(known) => {
-                    slots[known.slot as usize] =
-                        Some(self.account(account, known.slot, Some(known)))
-                }
-                None => fresh.push(account),
-            }
-        }
-        free.reverse();
-        for account in fresh {
-            let slot = free.pop().unwrap_or(slots.len() as u32);
-            if slot as usize == slots.len() {
-                slots.push(None);
-            }
-            slots[slot as usize] = Some(self.account(account, slot, None));
-        }
-        let gone = old
-            .accounts()
-            .filter(|account| !config.accounts.iter().any(|a| a.id == account.config.id));
-        for account in gone {
-            account.live.block(live::reason::DRAINING);
-            self.registry.forget_account(&account.config.id);
-        }
-        self.settings.store(Arc::new(config.clone()));
-        self.table
-            .store(Arc::new(Table::new(slots, config.strategy)));
-        // Whoever changed an account while the table was built may have told the old one.
-        self.table
-            .load()
-            .accounts()
-            .for_each(|account| self.publish(account));
-        self.serve_queue(clock::now());
-    }
-
-    fn account(
-        &self,
-        config: &config::Account,
-        slot: u32,
-        known: Option<&Arc<Account>>,
-    ) -> Arc<Account> {
-        let live = known.map_or_else(Arc::default, |known| known.live.clone());
-        // What an operator or an earlier file said is replaced by what the file says now.
-        if known.is_none_or(|known| known.config.enabled != config.enabled) {
-            match config.enabled {
-                true => live.unblock(live::reason::DISABLED),
-                false => live.block(live::reason::DISABLED),
-            }
-        }
-        let credential = Arc::new(Credential::new(config));
-        if let Err(error) = credential.reload() {
-            tracing::warn!(
-                account = config.id,
-                "the account's secret cannot be used: {error}"
-            );
-            let mut rare = live.rare.lock();
-            rare.last_error = Some(error.to_string());
-            rare.login_probe_at = u64::MAX;
-            live.block(live::reason::NEEDS_LOGIN);
-        }
-        let metrics = self
-            .registry
-            .account(&config.id, &self.name, &Outcome::LABELS);
-        Arc::new(Account {
-            id: config.id.as_str().into(),
-            config: config.clone(),
-            credential,
-            metrics,
-            slot,
-            live,
-        })
     }
 }
 

@@ -50,10 +50,13 @@ impl Ready {
         }
     }
 
+    /// Sequentially consistent, for a request that joins the queue looks here after it said that it
+    /// waits, while one that frees an account sets the bit and then asks whether anybody waits: one
+    /// of the two must see the other.
     fn word(&self, index: usize) -> u64 {
         self.words
             .get(index)
-            .map_or(0, |word| word.load(Ordering::Acquire))
+            .map_or(0, |word| word.load(Ordering::SeqCst))
     }
 }
 

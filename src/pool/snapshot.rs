@@ -127,7 +127,7 @@ impl Pool {
     }
 }
 
-fn wall(at: Instant, moment: Moment) -> SystemTime {
+pub(super) fn wall(at: Instant, moment: Moment) -> SystemTime {
     let ahead = at.saturating_duration_since(moment.now);
     let behind = moment.now.saturating_duration_since(at);
     (moment.wall + ahead)

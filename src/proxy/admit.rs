@@ -1,6 +1,7 @@
 //! Who may come in, and where the request goes: steps 1 to 5.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::{HeaderMap, Method};
 use pingora_proxy::Session;
@@ -11,10 +12,11 @@ use super::context::{Context, Request};
 use super::local;
 use super::origin;
 use super::reject::Refused;
-use crate::config::{CallerId, Config, Paths};
+use crate::config::{Config, Paths};
 use crate::dialect::{self, Call, Dialect, Kind, Peek, Reject};
 use crate::key::{self, Client};
 use crate::pool::{Demand, Pool, Tried};
+use crate::route::{self, Caller};
 
 /// What becomes of an accepted request.
 pub(super) enum Accepted {
@@ -39,21 +41,24 @@ pub(super) async fn accept(
 ) -> Result<Accepted, Refused> {
     let config = gateway.config.load_full();
     origin::identify(&config, session, ctx);
+    if gateway.refusing.load(Ordering::SeqCst) {
+        return Err(Reject::draining().into());
+    }
     check_head(&config, session)?;
     origin::check(&config, &gateway.keys, session)?;
     if local::answer(gateway, session).await? {
         ctx.settled = true;
         return Ok(Accepted::Answered);
     }
-    let route = route(&config, session)?;
+    let target = target(&config, session)?;
     let client = authenticate(gateway, session)?;
     ctx.line.key = Some(client.name.clone());
     ctx.client = Some(client.clone());
-    if route.kind == Some(Kind::ResponsesSocket) {
+    if target.kind == Some(Kind::ResponsesSocket) {
         return Err(Reject::upgrade_required().into());
     }
     let pool = pool(gateway, &client)?;
-    let request = read(gateway, &config, session, route, &client, pool).await?;
+    let request = read(gateway, &config, session, target, &client, pool).await?;
     ctx.line.path = request.kind.map_or("other", path_name);
     ctx.line.model = request.demand.model.as_deref().map(str::to_owned);
     ctx.line.pool = Some(request.pool.name.clone());
@@ -77,7 +82,7 @@ fn path_name(kind: Kind) -> &'static str {
 }
 
 /// What the path and the headers say.
-struct Route {
+struct Target {
     dialect: Dialect,
     kind: Option<Kind>,
     path: Option<String>,
@@ -122,11 +127,11 @@ fn has_ambiguous_framing(headers: &HeaderMap) -> bool {
     stated > 1 || (encoded && odd_encoding) || odd_length
 }
 
-fn route(config: &Config, session: &Session) -> Result<Route, Refused> {
+fn target(config: &Config, session: &Session) -> Result<Target, Refused> {
     let head = session.req_header();
     let path = head.uri.path();
     if let Some(call) = Call::detect(&head.method, path, head.uri.query(), &head.headers) {
-        return Ok(Route {
+        return Ok(Target {
             dialect: call.dialect,
             kind: Some(call.kind),
             path: (*call.path != *path).then(|| call.path.into_owned()),
@@ -137,7 +142,7 @@ fn route(config: &Config, session: &Session) -> Result<Route, Refused> {
     match config.clients.paths {
         Paths::Any => {
             let dialect = Dialect::of_errors(path, &head.headers);
-            Ok(Route {
+            Ok(Target {
                 dialect,
                 kind: None,
                 path: None,
@@ -158,15 +163,10 @@ fn authenticate(gateway: &Gateway, session: &Session) -> Result<Arc<Client>, Ref
     })
 }
 
-/// The first pool that the client's tier names, or else the first of the file.
 fn pool(gateway: &Gateway, client: &Client) -> Result<Arc<Pool>, Refused> {
     let pools = gateway.pools.load();
-    let named = client.may.pools.first();
-    let pool = match named {
-        Some(name) => pools.iter().find(|pool| *pool.name == **name),
-        None => pools.first(),
-    };
-    pool.cloned().ok_or_else(|| Reject::not_found().into())
+    let pool = route::pool(&pools, &client.may).cloned();
+    pool.ok_or_else(|| Reject::not_found().into())
 }
 
 /// Reads the body, looks for the model in it, and says what the request asks of its pool.
@@ -174,7 +174,7 @@ async fn read(
     gateway: &Gateway,
     config: &Config,
     session: &mut Session,
-    route: Route,
+    target: Target,
     client: &Client,
     pool: Arc<Pool>,
 ) -> Result<Request, Refused> {
@@ -185,15 +185,15 @@ async fn read(
     };
     let budget = body::reserve(gateway, session, &limits).await?;
     let body = body::read(session, &limits).await?;
-    let has_json = route.kind.is_some() && !matches!(body, Replay::None);
+    let has_json = target.kind.is_some() && !matches!(body, Replay::None);
     let peek = if has_json {
         Peek::of(body.seen())
     } else {
         Peek::default()
     };
-    let asks_for_model = !matches!(route.kind, Some(Kind::Models) | None);
-    let model_in_path = route.model.is_some();
-    let model: Option<Arc<str>> = route
+    let asks_for_model = !matches!(target.kind, Some(Kind::Models) | None);
+    let model_in_path = target.model.is_some();
+    let model: Option<Arc<str>> = target
         .model
         .as_deref()
         .or(peek.model.as_deref())
@@ -201,16 +201,24 @@ async fn read(
     if asks_for_model && !client.may.allows_model(model.as_deref()) {
         return Err(Reject::permission_denied("this model").into());
     }
-    let stream = route.stream.or(peek.stream).unwrap_or(false);
-    let caller = caller(&pool, client, session, &peek, body.seen());
+    let stream = target.stream.or(peek.stream).unwrap_or(false);
+    let head = session.req_header();
+    let caller = Caller {
+        client,
+        headers: &head.headers,
+        query: head.uri.query(),
+        peek: &peek,
+        body: body.seen(),
+    };
+    let caller = caller.place(&pool.settings());
     let demand = Demand {
-        dialect: route.dialect,
+        dialect: target.dialect,
         model,
         caller,
         priority: client.may.priority,
         tried: Tried::new(),
     };
-    let (kind, path) = (route.kind, route.path);
+    let (kind, path) = (target.kind, target.path);
     Ok(Request {
         kind,
         path,
@@ -221,36 +229,6 @@ async fn read(
         body,
         _budget: budget,
     })
-}
-
-/// The hash of what tells callers apart in this pool.
-fn caller(
-    pool: &Pool,
-    client: &Client,
-    session: &Session,
-    peek: &Peek<'_>,
-    body: &[u8],
-) -> Option<u64> {
-    let settings = pool.settings();
-    if settings.strategy != crate::config::Strategy::Hash {
-        return None;
-    }
-    let headers = &session.req_header().headers;
-    let place = |text: &str| xxhash_rust::xxh3::xxh3_64(text.as_bytes());
-    match &settings.hash_on {
-        // Without a key of ours, what the client sends as one still tells it from others.
-        CallerId::ApiKey => client.place.or_else(|| {
-            key::client_keys(headers, session.req_header().uri.query())
-                .next()
-                .map(place)
-        }),
-        CallerId::Session => peek.session(headers).map(place),
-        CallerId::Header(name) => headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(place),
-        CallerId::Json(pointer) => dialect::json_value(body, pointer).as_deref().map(place),
-    }
 }
 
 /// May a request with this method have a meaning without a body?

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use super::http::{Answer, Request, get};
+use super::http::{Answer, Request, get, post};
 use super::mock::Mock;
 use super::program::{Program, free_address};
 use super::wait_for;
@@ -97,6 +97,16 @@ impl Gateway {
         answer.json()
     }
 
+    /// An operator's `enable`, `disable`, `reset` … of an account.
+    #[track_caller]
+    pub(crate) fn act(&self, id: &str, action: &str) {
+        let answer = self.admin(post(
+            &format!("/api/v1/accounts/{id}/{action}"),
+            &Value::Null,
+        ));
+        assert!(answer.status < 300, "{action} {id}: {}", answer.text());
+    }
+
     /// The sum of a metric's series whose labels include all of these, each as `account="a"`.
     #[track_caller]
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
@@ -136,10 +146,16 @@ impl Gateway {
 
 /// A pool over these vendors, accounts a0, a1 …, with more of the pool's keys.
 pub(crate) fn pool(vendors: &[Mock], keys: &str) -> String {
+    pool_of(vendors, keys, |_| String::new())
+}
+
+/// The same with more keys for each account, each beginning with a comma.
+pub(crate) fn pool_of(vendors: &[Mock], keys: &str, more: impl Fn(usize) -> String) -> String {
     let account = |(n, vendor): (usize, &Mock)| {
         format!(
-            "      - {{id: a{n}, upstream: \"{}\", credential: {{api_key: key-{n}}}}}\n",
-            vendor.url()
+            "      - {{id: a{n}, upstream: \"{}\", credential: {{api_key: key-{n}}}{}}}\n",
+            vendor.url(),
+            more(n)
         )
     };
     let accounts: String = vendors.iter().enumerate().map(account).collect();

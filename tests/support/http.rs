@@ -88,6 +88,11 @@ impl Request {
         })
     }
 
+    /// The whole request as it goes over the wire, for who writes it by hand.
+    pub(crate) fn bytes(&self, to: SocketAddr) -> Vec<u8> {
+        [self.head(to).into_bytes(), self.body.clone()].concat()
+    }
+
     fn head(&self, to: SocketAddr) -> String {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         let has = |name: &str| {

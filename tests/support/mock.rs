@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use super::http::get;
+use super::http::{get, post};
 use super::program::{Program, free_address};
 
 /// A running vendor. Dropped, it is gone: its port refuses.
@@ -18,6 +18,11 @@ impl Mock {
     /// Starts a vendor with these flags of `poolgate mock`.
     pub(crate) fn start(flags: &[&str]) -> Mock {
         Mock::start_at(free_address(), flags)
+    }
+
+    /// So many vendors with the same flags.
+    pub(crate) fn several(count: usize, flags: &[&str]) -> Vec<Mock> {
+        (0..count).map(|_| Mock::start(flags)).collect()
     }
 
     /// The same at a given port: the vendor that was there before has come back.
@@ -39,6 +44,13 @@ impl Mock {
     /// What an account's `upstream` says.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Changes its settings (`POST /mock/settings`).
+    #[track_caller]
+    pub(crate) fn set(&self, settings: &Value) {
+        let answer = post("/mock/settings", settings).send(self.address);
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// What it has seen: requests, in_flight, max_in_flight_seen, violations, aborted, last_request …

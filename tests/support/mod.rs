@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-pub(crate) use gateway::{Gateway, pool, ranked};
+pub(crate) use gateway::{Gateway, pool, pool_of, ranked};
 pub(crate) use http::{Answer, Connection, Request, get, post};
 pub(crate) use load::{count, many};
 pub(crate) use mock::Mock;

@@ -163,3 +163,19 @@ async fn metrics_are_prometheus_text() {
     );
     assert_eq!(reply.body, "poolgate_build_info{version=\"1\"} 1\n");
 }
+
+#[tokio::test]
+async fn a_dry_run_names_the_account_and_why_not_the_others() {
+    let router = served(Gateway::new(vec![account("a"), account("b")]));
+    let route = async |body: &str| call(&router, "POST /api/v1/route", body).await;
+    let reply = route(r#"{"model":"gpt-5"}"#).await;
+    let others = json!([{"account": "b", "reason": "is disabled"}]);
+    assert_eq!(
+        reply.json(),
+        json!({"pool": "default", "account": "a", "others": others})
+    );
+    let reply = route(r#"{"model":"other"}"#).await;
+    assert_eq!(reply.status, 422);
+    assert_eq!(reply.json()["error"]["code"], "not_routed");
+    assert_eq!(route(r#"{"modell":"x"}"#).await.status, 400);
+}

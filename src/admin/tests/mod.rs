@@ -17,9 +17,11 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::{Auth, Control, Hosts, StrategyChange};
+use super::{Auth, Control, Hosts, Question, StrategyChange};
 use crate::config::Role;
-use crate::pool::{AccountView, BreakerView, PoolView, QueueView, ResponseTimes, Status};
+use crate::pool::{
+    AccountView, BreakerView, Explanation, PoolView, QueueView, ResponseTimes, Status,
+};
 use crate::secret::Secret;
 
 pub(super) const TOKEN: &str = "t0ken-of-an-admin";
@@ -179,6 +181,18 @@ impl Control for Gateway {
             completed: 3,
             failed: 4,
         }
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, &'static str> {
+        let served = question.model.as_deref() == Some("gpt-5");
+        let explanation = Explanation {
+            pool: "default".to_owned(),
+            account: Some("a".to_owned()),
+            others: vec![("b".to_owned(), "is disabled".to_owned())],
+        };
+        served
+            .then_some(explanation)
+            .ok_or("the key may not use this model")
     }
 
     fn draining(&self) -> bool {

@@ -165,20 +165,31 @@ fn nothing_to_serve_with_is_a_problem() {
 #[test]
 fn names_that_do_not_exist_are_problems() {
     one(
-        &with_account("tiers: {t: {pools: [nope]}}"),
+        &with_account("tiers: {t: {pools: [defualt]}}"),
         "tiers.t.pools[0]",
-        "there is no pool `nope`",
+        "there is no pool `defualt`; did you mean `default`?",
     );
     one(
-        &with_account("routes: [{model: m, pool: default, fallback: x}]"),
+        &with_account("routes: [{model: m, pool: default, fallback: default_}]"),
         "routes[0].fallback",
-        "no pool `x`",
+        "no pool `default_`",
     );
     one(
         &with_account("clients: {keys: [{name: k, key: s, tier: gold}]}"),
         "clients.keys[0].tier",
         "no tier `gold`",
     );
+}
+
+#[test]
+fn a_pool_that_is_like_no_other_is_a_warning() {
+    let file = with_account("tiers: {t: {pools: [later]}}");
+    let Ok(loaded) = read(&file) else {
+        panic!("refused")
+    };
+    let warning = &loaded.remarks[0];
+    assert_eq!(warning.severity, Severity::Warning);
+    assert_eq!(warning.message, "there is no pool `later`");
 }
 
 #[test]
@@ -357,7 +368,7 @@ fn ten_thousand_accounts_are_read_at_once_and_told_of_together() {
     let mut text = "pools:\n  default:\n    accounts:\n".to_owned();
     for n in 0..10_000 {
         text += &format!(
-            "      - {{id: a{n}, upstream: openai, credential: {{api_key: sk-{n}}}, limit_group: g}}\n"
+            "      - {{id: a{n}, upstream: openai, credential: {{api_key: sk-{n}}}, rate_limits: [{{requests: 1, window: 1h}}]}}\n"
         );
     }
     let start = clock::now();

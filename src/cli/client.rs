@@ -1,0 +1,255 @@
+//! Asks the running gateway over HTTP, with the administrator's token.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail, ensure};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use crate::config::{Address, Config, SecretError, SecretSource, read_secret};
+use crate::secret::Secret;
+
+/// The gateway answers these questions from memory; one that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest answer, in bytes: a page of 1,000 accounts is about 1 MB.
+const LONGEST: usize = 64 << 20;
+
+/// The management API of the gateway that a configuration describes.
+pub(super) struct Admin {
+    url: String,
+    token: Option<Secret>,
+    /// Where the token would be.
+    token_file: Option<PathBuf>,
+}
+
+impl Admin {
+    /// # Errors
+    /// An address that cannot be asked yet, or a token that cannot be read.
+    pub(super) fn of(config: &Config) -> anyhow::Result<Admin> {
+        let address = match &config.admin.address {
+            Address::Tcp(address) => *address,
+            Address::Unix(path) => bail!(
+                "admin.address: unix:{} cannot be asked yet, only an address and a port",
+                path.display()
+            ),
+        };
+        ensure!(
+            config.admin.tls.is_none(),
+            "admin.tls: cannot be asked over TLS yet"
+        );
+        let source = config.admin.token.clone();
+        let source =
+            source.unwrap_or_else(|| SecretSource::File(config.state.dir.join("admin.token")));
+        let token = match read_secret(&source) {
+            Ok(token) => Some(token),
+            // The gateway makes it at its first start; whether one runs is seen by asking.
+            Err(SecretError::Unreadable { cause, .. }) if cause.kind() == ErrorKind::NotFound => {
+                None
+            }
+            Err(problem) => return Err(problem).context("the admin token"),
+        };
+        Ok(Admin {
+            url: base(local(address)),
+            token,
+            token_file: match source {
+                SecretSource::File(path) => Some(path),
+                SecretSource::Value(_) => None,
+            },
+        })
+    }
+
+    /// `http://ADDRESS`.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask("GET", path, None).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask("POST", path, Some(body)).await
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.url);
+        let ask = request(method, &url, self.token.as_ref(), body)?;
+        let (status, answer) = match exchange(ask).await {
+            Ok(answer) => answer,
+            Err(Trouble::Nobody) => bail!(
+                "nothing runs at {}; `poolgate run` starts the gateway",
+                self.url
+            ),
+            Err(trouble) => bail!("{url}: {trouble}"),
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&answer)
+                .with_context(|| format!("{url}: the answer is no JSON; is this poolgate?"));
+        }
+        let said: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let said = said["error"]["message"].as_str().unwrap_or_default();
+        Err(match (status, &self.token, &self.token_file) {
+            (StatusCode::UNAUTHORIZED, None, Some(path)) => anyhow!(
+                "{} wants an admin token, and {} does not exist: is this the configuration it runs with?",
+                self.url,
+                path.display()
+            ),
+            (StatusCode::UNAUTHORIZED, ..) => anyhow!(
+                "{} does not accept our admin token: is this the configuration it runs with?",
+                self.url
+            ),
+            // The question was understood, and this is the answer.
+            (StatusCode::UNPROCESSABLE_ENTITY, ..) if !said.is_empty() => anyhow!("{said}"),
+            _ => anyhow!("{url} answers {status}: {said}"),
+        })
+    }
+}
+
+/// Where a server that listens on `address` is reached from this machine.
+pub(super) fn local(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// `http://ADDRESS`.
+pub(super) fn base(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error("nobody listens there")]
+    Nobody,
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    Silence,
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// A request with a JSON body, or none.
+pub(super) fn request(
+    method: &str,
+    url: &str,
+    token: Option<&Secret>,
+    body: Option<&Value>,
+) -> anyhow::Result<Request<Full<Bytes>>> {
+    let bytes = body.map_or_else(Bytes::new, |json| Bytes::from(json.to_string()));
+    let mut request = Request::builder().method(method).uri(url);
+    if body.is_some() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    if let Some(token) = token {
+        // The text of this error says nothing of the token.
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))?;
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
+    }
+    Ok(request.body(Full::new(bytes))?)
+}
+
+/// Sends one request over a connection of its own and reads the whole answer.
+pub(super) async fn exchange(
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), Trouble> {
+    let client = Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(0)
+        .build_http();
+    let exchange = async {
+        let response = client
+            .request(request)
+            .await
+            .map_err(|error| match error.is_connect() {
+                true => Trouble::Nobody,
+                false => Trouble::Broken(innermost(&error)),
+            })?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, LONGEST).collect().await;
+        let body = body.map_err(|error| Trouble::Broken(innermost(error.as_ref())))?;
+        Ok((head.status, body.to_bytes()))
+    };
+    tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .unwrap_or(Err(Trouble::Silence))
+}
+
+/// The cause that says most: libraries wrap it in sentences that say where, not what.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Admin, local};
+    use crate::config;
+    use crate::mock::{Settings, Vendor};
+    use std::path::Path;
+
+    fn admin(address: &str, token: &str) -> Admin {
+        let text = format!(
+            "admin: {{address: \"{address}\", token: {token}}}\n\
+             pools: {{default: {{accounts: [{{id: a, upstream: openai}}]}}}}"
+        );
+        let loaded = config::parse(&text, Path::new("poolgate.yaml"), &|_| None);
+        Admin::of(&loaded.ok().unwrap().config).ok().unwrap()
+    }
+
+    #[test]
+    fn a_server_on_every_address_is_asked_on_loopback() {
+        for (listens, asked) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("10.1.2.3:80", "10.1.2.3:80"),
+        ] {
+            let address = local(listens.parse().unwrap());
+            assert_eq!(address.to_string(), asked);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_question_carries_the_token_and_a_body_of_json() {
+        let vendor = Vendor::start(([127, 0, 0, 1], 0).into(), Settings::default())
+            .await
+            .unwrap();
+        let admin = admin(&vendor.address().to_string(), "the-admin-token");
+        let answer = admin
+            .post("/mock/echo", &serde_json::json!({"model": "m"}))
+            .await
+            .unwrap();
+        assert_eq!(
+            answer["headers"]["authorization"][0],
+            "Bearer the-admin-token"
+        );
+        assert_eq!(answer["headers"]["content-type"][0], "application/json");
+        assert_eq!(answer["body_length"], 13);
+        let problem = admin.get("/mock/nothing").await.unwrap_err().to_string();
+        assert!(problem.contains("404"), "{problem}");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_is_not_there_is_said_plainly() {
+        let vendor = Vendor::start(([127, 0, 0, 1], 0).into(), Settings::default())
+            .await
+            .unwrap();
+        let admin = admin(&vendor.address().to_string(), "the-admin-token");
+        vendor.kill().await;
+        let problem = admin.get("/api/v1/overview").await.unwrap_err().to_string();
+        assert!(problem.starts_with("nothing runs at http://127.0.0.1:"));
+    }
+}

@@ -1,0 +1,35 @@
+//! `poolgate healthcheck`: for containers, whether the gateway here can serve.
+
+use std::process::ExitCode;
+
+use anyhow::{bail, ensure};
+use clap::Args;
+
+use super::block_on;
+use super::client::{Trouble, base, exchange, local, request};
+use super::source::Source;
+
+/// Exit with 0 when the gateway can serve, else with 1
+#[derive(Args)]
+#[command(after_help = "Example:\n  HEALTHCHECK CMD [\"poolgate\", \"healthcheck\"]")]
+pub(super) struct Healthcheck {}
+
+impl Healthcheck {
+    pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
+        let config = source.load_to_ask()?.config;
+        let Some(listen) = config.listen.first() else {
+            bail!("the configuration has no `listen`");
+        };
+        let url = base(local(listen.address));
+        block_on(async {
+            let ask = request("GET", &format!("{url}/readyz"), None, None)?;
+            let status = match exchange(ask).await {
+                Ok((status, _)) => status,
+                Err(Trouble::Nobody) => bail!("nothing runs at {url}"),
+                Err(trouble) => bail!("{url}/readyz: {trouble}"),
+            };
+            ensure!(status == 200, "not ready: {url}/readyz answers {status}");
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! The command line: what may be typed. One file per command does it.
+
+mod check;
+mod client;
+mod completions;
+mod demo;
+mod env;
+mod healthcheck;
+mod init;
+mod man;
+mod mock;
+mod out;
+mod route;
+mod run;
+mod source;
+mod status;
+mod table;
+#[cfg(test)]
+mod tests;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use source::Source;
+
+/// One address in front of many LLM-API accounts.
+///
+/// poolgate picks an account for each request, streams its answer back, and asks another account
+/// when one is slow, limited, broken or gone.
+#[derive(Parser)]
+#[command(
+    name = "poolgate",
+    version,
+    arg_required_else_help = true,
+    after_help = "First steps:\n  \
+        poolgate demo     see it work: no key, no configuration, no network\n  \
+        poolgate init     write poolgate.yaml for the keys in your environment\n  \
+        poolgate check    find every mistake in it\n  \
+        poolgate run      serve"
+)]
+struct Cli {
+    #[command(flatten)]
+    source: Source,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Run),
+    Check(check::Check),
+    Init(init::Init),
+    Status(status::Status),
+    Demo(demo::Demo),
+    Mock(Box<mock::Mock>),
+    Route(route::Route),
+    Env(env::Env),
+    Healthcheck(healthcheck::Healthcheck),
+    Version(version::Version),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+/// Reads the command line, does what it says and tells how it went: 0 done, 1 refused or failed,
+/// 2 wrong usage.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.run(&cli.source) {
+        Ok(code) => code,
+        // Whoever read our output has seen enough, as `head` does.
+        Err(error) if out::is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            out::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    fn run(self, source: &Source) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Run(it) => it.run(source),
+            Command::Check(it) => it.run(source),
+            Command::Init(it) => it.run(source),
+            Command::Status(it) => it.run(source),
+            Command::Demo(it) => it.run(),
+            Command::Mock(it) => it.run(),
+            Command::Route(it) => it.run(source),
+            Command::Env(it) => it.run(source),
+            Command::Healthcheck(it) => it.run(source),
+            Command::Version(it) => it.run(),
+            Command::Completions(it) => it.run(Cli::command()),
+            Command::Man(it) => it.run(Cli::command()),
+        }
+    }
+}
+
+/// Runs one asynchronous command to its end.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}

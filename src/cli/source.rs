@@ -1,0 +1,138 @@
+//! Which configuration file, and which variables: what every command may be told.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+
+use crate::config::{self, EnvFile, Loaded, Variables};
+
+/// Where a configuration is looked for when none is named.
+const PLACES: [&str; 2] = ["poolgate.yaml", "/etc/poolgate/poolgate.yaml"];
+
+#[derive(Args, Default)]
+pub(super) struct Source {
+    /// The configuration [default: ./poolgate.yaml, then /etc/poolgate/poolgate.yaml]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Configuration"
+    )]
+    pub(super) config: Option<PathBuf>,
+    /// Read variables for `${NAME}` from here; those of the environment go before them
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Configuration"
+    )]
+    pub(super) env_file: Option<PathBuf>,
+}
+
+impl Source {
+    /// The file to read: the named one, or the first of the usual places.
+    pub(super) fn path(&self) -> anyhow::Result<PathBuf> {
+        if let Some(path) = &self.config {
+            return Ok(path.clone());
+        }
+        match PLACES.iter().map(Path::new).find(|path| path.exists()) {
+            Some(path) => Ok(path.to_owned()),
+            None => bail!(
+                "no configuration: neither ./{} nor {} exists. `poolgate init` writes one, \
+                 `poolgate demo` needs none, `-c FILE` names another",
+                PLACES[0],
+                PLACES[1]
+            ),
+        }
+    }
+
+    /// The variables of `--env-file`.
+    pub(super) fn variables(&self) -> anyhow::Result<EnvFile> {
+        match &self.env_file {
+            Some(path) => EnvFile::load(path).map_err(anyhow::Error::msg),
+            None => Ok(EnvFile::default()),
+        }
+    }
+
+    /// The configuration at [`Source::path`].
+    pub(super) fn load(&self) -> anyhow::Result<Loaded> {
+        let variables = self.variables()?;
+        Ok(config::load(&self.path()?, &|name| variables.get(name))?)
+    }
+
+    /// The configuration as far as it says where the running gateway is. The secrets of its accounts
+    /// are often in the environment of the gateway only, so unset variables are no mistake here.
+    pub(super) fn load_to_ask(&self) -> anyhow::Result<Loaded> {
+        let variables = self.variables()?;
+        let path = self.path()?;
+        let env = |name: &str| variables.get(name);
+        config::load(&path, &env).or_else(|problems| {
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                return Err(problems.into());
+            };
+            config::load(&path, &filled(&text, &env)).map_err(|_| problems.into())
+        })
+    }
+}
+
+/// `env`, with a word in place of each unset variable that `text` gives no default for.
+fn filled<'a>(text: &str, env: Variables<'a>) -> impl Fn(&str) -> Option<String> + use<'a> {
+    let names = text.split("${").skip(1);
+    let needed: BTreeSet<String> = names
+        .filter_map(|rest| rest.split_once('}'))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    move |name| env(name).or_else(|| needed.contains(name).then(|| "unset".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Source;
+    use std::fs;
+
+    #[test]
+    fn the_running_gateway_is_found_without_the_secrets_of_its_accounts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("poolgate.yaml");
+        let account =
+            "{id: a, upstream: openai, credential: {api_key: \"${POOLGATE_TEST_UNSET}\"}}";
+        let admin = "admin: {address: \"127.0.0.1:${POOLGATE_TEST_PORT:-9999}\"}";
+        fs::write(
+            &path,
+            format!("{admin}\npools: {{default: {{accounts: [{account}]}}}}\n"),
+        )
+        .unwrap();
+        let source = Source {
+            config: Some(path.clone()),
+            env_file: None,
+        };
+        let problem = source.load().err().unwrap().to_string();
+        assert!(problem.contains("POOLGATE_TEST_UNSET"), "{problem}");
+        let config = source.load_to_ask().ok().unwrap().config;
+        assert_eq!(
+            config.admin.address,
+            crate::config::Address::Tcp("127.0.0.1:9999".parse().unwrap())
+        );
+
+        fs::write(&path, "pools: 3\n").unwrap();
+        let problem = source.load_to_ask().err().unwrap().to_string();
+        assert!(problem.contains("pools"), "{problem}");
+    }
+
+    #[test]
+    fn without_a_configuration_the_error_names_the_two_ways_to_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Source {
+            config: Some(folder.path().join("nothing.yaml")),
+            env_file: None,
+        };
+        let problem = source.load().err().unwrap().to_string();
+        assert!(
+            problem.contains("nothing.yaml: cannot be read"),
+            "{problem}"
+        );
+    }
+}

@@ -1,0 +1,312 @@
+//! How `status` shows the answers of the management API.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::out::Screen;
+use super::super::table::{Cell, Column, Paint, Table, cut};
+
+/// What is shown, taken from the answers. What an answer lacks counts as none.
+#[derive(Deserialize)]
+pub(super) struct View {
+    overview: Overview,
+    accounts: Vec<Account>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Overview {
+    version: String,
+    status: String,
+    draining: bool,
+    accounts: Totals,
+    pools: Vec<Pool>,
+    queue: Queue,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Totals {
+    total: u64,
+    available: u64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Pool {
+    name: String,
+    strategy: String,
+    accounts: u64,
+    in_flight: u64,
+    waiting: u64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Queue {
+    waiting: u64,
+    active: u64,
+    completed: u64,
+    failed: u64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Account {
+    id: String,
+    pool: String,
+    status: String,
+    until: Option<String>,
+    last_error: Option<String>,
+    in_flight: u64,
+    max_concurrent: u64,
+    requests: u64,
+    failures: u64,
+}
+
+impl View {
+    pub(super) fn of(state: &Value) -> anyhow::Result<View> {
+        View::deserialize(state).context("the gateway's answer is not understood; another version?")
+    }
+
+    /// The lines to show, none wider than the screen. `now` is compared with the times in the answers.
+    pub(super) fn lines(&self, url: &str, screen: Screen, now: SystemTime) -> Vec<String> {
+        let cut = |text: String| cut(&text, screen.width);
+        let mut lines = vec![cut(self.title(url)), String::new()];
+        lines.extend(self.table(now).lines(screen.width, screen.color));
+        lines.push(String::new());
+        lines.extend(self.overview.pools.iter().map(|pool| cut(pool.line())));
+        let Queue {
+            waiting,
+            active,
+            completed,
+            failed,
+        } = self.overview.queue;
+        lines.push(cut(format!(
+            "queue: {waiting} waiting, {active} active, {completed} completed, {failed} failed"
+        )));
+        lines
+    }
+
+    fn title(&self, url: &str) -> String {
+        let Overview {
+            version,
+            status,
+            draining,
+            accounts,
+            ..
+        } = &self.overview;
+        let state = if *draining { "stopping" } else { status };
+        format!(
+            "poolgate {version} at {url}: {state}, {} of {} accounts can serve",
+            accounts.available, accounts.total
+        )
+    }
+
+    fn table(&self, now: SystemTime) -> Table {
+        let column = |name, number, most| Column { name, number, most };
+        let many_pools = self.overview.pools.len() > 1;
+        let mut columns = vec![
+            column("ACCOUNT", false, 18),
+            column("STATUS", false, 11),
+            column("BUSY", true, 8),
+            column("REQUESTS", true, 8),
+            column("FAILED", true, 6),
+            column("NOTE", false, usize::MAX),
+        ];
+        if many_pools {
+            columns.insert(1, column("POOL", false, 8));
+        }
+        let row = |account: &Account| {
+            let mut row = account.row(now);
+            if many_pools {
+                row.insert(1, Cell::from(account.pool.clone()));
+            }
+            row
+        };
+        Table {
+            columns,
+            rows: self.accounts.iter().map(row).collect(),
+        }
+    }
+}
+
+impl Pool {
+    fn line(&self) -> String {
+        format!(
+            "pool {}: {}, {} accounts, {} in flight, {} waiting",
+            self.name, self.strategy, self.accounts, self.in_flight, self.waiting
+        )
+    }
+}
+
+impl Account {
+    fn row(&self, now: SystemTime) -> Vec<Cell> {
+        let busy = match self.max_concurrent {
+            0 => self.in_flight.to_string(),
+            most => format!("{}/{most}", self.in_flight),
+        };
+        let status = Cell {
+            text: self.status.clone(),
+            paint: paint(&self.status),
+        };
+        vec![
+            self.id.clone().into(),
+            status,
+            busy.into(),
+            short(self.requests).into(),
+            short(self.failures).into(),
+            self.note(now).into(),
+        ]
+    }
+
+    /// Until when, and why.
+    fn note(&self, now: SystemTime) -> String {
+        let until = self.until.as_deref().and_then(|text| left(text, now));
+        let error = self.last_error.as_deref().unwrap_or_default();
+        match until {
+            Some(left) if error.is_empty() => format!("for {left}"),
+            Some(left) => format!("for {left}: {error}"),
+            None => error.to_owned(),
+        }
+    }
+}
+
+fn paint(status: &str) -> Paint {
+    match status {
+        "healthy" => Paint::Good,
+        "cooling" | "full" | "half_open" => Paint::Watch,
+        "open" | "unhealthy" | "needs_login" => Paint::Bad,
+        _ => Paint::Dim,
+    }
+}
+
+/// The time from `now` to `until` (RFC 3339) in whole seconds; `None` when it is over.
+fn left(until: &str, now: SystemTime) -> Option<String> {
+    let until = SystemTime::from(until.parse::<jiff::Timestamp>().ok()?);
+    let left = until.duration_since(now).ok()?;
+    let seconds = Duration::from_secs(left.as_secs_f64().ceil() as u64);
+    Some(humantime::format_duration(seconds).to_string())
+}
+
+/// A count in at most six characters: 99999, then 100.0k, 99.9M and so on.
+fn short(count: u64) -> String {
+    let scaled = |by: f64, unit: &str| format!("{:.1}{unit}", count as f64 / by);
+    match count {
+        0..100_000 => count.to_string(),
+        100_000..1_000_000 => scaled(1e3, "k"),
+        1_000_000..1_000_000_000 => scaled(1e6, "M"),
+        _ => scaled(1e9, "G"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{View, left, short};
+    use crate::cli::out::Screen;
+    use serde_json::{Value, json};
+    use std::time::{Duration, SystemTime};
+
+    const PLAIN: Screen = Screen {
+        terminal: false,
+        color: false,
+        width: 80,
+        height: usize::MAX,
+    };
+
+    /// 2026-11-21T10:00:00Z
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_200)
+    }
+
+    fn account(id: &str, status: &str, more: Value) -> Value {
+        let mut account = json!({"id": id, "pool": "default", "status": status, "in_flight": 0,
+            "max_concurrent": 0, "requests": 12, "failures": 0, "until": null, "last_error": null});
+        let more = more.as_object().unwrap().clone();
+        account.as_object_mut().unwrap().extend(more);
+        account
+    }
+
+    fn lines(accounts: &[Value], pools: &[&str]) -> Vec<String> {
+        let pool = |name: &&str| {
+            json!({"name": name, "strategy": "round_robin",
+            "accounts": 2, "in_flight": 1, "waiting": 3})
+        };
+        let pools: Vec<Value> = pools.iter().map(pool).collect();
+        let state = json!({
+            "overview": {"version": "0.1.0", "status": "healthy", "draining": false, "pools": pools,
+                "accounts": {"total": 2, "available": 1, "unavailable": 1},
+                "queue": {"waiting": 3, "active": 1, "completed": 40, "failed": 2}},
+            "accounts": accounts,
+        });
+        let view = View::of(&state).unwrap();
+        view.lines("http://127.0.0.1:8081", PLAIN, now())
+    }
+
+    #[test]
+    fn one_pool_is_shown_with_what_its_accounts_wait_for() {
+        let open = json!({"in_flight": 2, "max_concurrent": 5, "failures": 7,
+            "until": "2026-11-21T10:00:24.5Z", "last_error": "500: the server had an error"});
+        let shown = lines(
+            &[
+                account("fast", "healthy", json!({})),
+                account("flaky", "open", open),
+            ],
+            &["default"],
+        );
+        let want = [
+            "poolgate 0.1.0 at http://127.0.0.1:8081: healthy, 1 of 2 accounts can serve",
+            "",
+            "ACCOUNT  STATUS   BUSY  REQUESTS  FAILED  NOTE",
+            "fast     healthy     0        12       0",
+            "flaky    open      2/5        12       7  for 25s: 500: the server had an error",
+            "",
+            "pool default: round_robin, 2 accounts, 1 in flight, 3 waiting",
+            "queue: 3 waiting, 1 active, 40 completed, 2 failed",
+        ];
+        assert_eq!(shown, want);
+    }
+
+    #[test]
+    fn the_longest_names_and_errors_still_fit_80_columns() {
+        let more = json!({"pool": "p".repeat(64), "in_flight": 123_456, "max_concurrent": 123_456,
+            "requests": 999_999_999_999_u64, "failures": 999_999_999_999_u64, "until": "2027-11-21T10:00:00Z",
+            "last_error": "very long ".repeat(50)});
+        let id = "a".repeat(64);
+        let shown = lines(
+            &[account(&id, "needs_login", more)],
+            &[&"p".repeat(64), "q"],
+        );
+        for line in &shown {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        let row = shown.iter().find(|line| line.starts_with("aaa")).unwrap();
+        assert!(row.contains("needs_login"), "{row}");
+        assert!(row.contains("for"), "{row}");
+    }
+
+    #[test]
+    fn an_answer_that_lacks_something_is_shown_without_it() {
+        let state = json!({"overview": {}, "accounts": [{"id": "a"}]});
+        let view = View::of(&state).unwrap();
+        assert!(view.lines("", PLAIN, now())[3].starts_with('a'));
+        assert!(View::of(&json!({"overview": []})).is_err());
+    }
+
+    #[test]
+    fn what_is_over_has_no_time_left_and_big_counts_are_short() {
+        assert_eq!(left("2026-11-21T09:59:59Z", now()), None);
+        assert_eq!(left("2026-11-21T12:00:00Z", now()).unwrap(), "2h");
+        assert_eq!(left("soon", now()), None);
+        for (count, want) in [
+            (99_999, "99999"),
+            (100_000, "100.0k"),
+            (12_345_678, "12.3M"),
+        ] {
+            assert_eq!(short(count), want);
+        }
+    }
+}

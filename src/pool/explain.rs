@@ -1,0 +1,105 @@
+//! A dry run: which account a request would get, and for each other one the reason why not.
+//! Nothing is taken and nothing is sent; only the strategy's turn moves on.
+
+use std::sync::Arc;
+
+use super::account::Account;
+use super::live::reason;
+use super::select::Choice;
+use super::snapshot::wall;
+use super::{Demand, Moment, Pool, marks};
+use crate::clock;
+
+/// What a dry run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    pub pool: String,
+    pub account: Option<String>,
+    /// Id and reason of each account that was not chosen.
+    pub others: Vec<(String, String)>,
+}
+
+impl Pool {
+    pub fn explain(&self, demand: &Demand, at: Moment) -> Explanation {
+        let now = self.ticks(at.now);
+        let table = self.table.load();
+        let model = demand.model.as_deref().map(marks::model_id);
+        let limited = |slot| model.and_then(|model| self.marks.until(slot, model, now));
+        let allows = |slot| limited(slot).is_none();
+        let chosen = table.with_view(demand.dialect, demand.model.as_deref(), |view| {
+            view.groups.iter().find_map(|group| {
+                let ready = group.ready(&table);
+                group.picker.pick(&Choice {
+                    table: &table,
+                    ready,
+                    allows: &allows,
+                    caller: demand.caller,
+                    now,
+                })
+            })
+        });
+        let others = self
+            .accounts()
+            .into_iter()
+            .filter(|account| Some(account.slot) != chosen);
+        let reason = |account: &Account| {
+            let until = |ticks: u64| clock::rfc3339(wall(self.at(ticks), at));
+            let limited = limited(account.slot).map(until);
+            let recovers = account
+                .recovers_at()
+                .filter(|at| *at != u64::MAX)
+                .map(until);
+            self.why_not_chosen(account, demand, limited, recovers)
+        };
+        Explanation {
+            pool: self.name.to_string(),
+            account: chosen
+                .and_then(|slot| table.account(slot))
+                .map(|account| account.config.id.clone()),
+            others: others
+                .map(|account: Arc<Account>| (account.config.id.clone(), reason(&account)))
+                .collect(),
+        }
+    }
+
+    fn why_not_chosen(
+        &self,
+        account: &Account,
+        demand: &Demand,
+        limited: Option<String>,
+        recovers: Option<String>,
+    ) -> String {
+        let blocked = account.live.blocked();
+        let has = |reason: u32| blocked & reason != 0;
+        let until = recovers
+            .map(|at| format!(" until {at}"))
+            .unwrap_or_default();
+        if !account.config.dialects.contains(&demand.dialect) {
+            return format!("does not speak {}", demand.dialect.name());
+        }
+        if !self
+            .table
+            .load()
+            .serves(account.slot, demand.model.as_deref())
+        {
+            return "does not serve this model".to_owned();
+        }
+        match limited {
+            _ if has(reason::DRAINING) => "is being removed".to_owned(),
+            _ if has(reason::DISABLED) => "is disabled".to_owned(),
+            _ if has(reason::NEEDS_LOGIN) => format!("needs a login{until}"),
+            _ if has(reason::UNHEALTHY) => "fails its health check".to_owned(),
+            _ if has(reason::COOLING) => format!("is cooling{until}"),
+            Some(at) => format!("is limited for this model until {at}"),
+            None if !account.live.breaker.admits() => format!("has an open breaker{until}"),
+            None if !account.is_ready() => {
+                format!(
+                    "is full: {} of {}",
+                    account.live.in_flight(),
+                    account.config.max_concurrent
+                )
+            }
+            None => "could serve; it is another one's turn".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Which pool a request goes to, and what tells its caller from others there.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::{self, CallerId, Strategy};
+use crate::dialect::{Peek, json_value};
+use crate::key::{self, Client, Grant};
+use crate::pool::Pool;
+
+/// The first pool that a key's tier names, or else the first of the file.
+pub fn pool<'a>(pools: &'a [Arc<Pool>], may: &Grant) -> Option<&'a Arc<Pool>> {
+    match may.pools.first() {
+        Some(name) => pools.iter().find(|pool| *pool.name == **name),
+        None => pools.first(),
+    }
+}
+
+/// What `hash_on` may look at.
+pub struct Caller<'a> {
+    pub client: &'a Client,
+    pub headers: &'a HeaderMap,
+    pub query: Option<&'a str>,
+    pub peek: &'a Peek<'a>,
+    pub body: &'a [u8],
+}
+
+impl Caller<'_> {
+    /// The hash of what tells callers apart in this pool; none where its strategy does not ask.
+    pub fn place(&self, settings: &config::Pool) -> Option<u64> {
+        if settings.strategy != Strategy::Hash {
+            return None;
+        }
+        let hash = |text: &str| xxh3_64(text.as_bytes());
+        match &settings.hash_on {
+            // Where no key is asked for, what a client sends as one still tells it from others.
+            CallerId::ApiKey => {
+                let sent = || key::client_keys(self.headers, self.query).next().map(hash);
+                self.client.place.or_else(sent)
+            }
+            CallerId::Session => self.peek.session(self.headers).map(hash),
+            CallerId::Header(name) => self.headers.get(name)?.to_str().ok().map(hash),
+            CallerId::Json(pointer) => json_value(self.body, pointer).as_deref().map(hash),
+        }
+    }
+}
