@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{assert_a1_took_over, assert_until, generate, house, house_with, message, of_model};
-use crate::support::{chat, post, wait_for};
+use crate::support::{chat, wait_for};
 
 #[test]
 fn a_refused_credential_is_never_the_clients_trouble_and_cools_the_account_for_a_minute() {
@@ -107,7 +107,7 @@ fn when_every_account_is_limited_the_client_gets_429_with_the_earliest_recovery(
     let mut house = house_with("    queue: {timeout: 1s}\n");
     for (n, wait) in ["200", "90", "120"].iter().enumerate() {
         let limited = json!({"behaviour": {"status": "429", "retry-after": wait}});
-        post("/mock/settings", &limited).send(house.vendors[n].address);
+        house.vendors[n].set(&limited);
     }
     for tries in ["a0:rate_limited,a1:rate_limited,a2:rate_limited", ""] {
         let fate = house.ask(&chat(false), "nobody", &[]);
