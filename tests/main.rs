@@ -10,7 +10,11 @@
 )]
 
 mod clients;
+mod clients_keys;
 mod first_steps;
+mod health;
+mod lifecycle;
+mod operators;
 mod selection;
 mod streaming;
 mod support;
