@@ -1,7 +1,7 @@
 # The commands of the house. `make` lists them; .ci/run calls `make test` and nothing else.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps demo build test check fmt fmt-check clippy deny bench clean-state
+.PHONY: help deps demo build test check fmt fmt-check clippy deny bench bench-deps bench-peers clean-state
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -41,6 +41,18 @@ deny:
 bench: ## measure: selection of an account, reading of streams
 	@.ci/deps build
 	cargo bench --locked
+
+bench-deps: ## install what is measured beside poolgate, and the load generator (Debian packages)
+	apt-get install -qq -y --no-install-recommends nginx-core haproxy wrk
+
+PEERS ?= --write
+
+bench-peers: ## measure beside bare Pingora, nginx and HAProxy; PEERS="--only poolgate,bare" and other options of run.py
+	@.ci/deps build
+	cargo build --locked --release --bin poolgate --bench peers
+	@peers=$$(cargo build --locked --release --bench peers --message-format=json 2>/dev/null \
+		| sed -n 's/.*"name":"peers".*"executable":"\([^"]*\)".*/\1/p'); \
+	python3 benches/peers/run.py --peers "$$peers" $(PEERS)
 
 clean-state: ## remove what running from here left: ./data and ./logs, keys and tokens in them too
 	rm -rf data logs

@@ -9,12 +9,16 @@
     reason = "a panic is how a test reports, and tests may look at the clock"
 )]
 
+mod bodies;
 mod clients;
 mod clients_keys;
+mod failover;
 mod first_steps;
 mod health;
 mod lifecycle;
 mod operators;
+mod outcomes;
+mod rejects;
 mod selection;
 mod streaming;
 mod support;

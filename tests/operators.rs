@@ -216,7 +216,7 @@ fn an_instance_is_busy_while_it_answers() {
         .header("x-request-id", "mine-7")
         .bytes(gateway.address);
     std::io::Write::write_all(&mut socket, &request).unwrap();
-    let busy = || shown(&gateway, "/v1/instances")["instances"][0].clone();
+    let busy = || gateway.admin(get("/v1/instances")).json()["instances"][0].clone();
     wait_for("it to be busy", || {
         (busy()["status"] == "busy").then_some(())
     });

@@ -31,7 +31,11 @@ pub(super) fn admin_auth(config: &Config) -> Result<Auth> {
     };
     let mut tokens = Vec::new();
     for other in &config.admin.tokens {
-        tokens.push((other.name.clone(), read(&other.name, &other.token)?, other.role));
+        tokens.push((
+            other.name.clone(),
+            read(&other.name, &other.token)?,
+            other.role,
+        ));
     }
     match &config.admin.token {
         Some(source) => tokens.push(("admin".to_owned(), read("admin", source)?, Role::Admin)),

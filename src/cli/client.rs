@@ -106,7 +106,9 @@ impl Admin {
                 "{} does not accept our admin token: is this the configuration it runs with?",
                 self.url
             ),
-            _ => anyhow!("{url} answers {status} {said}"),
+            // The question was understood, and this is the answer.
+            (StatusCode::UNPROCESSABLE_ENTITY, ..) if !said.is_empty() => anyhow!("{said}"),
+            _ => anyhow!("{url} answers {status}: {said}"),
         })
     }
 }

@@ -147,16 +147,16 @@ pools:
     accounts:                     # each gets requests of its own dialect only, so vendors may share a pool
 ";
 
-const EXAMPLE: &str = "\
-      # Set the variable, or put the key in place of `put-your-key-here`. One line an account.
+// Not continued with `\`, which would take the spaces of the first line away.
+const EXAMPLE: &str = "      # Set the variable, or put the key in place of `put-your-key-here`. One line an account.
       - {id: openai, upstream: openai, credential: {api_key: \"${OPENAI_API_KEY:-put-your-key-here}\"}}
       # - {id: openai-2, upstream: openai, credential: {api_key: \"${OPENAI_API_KEY_2}\"}}
       # - {id: anthropic, upstream: anthropic, credential: {api_key: \"${ANTHROPIC_API_KEY}\"}}
       # - {id: gemini, upstream: gemini, credential: {api_key: \"${GEMINI_API_KEY}\"}}
 ";
 
-const TAIL: &str = "\
-      # Another server that speaks one of the dialects; at most five requests at once:
+const TAIL: &str =
+    "      # Another server that speaks one of the dialects; at most five requests at once:
       # - {id: local, upstream: \"http://127.0.0.1:8000\", dialects: [openai], max_concurrent: 5}
 
 # Beyond loopback clients need keys, one a line in a file:
@@ -172,10 +172,10 @@ mod tests {
 
     fn env(name: &str) -> Option<String> {
         let value = match name {
-            "OPENAI_API_KEY" => "sk-first-secret",
-            "OPENAI_API_KEY_2" => "sk-second-secret",
+            "OPENAI_API_KEY" => "sk-first-hush-hush",
+            "OPENAI_API_KEY_2" => "sk-second-hush-hush",
             "OPENAI_API_KEY_3" => " ",
-            "GEMINI_API_KEY" | "GOOGLE_API_KEY" => "AIza-secret",
+            "GEMINI_API_KEY" | "GOOGLE_API_KEY" => "AIza-hush-hush",
             _ => return None,
         };
         Some(value.to_owned())
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn the_keys_of_the_environment_become_accounts_and_are_not_written() {
         let text = text(&found(&env));
-        assert!(!text.contains("secret"), "{text}");
+        assert!(!text.contains("hush"), "{text}");
         let loaded = config::parse(&text, Path::new("poolgate.yaml"), &env)
             .ok()
             .unwrap();
@@ -200,6 +200,17 @@ mod tests {
         let text = text(&found(&nothing));
         let loaded = config::parse(&text, Path::new("poolgate.yaml"), &nothing);
         assert!(loaded.is_ok_and(|loaded| loaded.remarks.is_empty()));
+    }
+
+    #[test]
+    fn what_belongs_to_the_list_stands_under_it() {
+        for text in [text(&[]), text(&found(&env))] {
+            let list = text.split("    accounts:").nth(1).unwrap();
+            let list = list.split("\n\n").next().unwrap().lines().skip(1);
+            for line in list {
+                assert!(line.starts_with("      "), "{line:?}");
+            }
+        }
     }
 
     #[test]

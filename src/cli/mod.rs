@@ -54,7 +54,7 @@ enum Command {
     Init(init::Init),
     Status(status::Status),
     Demo(demo::Demo),
-    Mock(mock::Mock),
+    Mock(Box<mock::Mock>),
     Route(route::Route),
     Env(env::Env),
     Healthcheck(healthcheck::Healthcheck),

@@ -78,29 +78,17 @@ fn usual_path(model: &str) -> String {
 /// The answer of the dry run.
 #[derive(Deserialize)]
 struct Choice {
+    pool: String,
+    /// The one that would get the request; none = no account can take it now.
+    account: Option<String>,
     #[serde(default)]
-    pool: Option<String>,
-    /// The account that would get the request.
-    #[serde(default)]
-    chosen: Option<String>,
-    #[serde(default)]
-    accounts: Vec<Considered>,
-    /// What the client would be told where no account would get it.
-    #[serde(default)]
-    error: Option<Refused>,
+    others: Vec<Other>,
 }
 
 #[derive(Deserialize)]
-struct Considered {
-    #[serde(alias = "account")]
-    id: String,
-    #[serde(default)]
-    reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Refused {
-    message: String,
+struct Other {
+    account: String,
+    reason: String,
 }
 
 impl Choice {
@@ -110,17 +98,13 @@ impl Choice {
     }
 
     fn lines(&self, screen: Screen) -> Vec<String> {
-        let pool = match &self.pool {
-            Some(pool) => format!(" of pool {pool}"),
-            None => String::new(),
-        };
-        let verdict = match (&self.chosen, &self.error) {
-            (Some(id), _) => format!("{id}{pool} would get it"),
-            (None, Some(refused)) => format!("no account{pool} would get it: {}", refused.message),
-            (None, None) => format!("no account{pool} would get it"),
+        let pool = &self.pool;
+        let verdict = match &self.account {
+            Some(id) => format!("{id} of pool {pool} would get it"),
+            None => format!("no account of pool {pool} would get it now"),
         };
         let mut lines = vec![cut(&verdict, screen.width)];
-        if !self.accounts.is_empty() {
+        if self.account.is_some() || !self.others.is_empty() {
             lines.push(String::new());
             lines.extend(self.table().lines(screen.width, screen.color));
         }
@@ -128,19 +112,16 @@ impl Choice {
     }
 
     fn table(&self) -> Table {
-        let row = |it: &Considered| {
-            let chosen = self.chosen.as_ref() == Some(&it.id);
-            let reason = match &it.reason {
-                Some(reason) => reason.as_str(),
-                None if chosen => "chosen",
-                None => "another was chosen",
-            };
-            let paint = if chosen { Paint::Good } else { Paint::Plain };
-            let cell = |text: &str| Cell {
-                text: text.to_owned(),
-                paint,
-            };
-            vec![cell(&it.id), cell(reason)]
+        let chosen = self.account.iter().map(|id| (id, "chosen", Paint::Good));
+        let others = self.others.iter();
+        let others = others.map(|other| (&other.account, other.reason.as_str(), Paint::Plain));
+        let row = |(id, reason, paint): (&String, &str, Paint)| {
+            [id, reason]
+                .map(|text| Cell {
+                    text: text.to_owned(),
+                    paint,
+                })
+                .into()
         };
         let column = |name, most| Column {
             name,
@@ -149,7 +130,7 @@ impl Choice {
         };
         Table {
             columns: vec![column("ACCOUNT", 30), column("REASON", usize::MAX)],
-            rows: self.accounts.iter().map(row).collect(),
+            rows: chosen.chain(others).map(row).collect(),
         }
     }
 }
@@ -172,22 +153,25 @@ mod tests {
 
     #[test]
     fn the_chosen_account_comes_first_and_each_other_one_has_its_reason() {
-        let accounts = json!([{"id": "a", "reason": "cooling for 12s"}, {"id": "bb"}]);
-        let answer = json!({"pool": "default", "chosen": "bb", "accounts": accounts});
+        let others = json!([{"account": "a", "reason": "is cooling for 12s"}]);
+        let answer = json!({"pool": "default", "account": "bb", "others": others});
         let want = [
             "bb of pool default would get it",
             "",
             "ACCOUNT  REASON",
-            "a        cooling for 12s",
             "bb       chosen",
+            "a        is cooling for 12s",
         ];
         assert_eq!(lines(&answer), want);
     }
 
     #[test]
-    fn a_request_that_nobody_would_get_is_refused_in_words() {
-        let answer = json!({"chosen": null, "error": {"message": "unknown key"}});
-        assert_eq!(lines(&answer), ["no account would get it: unknown key"]);
+    fn where_nobody_can_serve_it_says_so_and_why() {
+        let others = json!([{"account": "a", "reason": "is disabled"}]);
+        let answer = json!({"pool": "p", "account": null, "others": others});
+        let shown = lines(&answer);
+        assert_eq!(shown[0], "no account of pool p would get it now");
+        assert_eq!(shown[3], "a        is disabled");
     }
 
     #[test]

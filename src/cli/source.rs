@@ -14,10 +14,21 @@ const PLACES: [&str; 2] = ["poolgate.yaml", "/etc/poolgate/poolgate.yaml"];
 #[derive(Args, Default)]
 pub(super) struct Source {
     /// The configuration [default: ./poolgate.yaml, then /etc/poolgate/poolgate.yaml]
-    #[arg(short, long, global = true, value_name = "FILE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Configuration"
+    )]
     pub(super) config: Option<PathBuf>,
     /// Read variables for `${NAME}` from here; those of the environment go before them
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Configuration"
+    )]
     pub(super) env_file: Option<PathBuf>,
 }
 

@@ -134,6 +134,15 @@ impl Credential {
         self.source.is_none() || self.token.load().is_some()
     }
 
+    /// Do both put the same token on a request?
+    pub fn is_same(&self, other: &Credential) -> bool {
+        let text = |credential: &Credential| {
+            let token = credential.token.load();
+            token.as_ref().map(|token| token.text.clone())
+        };
+        text(self) == text(other)
+    }
+
     /// Can a new token be had when the upstream says that this one has expired?
     pub fn is_renewable(&self) -> bool {
         false

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::account::Account;
-use super::breaker::Entry;
+use super::breaker::{Entry, State};
 use super::{Outcome, Pool};
 use crate::clock::Instant;
 use crate::dialect::Usage;
@@ -43,22 +43,22 @@ impl Lease {
     pub fn report(&mut self, outcome: &Outcome, about: &Report<'_>, now: Instant) {
         let took = now.saturating_duration_since(self.began);
         self.account.metrics.request(outcome.index(), took);
-        self.pool.report(&self.account, outcome, about, now);
-        if matches!(
-            outcome,
-            Outcome::Success | Outcome::Transient | Outcome::BrokenStream
-        ) {
-            // The breaker has its answer; the place of a probe is no longer to be given back.
-            self.entry = Entry::Normal;
-            self.pool.publish(&self.account);
-        }
+        self.pool.report(self, outcome, about, now);
+        self.forget_probe();
     }
 
     /// A good head is here: a half-open account has proved itself, however long the answer goes
     /// on. `wait`: the vendor said that nothing is left of a limit, and until when.
     pub fn answered(&mut self, wait: Option<Duration>, model: Option<&str>, now: Instant) {
-        self.entry = Entry::Normal;
         self.pool.answered(&self.account, wait, model, now);
+        self.forget_probe();
+    }
+
+    /// Once the breaker has its answer, the place of a probe is no longer to be given back.
+    fn forget_probe(&mut self) {
+        if self.account.live.breaker.state() != State::HalfOpen {
+            self.entry = Entry::Normal;
+        }
     }
 
     /// Tokens that the vendor stated for this attempt.

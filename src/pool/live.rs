@@ -58,6 +58,8 @@ pub(super) struct Rare {
     pub(super) cooling_until: u64,
     /// The cooldown is that of a limit, not of a refused credential or a spent quota.
     pub(super) cooling_for_limit: bool,
+    /// When the credential was last refused.
+    pub(super) auth_refused_at: Option<u64>,
     /// When an account that needs a login is tried by one request.
     pub(super) login_probe_at: u64,
     /// A health probe has answered.

@@ -56,6 +56,14 @@ impl Marks {
         fits
     }
 
+    /// When the next of an account's marks ends.
+    pub(super) fn next(&self, slot: u32, now: u64) -> Option<u64> {
+        let map = self.map.load();
+        let marks = map.values().flatten();
+        let own = marks.filter(|(marked, until)| *marked == slot && *until > now);
+        own.map(|(_, until)| *until).min()
+    }
+
     /// Forgets all marks of an account.
     pub(super) fn clear(&self, slot: u32) {
         let _writer = self.writer.lock();

@@ -13,6 +13,7 @@ mod marks;
 mod outcome;
 mod queue;
 mod ready;
+mod reconfigure;
 mod recover;
 mod refusal;
 mod select;
@@ -42,7 +43,6 @@ pub use view::*;
 
 use crate::clock::{self, Instant};
 use crate::config;
-use crate::credential::Credential;
 use crate::dialect::Dialect;
 use crate::telemetry::{Metrics, PoolMetrics};
 use select::Choice;
@@ -145,6 +145,10 @@ impl Pool {
     ) -> Result<Lease, Refusal> {
         let most = self.settings.load().queue.max_waiting;
         let Some(mut place) = queue::Queue::join(self, demand.clone(), most) else {
+            // Those who fill the queue may all wait for another model.
+            if let Some(lease) = self.try_lease(demand, began) {
+                return Ok(lease);
+            }
             self.metrics.queue_rejected("full");
             return Err(self.refusal(demand, began).queue_full());
         };
@@ -254,8 +258,9 @@ impl Pool {
             }
             match account.acquire(self) {
                 Some(entry) => return Some((account.clone(), entry)),
-                // Another request was faster; the bit is set right and somebody else is picked.
-                None => self.publish(account),
+                // Another request was faster; the bit is set right and somebody else is picked:
+                // In the table that was read, which may be an old one by now.
+                None => table.ready.publish(slot, || account.is_ready()),
             }
         }
     }
@@ -284,6 +289,16 @@ impl Pool {
             self.held_ms.store(average.max(1), Ordering::Relaxed);
             self.serve_queue(now);
         }
+    }
+
+    /// Lets accounts come back whose time has come, and serves those who wait for them. Called
+    /// from time to time, as on a quiet gateway no request does it.
+    pub fn tick(self: &Arc<Self>, now: Instant) {
+        let ticks = self.ticks(now);
+        if ticks >= self.due.next() {
+            self.recover_due(ticks);
+        }
+        self.serve_queue(now);
     }
 
     /// Hands ready accounts to those who wait.
@@ -316,91 +331,6 @@ impl Pool {
         let next = self.due.next();
         (next != u64::MAX).then(|| self.at(next))
     }
-
-    /// Puts new settings and accounts in place. Accounts that stay keep their live state; those
-    /// that are gone take no new requests and end with their last lease.
-    pub fn reconfigure(self: &Arc<Self>, config: &config::Pool) {
-        let _writer = self.writer.lock();
-        let old = self.table.load_full();
-        let mut free: Vec<u32> = (0..old.slots.len() as u32)
-            .filter(|slot| old.account(*slot).is_none())
-            .collect();
-        let mut slots: Vec<Option<Arc<Account>>> = vec![None; old.slots.len()];
-        let mut fresh = Vec::new();
-        for account in &config.accounts {
-            match old.find(&account.id) {
-                Some(known) => {
-                    slots[known.slot as usize] =
-                        Some(self.account(account, known.slot, Some(known)))
-                }
-                None => fresh.push(account),
-            }
-        }
-        free.reverse();
-        for account in fresh {
-            let slot = free.pop().unwrap_or(slots.len() as u32);
-            if slot as usize == slots.len() {
-                slots.push(None);
-            }
-            slots[slot as usize] = Some(self.account(account, slot, None));
-        }
-        let gone = old
-            .accounts()
-            .filter(|account| !config.accounts.iter().any(|a| a.id == account.config.id));
-        for account in gone {
-            account.live.block(live::reason::DRAINING);
-            self.marks.clear(account.slot);
-            self.registry.forget_account(&account.config.id);
-        }
-        self.settings.store(Arc::new(config.clone()));
-        self.table
-            .store(Arc::new(Table::new(slots, config.strategy)));
-        // Whoever changed an account while the table was built may have told the old one.
-        self.table
-            .load()
-            .accounts()
-            .for_each(|account| self.publish(account));
-        self.serve_queue(clock::now());
-    }
-
-    fn account(
-        &self,
-        config: &config::Account,
-        slot: u32,
-        known: Option<&Arc<Account>>,
-    ) -> Arc<Account> {
-        let live = known.map_or_else(Arc::default, |known| known.live.clone());
-        // What an operator or an earlier file said is replaced by what the file says now.
-        if known.is_none_or(|known| known.config.enabled != config.enabled) {
-            match config.enabled {
-                true => live.unblock(live::reason::DISABLED),
-                false => live.block(live::reason::DISABLED),
-            }
-        }
-        live.set_max_concurrent(config.max_concurrent);
-        let credential = Arc::new(Credential::new(&config.credential, &config.headers));
-        if let Err(error) = credential.reload() {
-            tracing::warn!(
-                account = config.id,
-                "the account's secret cannot be used: {error}"
-            );
-            let mut rare = live.rare.lock();
-            rare.last_error = Some(error.to_string());
-            rare.login_probe_at = u64::MAX;
-            live.block(live::reason::NEEDS_LOGIN);
-        }
-        let metrics = self
-            .registry
-            .account(&config.id, &self.name, &Outcome::LABELS);
-        Arc::new(Account {
-            id: config.id.as_str().into(),
-            config: config.clone(),
-            credential,
-            metrics,
-            slot,
-            live,
-        })
-    }
 }
 
 impl Pool {
@@ -409,9 +339,14 @@ impl Pool {
         self.metrics.retry(outcome.index());
     }
 
-    /// When the first of the accounts that could serve this demand comes back by itself.
+    /// When the first of the accounts that could serve this demand comes back by itself: now, where
+    /// one was not even asked or is only full.
     pub fn recovery(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Instant> {
-        self.refusal(demand, now).recovers_at
+        let refusal = self.refusal(demand, now);
+        match refusal.cause {
+            Cause::Full => Some(now),
+            _ => refusal.recovers_at,
+        }
     }
 }
 

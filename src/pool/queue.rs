@@ -13,6 +13,10 @@ use tokio::sync::oneshot;
 use super::lease::Lease;
 use super::{Demand, Pool};
 
+/// Different demands that are looked at in one go, so that clients which invent model names do
+/// not make serving the queue costly.
+const UNLIKE: usize = 16;
+
 /// The order of service: lower priority first, then who came first.
 type Place = (i32, u64);
 
@@ -74,14 +78,14 @@ impl Queue {
         // which serves the queue again.
         let mut handed = Vec::new();
         let mut line = self.line.lock();
-        let mut unserved: Vec<&Demand> = Vec::new();
+        let mut unserved: Vec<&Demand> = Vec::with_capacity(UNLIKE);
         let places: Vec<Place> = line
             .iter()
             .filter_map(|(place, waiter)| {
-                if unserved
+                let known = unserved
                     .iter()
-                    .any(|other| other.is_served_like(&waiter.demand))
-                {
+                    .any(|other| other.is_served_like(&waiter.demand));
+                if known || unserved.len() == UNLIKE {
                     return None;
                 }
                 match lease(&waiter.demand) {

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::account::Account;
-use super::lease::Report;
+use super::lease::{Lease, Report};
 use super::live::reason;
 use super::{Outcome, Pool, marks};
 use crate::clock::{self, Instant};
@@ -49,12 +49,13 @@ impl Pool {
     /// Applies one attempt's outcome to its account: the fourth column of `contract/http.md` §2.
     pub(super) fn report(
         &self,
-        account: &Arc<Account>,
+        lease: &Lease,
         outcome: &Outcome,
         about: &Report<'_>,
         now: Instant,
     ) {
         let ticks = self.ticks(now);
+        let account = &lease.account;
         let live = &account.live;
         self.completed.fetch_add(1, Ordering::Relaxed);
         if *outcome == Outcome::Success {
@@ -86,7 +87,7 @@ impl Pool {
             Outcome::QuotaDead { wait } => {
                 self.cool(account, wait.unwrap_or(QUOTA_COOLDOWN), false, ticks);
             }
-            Outcome::AuthDead => self.auth_refused(account, ticks),
+            Outcome::AuthDead => self.auth_refused(account, self.ticks(lease.began), ticks),
             Outcome::Transient | Outcome::BrokenStream if about.counts => {
                 self.failed(account, ticks)
             }
@@ -133,34 +134,49 @@ impl Pool {
     fn limit(&self, account: &Arc<Account>, wait: Duration, model: Option<&str>, ticks: u64) {
         let until = ticks.saturating_add(wait.as_millis() as u64);
         let table = self.table.load();
-        let group = &account.config.limit_group;
-        let shares = |other: &&Arc<Account>| {
-            other.is(account) || (!group.is_empty() && other.config.limit_group == *group)
-        };
-        for limited in table.accounts().filter(shares) {
-            let marked = model.is_some_and(|model| {
-                self.marks
-                    .mark(limited.slot, marks::model_id(model), until, ticks)
-            });
+        let limit_one = |limited: &Arc<Account>| {
+            let model = model.map(marks::model_id);
+            let marked =
+                model.is_some_and(|model| self.marks.mark(limited.slot, model, until, ticks));
             if marked {
                 self.due.add(limited.slot, until);
             } else {
                 self.cool(limited, wait, true, ticks);
             }
+        };
+        let group = &account.config.limit_group;
+        if group.is_empty() {
+            let current = table.account(account.slot);
+            current
+                .filter(|current| current.is(account))
+                .into_iter()
+                .for_each(limit_one);
+        } else {
+            let shares = |other: &&Arc<Account>| other.config.limit_group == *group;
+            table.accounts().filter(shares).for_each(limit_one);
         }
     }
 
     fn cool(&self, account: &Arc<Account>, wait: Duration, for_limit: bool, ticks: u64) {
         let until = ticks.saturating_add(wait.as_millis() as u64);
         let mut rare = account.live.rare.lock();
-        rare.cooling_until = rare.cooling_until.max(until);
-        rare.cooling_for_limit = for_limit;
+        if rare.cooling_until <= until {
+            (rare.cooling_until, rare.cooling_for_limit) = (until, for_limit);
+        }
         drop(rare);
         self.changed(account, ticks, Some((reason::COOLING, true)));
         self.due.add(account.slot, until);
     }
 
-    fn auth_refused(&self, account: &Arc<Account>, ticks: u64) {
+    fn auth_refused(&self, account: &Arc<Account>, began: u64, ticks: u64) {
+        // Requests that were under way together are refused together; that is one refusal.
+        let mut rare = account.live.rare.lock();
+        let known = rare.auth_refused_at.is_some_and(|at| began <= at);
+        rare.auth_refused_at = Some(ticks);
+        drop(rare);
+        if known {
+            return;
+        }
         let refusals = account.live.auth_refusals.fetch_add(1, Ordering::Relaxed) as usize;
         if refusals == 0 {
             return self.cool(account, AUTH_COOLDOWN, false, ticks);
@@ -216,7 +232,9 @@ impl Pool {
                     self.changed(account, ticks, Some((reason, false)));
                 }
             }
-            if let Some(later) = live.breaker.due(&settings.breaker, ticks) {
+            let later = live.breaker.due(&settings.breaker, ticks);
+            let marked = self.marks.next(account.slot, ticks);
+            for later in later.into_iter().chain(marked) {
                 self.due.add(account.slot, later);
             }
             self.publish(account);
@@ -290,11 +308,12 @@ impl Pool {
             let mut rare = account.live.rare.lock();
             (rare.last_error, rare.cooling_until) = (None, 0);
             drop(rare);
-            self.changed(
-                account,
-                ticks,
-                Some((reason::COOLING | reason::NEEDS_LOGIN, false)),
-            );
+            // Without a secret it still needs one.
+            let login = match account.credential.is_usable() {
+                true => reason::NEEDS_LOGIN,
+                false => 0,
+            };
+            self.changed(account, ticks, Some((reason::COOLING | login, false)));
         })
     }
 

@@ -145,14 +145,18 @@ impl Table {
             .get(&(dialect, serving.clone()))
             .cloned();
         let view = known.unwrap_or_else(|| Arc::new(self.build(dialect, &serving)));
-        let has_room = |views: &Views| {
-            views.by_model[dialect as usize].len() < MOST_MODELS
-                && views.by_sets.len() < MOST_MODELS
-        };
-        if has_room(&self.views.load()) {
+        let views = self.views.load();
+        // Names that nobody serves are invented; only what the configuration names is kept, and
+        // of that there are few combinations.
+        let has_room = views.by_model[dialect as usize].len() < MOST_MODELS;
+        let by_name = has_room && !view.groups.is_empty();
+        let by_sets = !views.by_sets.contains_key(&(dialect, serving.clone()));
+        if by_name || by_sets {
             self.views.rcu(|views| {
                 let mut views = Views::clone(views);
-                views.by_model[dialect as usize].insert(model.into(), view.clone());
+                if by_name {
+                    views.by_model[dialect as usize].insert(model.into(), view.clone());
+                }
                 views
                     .by_sets
                     .insert((dialect, serving.clone()), view.clone());

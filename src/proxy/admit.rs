@@ -41,14 +41,14 @@ pub(super) async fn accept(
 ) -> Result<Accepted, Refused> {
     let config = gateway.config.load_full();
     origin::identify(&config, session, ctx);
-    if gateway.refusing.load(Ordering::SeqCst) {
-        return Err(Reject::draining().into());
-    }
     check_head(&config, session)?;
     origin::check(&config, &gateway.keys, session)?;
     if local::answer(gateway, session).await? {
         ctx.settled = true;
         return Ok(Accepted::Answered);
+    }
+    if gateway.refusing.load(Ordering::SeqCst) {
+        return Err(Reject::draining().into());
     }
     let target = target(&config, session)?;
     let client = authenticate(gateway, session)?;

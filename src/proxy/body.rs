@@ -120,18 +120,22 @@ pub(super) async fn read(session: &mut Session, limits: &Limits) -> Result<Repla
             .await
             .map_err(Refused::Gone)?;
     }
-    let patience = limits.timeout
-        + Duration::from_secs((length.unwrap_or(0) / SLOWEST_BYTES_PER_SECOND) as u64);
+    let patience = patience(limits.timeout, length.unwrap_or(0));
     let reading = async {
         match length.filter(|length| *length <= limits.max_replay) {
             Some(length) => read_whole(session, length).await,
-            None => read_head(session, limits.max_body).await,
+            None => read_head(session, limits.max_body, limits.timeout).await,
         }
     };
     match tokio::time::timeout(patience, reading).await {
         Ok(read) => read,
         Err(_) => Err(Reject::request_timeout().into()),
     }
+}
+
+/// How long `length` bytes of a body may take.
+pub(super) fn patience(timeout: Duration, length: usize) -> Duration {
+    timeout + Duration::from_secs((length / SLOWEST_BYTES_PER_SECOND) as u64)
 }
 
 async fn read_whole(session: &mut Session, length: usize) -> Result<Replay, Refused> {
@@ -155,7 +159,11 @@ async fn read_whole(session: &mut Session, length: usize) -> Result<Replay, Refu
     }
 }
 
-async fn read_head(session: &mut Session, max_body: usize) -> Result<Replay, Refused> {
+async fn read_head(
+    session: &mut Session,
+    max_body: usize,
+    timeout: Duration,
+) -> Result<Replay, Refused> {
     let mut body = BytesMut::new();
     session.enable_retry_buffering();
     loop {
@@ -170,6 +178,8 @@ async fn read_head(session: &mut Session, max_body: usize) -> Result<Replay, Ref
             break;
         }
     }
+    // What follows is read while an account waits for it.
+    session.set_read_timeout(Some(timeout));
     let body = body.freeze();
     Ok(
         match (session.is_body_done(), session.retry_buffer_truncated()) {

@@ -7,15 +7,16 @@ use http::header::{
     USER_AGENT,
 };
 use http::uri::PathAndQuery;
-use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use pingora::http::RequestHeader;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::body::Replay;
+use super::body::{Replay, patience};
 use super::context::{Attempt, Context, Request};
 use super::verdict;
+use crate::clock;
 use crate::config::{Host, Upstream};
 use crate::credential::Injection;
 use crate::dialect::{Reject, replace_model};
@@ -185,8 +186,15 @@ fn target(
     Ok(target.into())
 }
 
+/// All but the unreserved characters (RFC 3986 §2.3): names of models have dots and dashes.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 fn encoded(text: &str) -> PercentEncode<'_> {
-    utf8_percent_encode(text, NON_ALPHANUMERIC)
+    utf8_percent_encode(text, &RESERVED)
 }
 
 /// The path behind its version: the account's prefix has one already.
@@ -214,7 +222,7 @@ pub(super) fn body(
     gateway: &Gateway,
     session: &Session,
     body: &mut Option<Bytes>,
-    _end: bool,
+    end: bool,
     ctx: &mut Context,
 ) -> Result<()> {
     let (Some(request), Some(attempt)) = (&ctx.request, &mut ctx.attempt) else {
@@ -232,15 +240,23 @@ pub(super) fn body(
             *body = Some(Bytes::from([&head[..], &rest[..]].concat()));
         }
     }
-    let max_body = gateway.config.load().clients.max_body;
-    if session.as_ref().body_bytes_read() > max_body {
-        ctx.reject = Some(Reject::request_too_large(max_body));
-        return Err(Error::create(
-            ErrorType::ReadError,
-            ErrorSource::Downstream,
-            None,
-            None,
-        ));
+    if request.body.is_complete() {
+        return Ok(());
     }
-    Ok(())
+    let clients = &gateway.config.load().clients;
+    let length = session.as_ref().body_bytes_read();
+    let took = clock::now().saturating_duration_since(attempt.lease.began());
+    if length > clients.max_body {
+        ctx.reject = Some(Reject::request_too_large(clients.max_body));
+    } else if !end && took > patience(clients.body_timeout, length) {
+        ctx.reject = Some(Reject::request_timeout());
+    } else {
+        return Ok(());
+    }
+    Err(Error::create(
+        ErrorType::ReadError,
+        ErrorSource::Downstream,
+        None,
+        None,
+    ))
 }

@@ -56,21 +56,22 @@ pub struct Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Context;
+    /// In a box: Pingora moves it and the future that holds it several times a request.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
-        Context::new()
+    fn new_ctx(&self) -> Box<Context> {
+        Box::new(Context::new())
     }
 
     /// Sets what this connection may take: keep-alive, write timeout.
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
         admit::limit_session(self, session);
         ctx.in_flight = Some(meter::InFlight::new(&self.in_flight));
         Ok(())
     }
 
     /// Steps 1 to 5: dialect, key, body, model and pool, limits. `true` = answered here.
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         match admit::accept(self, session, ctx).await {
             Ok(admit::Accepted::Proxy) => Ok(false),
             Ok(admit::Accepted::Answered) => Ok(true),
@@ -82,7 +83,7 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(
         &self,
         session: &mut Session,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<Box<HttpPeer>> {
         dispatch::next_peer(self, session, ctx).await
     }
@@ -91,7 +92,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         _: &HttpPeer,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
         e: Box<Error>,
     ) -> Box<Error> {
         verdict::no_connection(session, ctx, e)
@@ -102,7 +103,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut RequestHeader,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         inject::apply(self, session, head, ctx)
     }
@@ -112,7 +113,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         inject::body(self, session, body, end, ctx)
     }
@@ -122,7 +123,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         verdict::on_head(session, head, ctx)
     }
@@ -132,7 +133,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         verdict::on_body(session, body, end, ctx)
     }
@@ -141,10 +142,10 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<()>
     where
-        Context: Send + Sync,
+        Self::CTX: Send + Sync,
     {
         settle::clean_head(self, session, head, ctx)
     }
@@ -155,7 +156,7 @@ impl ProxyHttp for Gateway {
         _: &mut Session,
         body: &mut Option<Bytes>,
         _: bool,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         meter::on_body(body.as_deref(), ctx);
         Ok(None)
@@ -166,7 +167,7 @@ impl ProxyHttp for Gateway {
         _: &HttpPeer,
         session: &mut Session,
         e: Box<Error>,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
         verdict::on_error(session, ctx, e, reused)
@@ -177,32 +178,32 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         e: &Error,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> FailToProxy {
         reject::final_answer(self, session, e, ctx).await
     }
 
     /// Step 12: once per request, whatever became of it.
-    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Self::CTX) {
         settle::finish(self, session, e, ctx);
     }
 
     /// The access line says it all; Pingora's own lines would name upstream addresses.
-    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Self::CTX, _: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _: &Session,
-        _: &Context,
+        _: &Self::CTX,
         _: &Error,
         _: pingora_proxy::ProxyWarnLogContext,
     ) -> bool {
         true
     }
 
-    fn request_summary(&self, _: &Session, ctx: &Context) -> String {
+    fn request_summary(&self, _: &Session, ctx: &Self::CTX) -> String {
         ctx.request_id().to_owned()
     }
 }

@@ -120,7 +120,10 @@ fn reason(ctx: &Context, e: &Error) -> Reject {
         Some((_, Cause::AllTried)) | None => {}
     }
     if *e.esource() == ErrorSource::Downstream {
-        return Reject::bad_request("the request could not be read to its end");
+        return match e.etype() {
+            ErrorType::ReadTimedout => Reject::request_timeout(),
+            _ => Reject::bad_request("the request could not be read to its end"),
+        };
     }
     match (
         ctx.last_answer.as_ref().map(|held| &held.outcome),

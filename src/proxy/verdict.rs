@@ -115,12 +115,14 @@ fn judge(session: &Session, ctx: &mut Context) -> Box<Error> {
     let Some(mut held) = attempt.held.take() else {
         return give_up();
     };
+    let account = attempt.lease.account().clone();
+    let asked = model.as_deref();
     held.outcome = Outcome::of(&Answer {
         status: held.status().as_u16(),
         headers: &held.head.headers,
         body: &held.body[..held.body.len().min(JUDGED_BYTES)],
-        model: model.as_deref(),
-        renewable: attempt.lease.account().credential.is_renewable(),
+        model: asked.map(|asked| account.model_name(asked).unwrap_or(asked)),
+        renewable: account.credential.is_renewable(),
         now: clock::wall(),
     });
     let (outcome, status) = (held.outcome.clone(), held.status());
@@ -151,7 +153,9 @@ pub(super) fn on_error(
     mut e: Box<Error>,
     reused: bool,
 ) -> Box<Error> {
-    let dead_connection = reused && matches!(e.retry, RetryType::ReusedOnly);
+    // Pingora marks what it sees when it reads from a dead connection; a write may see it first.
+    let broke = matches!(e.retry, RetryType::ReusedOnly) || *e.etype() == ErrorType::WriteError;
+    let dead_connection = reused && broke;
     e.retry.decide_reuse(reused);
     let Some(attempt) = &ctx.attempt else {
         return e;

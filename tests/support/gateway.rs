@@ -121,6 +121,23 @@ impl Gateway {
             .sum()
     }
 
+    /// The accounts that a request was sent to and what came of each, as its access line says:
+    /// `a0:rate_limited,a1:success`. The line is written after the answer, and waited for.
+    #[track_caller]
+    pub(crate) fn tries(&self, request_id: &str) -> String {
+        let id = format!(" request_id={request_id} ");
+        let line = wait_for(&format!("the access line of {request_id}"), || {
+            let log = self.log();
+            log.lines()
+                .find(|line| line.contains(&id))
+                .map(str::to_owned)
+        });
+        let tries = line
+            .split(' ')
+            .find_map(|field| field.strip_prefix("tries="));
+        tries.unwrap_or_default().to_owned()
+    }
+
     /// Everything it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.program.output()
@@ -143,4 +160,17 @@ pub(crate) fn pool_of(vendors: &[Mock], keys: &str, more: impl Fn(usize) -> Stri
     };
     let accounts: String = vendors.iter().enumerate().map(account).collect();
     format!("pools:\n  default:\n{keys}    accounts:\n{accounts}")
+}
+
+/// The same with three accounts a0, a1, a2 of which the first one that can serve is always used, at
+/// vendors of the same names: `x-mock-only: a0` makes the first choice fail.
+pub(crate) fn ranked(keys: &str) -> (Vec<Mock>, String) {
+    let name = |n: usize| format!("a{n}");
+    let vendors: Vec<Mock> = (0..3).map(|n| Mock::start(&["--name", &name(n)])).collect();
+    let mut text = pool(&vendors, keys);
+    for n in 0..vendors.len() {
+        let id = format!("{{id: {},", name(n));
+        text = text.replace(&id, &format!("{id} priority: {n},"));
+    }
+    (vendors, text)
 }

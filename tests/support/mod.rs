@@ -5,6 +5,7 @@
 mod gateway;
 mod h2;
 mod http;
+mod load;
 mod mock;
 mod program;
 
@@ -12,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-pub(crate) use gateway::{Gateway, pool, pool_of};
-
+pub(crate) use gateway::{Gateway, pool, pool_of, ranked};
 pub(crate) use http::{Answer, Connection, Request, get, post};
+pub(crate) use load::{count, many};
 pub(crate) use mock::Mock;
 pub(crate) use program::{Program, free_address};
 

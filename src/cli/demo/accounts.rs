@@ -76,7 +76,7 @@ pub(super) fn configuration(
          admin: {{address: \"{admin}\"}}\n\
          state: {{dir: {folder}}}\n\
          log: {{level: error, access: false}}\n\
-         server: {{drain_timeout: 2s}}\n\
+         server: {{drain_timeout: 0s}}\n\
          pools:\n  default:\n    strategy: round_robin\n    breaker: {{open_for: 10s}}\n    accounts:\n"
     );
     for ((id, character, keys), upstream) in ACCOUNTS.iter().zip(upstreams) {

@@ -5,7 +5,10 @@ mod accounts;
 mod traffic;
 mod welcome;
 
+use std::fs::Permissions;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -13,6 +16,8 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::mock::Vendor;
@@ -42,20 +47,53 @@ struct Stage {
 
 impl Demo {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let folder = tempfile::Builder::new().prefix("poolgate-demo-").tempdir();
-        let folder = folder.context("no folder for the demo's state")?;
+        let gateway = loopback(self.port, "--port")?;
+        let admin = loopback(self.admin_port, "--admin-port")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        // Before there is a folder that a signal could leave behind.
+        let early = Early::watch(&runtime)?;
+        let folder = tempfile::Builder::new()
+            .prefix("poolgate-demo-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .context("no folder for the demo's state")?;
         let stage = Stage {
-            gateway: loopback(self.port, "--port")?,
-            admin: loopback(self.admin_port, "--admin-port")?,
+            gateway,
+            admin,
             folder: folder.path().to_owned(),
         };
-        let (address, admin) = (stage.gateway, stage.admin);
-        let around = Surroundings::start(stage)?;
-        let text = accounts::configuration(address, admin, folder.path(), &around.upstreams);
+        let around = Surroundings::start(runtime, early, stage)?;
+        let text = accounts::configuration(gateway, admin, folder.path(), &around.upstreams);
         let served = serve(&text, folder.path());
         around.stop();
         served?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Signals that ask for the end before the gateway listens to them itself.
+struct Early {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Early {
+    /// From now on these signals end nothing by themselves.
+    fn watch(runtime: &Runtime) -> io::Result<Early> {
+        let _inside = runtime.enter();
+        Ok(Early {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn arrives(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
@@ -91,26 +129,25 @@ struct Surroundings {
 }
 
 impl Surroundings {
-    fn start(stage: Stage) -> anyhow::Result<Surroundings> {
+    fn start(runtime: Runtime, early: Early, stage: Stage) -> anyhow::Result<Surroundings> {
         let (ready, started) = mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let work = async move {
+            let vendors = match vendors().await {
+                Ok(vendors) => vendors,
+                Err(error) => return ready.send(Err(error)).unwrap_or_default(),
+            };
+            let addresses = vendors.iter().map(Vendor::address).collect();
+            if ready.send(Ok(addresses)).is_ok() {
+                tokio::select! {
+                    () = live(&stage, early) => {}
+                    _ = stopped => {}
+                }
+            }
+        };
         let thread = std::thread::Builder::new()
             .name("demo".to_owned())
-            .spawn(move || {
-                runtime.block_on(async {
-                    let vendors = match vendors().await {
-                        Ok(vendors) => vendors,
-                        Err(error) => return ready.send(Err(error)).unwrap_or_default(),
-                    };
-                    let addresses = vendors.iter().map(Vendor::address).collect();
-                    if ready.send(Ok(addresses)).is_ok() {
-                        live(&stage, stopped).await;
-                    }
-                });
-            })?;
+            .spawn(move || runtime.block_on(work))?;
         let upstreams = started.recv().context("the simulated vendors")??;
         Ok(Surroundings {
             upstreams,
@@ -135,19 +172,18 @@ async fn vendors() -> anyhow::Result<Vec<Vendor>> {
     Ok(vendors)
 }
 
-/// Welcomes the user once the gateway serves, then calls it until `stopped`, or until the user asks
-/// for the end: the gateway then lets running requests finish, and there should be few.
-async fn live(stage: &Stage, stopped: oneshot::Receiver<()>) {
-    let traffic = async {
-        welcome::when_ready(stage).await;
-        tokio::select! {
-            () = traffic::flow(stage.gateway) => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-        std::future::pending::<()>().await;
+/// Waits until the gateway serves, welcomes the user and calls the gateway from then on.
+async fn live(stage: &Stage, mut early: Early) {
+    let asked_to_stop = tokio::select! {
+        () = welcome::served(stage) => false,
+        () = early.arrives() => true,
     };
-    tokio::select! {
-        () = traffic => {}
-        _ = stopped => {}
+    if asked_to_stop {
+        // The gateway was not listening to signals then; now it is.
+        welcome::served(stage).await;
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM);
+        return;
     }
+    welcome::say(stage);
+    traffic::flow(stage.gateway).await;
 }

@@ -16,13 +16,17 @@ use crate::secret::Secret;
 /// Between two looks whether the gateway serves.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Waits until both addresses answer, then says what is where.
-pub(super) async fn when_ready(stage: &Stage) {
+/// Waits until both addresses answer.
+pub(super) async fn served(stage: &Stage) {
     for address in [stage.gateway, stage.admin] {
         while !answers(address).await {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// Says what is where.
+pub(super) fn say(stage: &Stage) {
     let token = read_secret(&SecretSource::File(stage.folder.join("admin.token")));
     let program = std::env::current_exe().unwrap_or_else(|_| "poolgate".into());
     let text = text(stage, token.ok().as_ref(), &program, Screen::now().color);

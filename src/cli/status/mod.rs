@@ -120,3 +120,58 @@ async fn state(admin: &Admin) -> anyhow::Result<Value> {
     }
     Ok(json!({"overview": overview, "accounts": accounts}))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::state;
+    use crate::cli::client::Admin;
+    use crate::config;
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use serde_json::json;
+    use std::convert::Infallible;
+    use std::path::Path;
+    use tokio::net::TcpListener;
+
+    /// The management API with two pages of accounts.
+    async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let uri = request.uri();
+        let json = match (uri.path(), uri.query()) {
+            ("/api/v1/overview", _) => json!({"status": "healthy"}),
+            (_, Some("limit=1000")) => json!({"accounts": [{"id": "a+b"}], "next": "a+b"}),
+            (_, Some("limit=1000&cursor=a%2Bb")) => {
+                json!({"accounts": [{"id": "c"}], "next": null})
+            }
+            other => json!({"accounts": [{"id": format!("{other:?}")}]}),
+        };
+        Ok(Response::new(Full::from(json.to_string())))
+    }
+
+    #[tokio::test]
+    async fn all_pages_of_accounts_are_asked_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let connection = hyper::server::conn::http1::Builder::new();
+                let connection =
+                    connection.serve_connection(TokioIo::new(stream), service_fn(answer));
+                tokio::spawn(connection);
+            }
+        });
+        let text = format!(
+            "admin: {{address: \"{address}\", token: t}}\n\
+             pools: {{default: {{accounts: [{{id: a, upstream: openai}}]}}}}"
+        );
+        let loaded = config::parse(&text, Path::new("poolgate.yaml"), &|_| None);
+        let admin = Admin::of(&loaded.ok().unwrap().config).unwrap();
+        let state = state(&admin).await.unwrap();
+        assert_eq!(state["accounts"], json!([{"id": "a+b"}, {"id": "c"}]));
+        assert_eq!(state["overview"]["status"], "healthy");
+    }
+}

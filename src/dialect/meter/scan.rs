@@ -158,21 +158,22 @@ impl<T: Copy> Scanner<T> {
 
     /// Inside a member's name: up to its end, or to the end of `bytes`.
     fn name(&mut self, bytes: &[u8], at: usize, escaped: bool) -> usize {
-        let byte = bytes[at];
-        if byte == b'"' && !escaped {
-            self.name_next = false;
-            self.wanted = self.lead_on();
-            self.state = State::Between;
-            return at + 1;
+        let mut escaped = escaped;
+        for (n, &byte) in bytes[at..].iter().enumerate() {
+            if byte == b'"' && !escaped {
+                self.name_next = false;
+                self.wanted = self.lead_on();
+                self.state = State::Between;
+                return at + n + 1;
+            }
+            if let Some(slot) = self.name.get_mut(self.name_length) {
+                *slot = byte;
+            }
+            self.name_length = (self.name_length + 1).min(LONGEST_NAME + 1);
+            escaped = byte == b'\\' && !escaped;
         }
-        if let Some(slot) = self.name.get_mut(self.name_length) {
-            *slot = byte;
-        }
-        self.name_length = (self.name_length + 1).min(LONGEST_NAME + 1);
-        self.state = State::Name {
-            escaped: byte == b'\\' && !escaped,
-        };
-        at + 1
+        self.state = State::Name { escaped };
+        bytes.len()
     }
 
     /// Inside a text: up to its end, or to the end of `bytes`.

@@ -33,10 +33,12 @@ pub(super) fn plain(out: &mut String, text: &str) {
 
 /// `text` as the value of `key=value`: in quotes when it would not stand alone.
 pub(super) fn value(out: &mut String, text: &str) {
+    let needs_quotes = |c| matches!(c, ' ' | '"' | '=' | '\\');
+    // Nearly every value is plain ASCII, which is told byte by byte.
+    let plain_ascii = |b: u8| b.is_ascii_graphic() && !needs_quotes(char::from(b));
     let alone = !text.is_empty()
-        && text
-            .chars()
-            .all(|c| !is_hostile(c) && !matches!(c, ' ' | '"' | '=' | '\\'));
+        && (text.bytes().all(plain_ascii)
+            || text.chars().all(|c| !is_hostile(c) && !needs_quotes(c)));
     if alone {
         out.push_str(text);
         return;

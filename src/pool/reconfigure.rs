@@ -1,0 +1,126 @@
+//! New settings and accounts for a pool that is running.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::account::Account;
+use super::live::{Live, reason};
+use super::table::Table;
+use super::{Outcome, Pool};
+use crate::clock;
+use crate::config;
+use crate::credential::Credential;
+
+impl Pool {
+    /// Puts new settings and accounts in place. Accounts that stay keep their live state; those
+    /// that are gone take no new requests and end with their last lease.
+    pub fn reconfigure(self: &Arc<Self>, config: &config::Pool) {
+        let _writer = self.writer.lock();
+        let old = self.table.load_full();
+        let mut free: Vec<u32> = (0..old.slots.len() as u32)
+            .rev()
+            .filter(|slot| old.account(*slot).is_none())
+            .collect();
+        let mut slots: Vec<Option<Arc<Account>>> = vec![None; old.slots.len()];
+        let (known, fresh): (Vec<_>, Vec<_>) = config
+            .accounts
+            .iter()
+            .map(|account| (account, old.find(&account.id)))
+            .partition(|(_, known)| known.is_some());
+        for (account, known) in known {
+            if let Some(known) = known {
+                slots[known.slot as usize] = Some(self.account(account, known.slot, Some(known)));
+            }
+        }
+        for (account, _) in fresh {
+            let slot = free.pop().unwrap_or(slots.len() as u32);
+            if slot as usize == slots.len() {
+                slots.push(None);
+            }
+            slots[slot as usize] = Some(self.account(account, slot, None));
+        }
+        let stay: HashSet<&str> = config.accounts.iter().map(|a| a.id.as_str()).collect();
+        for gone in old.accounts().filter(|a| !stay.contains(&*a.id)) {
+            gone.live.block(reason::DRAINING);
+            self.marks.clear(gone.slot);
+        }
+        self.settings.store(Arc::new(config.clone()));
+        self.table
+            .store(Arc::new(Table::new(slots, config.strategy)));
+        // Whoever changed an account while the table was built may have told the old one.
+        self.table
+            .load()
+            .accounts()
+            .for_each(|account| self.publish(account));
+        self.serve_queue(clock::now());
+    }
+
+    fn account(
+        &self,
+        config: &config::Account,
+        slot: u32,
+        known: Option<&Arc<Account>>,
+    ) -> Arc<Account> {
+        let live = known.map_or_else(Arc::default, |known| known.live.clone());
+        // What an operator or an earlier file said is replaced by what the file says now.
+        if known.is_none_or(|known| known.config.enabled != config.enabled) {
+            match config.enabled {
+                true => live.unblock(reason::DISABLED),
+                false => live.block(reason::DISABLED),
+            }
+        }
+        if config.health_check.is_none() {
+            // Nobody would ever find it healthy again.
+            live.unblock(reason::UNHEALTHY);
+        }
+        live.set_max_concurrent(config.max_concurrent);
+        let credential = credential(config, known, &live);
+        let metrics = self
+            .registry
+            .account(&config.id, &self.name, &Outcome::LABELS);
+        Arc::new(Account {
+            id: config.id.as_str().into(),
+            config: config.clone(),
+            credential,
+            metrics,
+            slot,
+            live,
+        })
+    }
+}
+
+/// Reads the account's secrets. What cannot be read leaves the secrets in use that were read
+/// before; without any the account needs a login until its file changes.
+fn credential(
+    config: &config::Account,
+    known: Option<&Arc<Account>>,
+    live: &Live,
+) -> Arc<Credential> {
+    let credential = Credential::new(&config.credential, &config.headers);
+    match (credential.reload(), known) {
+        (Ok(_), Some(known)) if credential.is_same(&known.credential) => {}
+        (Ok(_), _) => {
+            live.auth_refusals.store(0, Ordering::Relaxed);
+            live.unblock(reason::NEEDS_LOGIN);
+        }
+        (Err(error), Some(known)) if known.credential.is_usable() => {
+            tracing::error!(
+                account = config.id,
+                "the secret in use stays, as the new one cannot be read: {error}"
+            );
+            return known.credential.clone();
+        }
+        (Err(error), _) => {
+            tracing::error!(
+                account = config.id,
+                "the account's secret cannot be used: {error}"
+            );
+            let mut rare = live.rare.lock();
+            rare.last_error = Some(error.to_string());
+            rare.login_probe_at = u64::MAX;
+            live.block(reason::NEEDS_LOGIN);
+        }
+    }
+    Arc::new(credential)
+}
