@@ -11,8 +11,12 @@
 
 mod bodies;
 mod clients;
+mod clients_keys;
 mod failover;
 mod first_steps;
+mod health;
+mod lifecycle;
+mod operators;
 mod outcomes;
 mod rejects;
 mod selection;

@@ -1,15 +1,17 @@
-//! What signals do. SIGTERM and SIGINT: not ready, a moment later no new connections, and the end
-//! once nothing is under way; a second one: at once. SIGQUIT: nothing, as long as no successor can
+//! What signals do. SIGTERM and SIGINT: not ready, a moment later no new requests, and the end once
+//! nothing is under way; a second one: at once. SIGQUIT: nothing, as long as no successor can
 //! take over (Pingora would shut down all the same).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::App;
+use crate::admin::Control;
 
 pub(super) struct Signals {
     app: Arc<App>,
@@ -51,10 +53,39 @@ impl ShutdownSignalWatch for Signals {
             () = tokio::time::sleep(server.drain_delay) => {}
             () = second(&mut terminate, &mut interrupt) => return ShutdownSignal::FastShutdown,
         }
+        // Pingora would close the listeners now. Whoever comes while others finish is told that the
+        // gateway is stopping, and not left to guess from a refused connection.
         self.app.refusing.store(true, Ordering::SeqCst);
+        tokio::select! {
+            drained = tokio::time::timeout(server.drain_timeout, self.drained()) => {
+                if drained.is_err() {
+                    tracing::warn!("stopped with requests under way: their time is over");
+                    return ShutdownSignal::FastShutdown;
+                }
+            }
+            () = second(&mut terminate, &mut interrupt) => {
+                tracing::warn!("stopped at once, by a second signal");
+                return ShutdownSignal::FastShutdown;
+            }
+        }
         // This thread is Pingora's from here on, and sleeps; the second signal needs another.
         std::thread::spawn(exit_on_second_signal);
         ShutdownSignal::GracefulTerminate
+    }
+}
+
+impl Signals {
+    /// Returns when no request has an account or waits for one. Requests that are turned away do
+    /// not count, or a busy gateway would never end.
+    async fn drained(&self) {
+        const LOOK_EVERY: Duration = Duration::from_millis(10);
+        loop {
+            let queue = self.app.queue();
+            if queue.active + queue.waiting == 0 {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 

@@ -23,13 +23,6 @@ use crate::dialect::{Reject, replace_model};
 use crate::key;
 use crate::pool::Account;
 
-/// All but what never needs an escape (RFC 3986 §2.3).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
 /// Who the client is, said by proxies before us; replaced or dropped.
 const FORWARDED: [&str; 6] = [
     "forwarded",

@@ -217,6 +217,11 @@ impl Answer {
         header.map(|(_, value)| value.as_str())
     }
 
+    /// The names of all headers, in lower case.
+    pub(crate) fn header_names(&self) -> Vec<String> {
+        self.headers.iter().map(|(name, _)| name.clone()).collect()
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }

@@ -17,7 +17,7 @@ pub(crate) use gateway::{Gateway, pool, pool_of, ranked};
 pub(crate) use http::{Answer, Connection, Request, get, post};
 pub(crate) use load::{count, many};
 pub(crate) use mock::Mock;
-pub(crate) use program::free_address;
+pub(crate) use program::{Program, free_address};
 
 /// The longest a test waits for anything: far more than it takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -72,6 +72,16 @@ impl Program {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
+    /// The same where it may have ended already.
+    pub(crate) fn try_signal(&self, signal: Signal) {
+        let _ = kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal);
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// How it ended, once it does.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
