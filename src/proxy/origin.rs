@@ -60,12 +60,7 @@ fn new_request_id() -> String {
 /// The trace id of a W3C `traceparent` header, which itself is passed on unchanged: the gateway
 /// reports no spans of its own, so that a new parent id would cut the trace in two.
 fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let id = headers
-        .get(TRACEPARENT)?
-        .to_str()
-        .ok()?
-        .split('-')
-        .nth(1)?;
+    let id = headers.get(TRACEPARENT)?.to_str().ok()?.split('-').nth(1)?;
     (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
