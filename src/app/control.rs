@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -10,12 +9,11 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, Method};
 use http_body_util::BodyExt;
-use parking_lot::Mutex;
 use tower::ServiceExt;
 
 use super::App;
 use crate::admin::{self, Control, Question, StrategyChange};
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek};
 use crate::key;
@@ -27,10 +25,13 @@ use crate::route;
 use crate::telemetry::{AccountLive, BreakerLive, Live, PoolLive};
 
 impl App {
-    fn moment() -> Moment {
+    /// Now on both clocks. The wall clock is counted on from the start, so that the same past
+    /// moment is always shown as the same time.
+    fn moment(&self) -> Moment {
+        let now = clock::now();
         Moment {
-            now: clock::now(),
-            wall: clock::wall(),
+            now,
+            wall: self.began.wall + now.saturating_duration_since(self.began.now),
         }
     }
 
@@ -67,7 +68,7 @@ impl Control for App {
     }
 
     fn accounts(&self) -> Vec<AccountView> {
-        let at = Self::moment();
+        let at = self.moment();
         let pools = self.pools.load();
         let accounts = pools.iter().flat_map(|pool| {
             pool.accounts()
@@ -81,7 +82,7 @@ impl Control for App {
 
     fn account(&self, id: &str) -> Option<AccountView> {
         let pool = self.pool_of(id)?;
-        Some(pool.view(&*pool.account_named(id)?, Self::moment()))
+        Some(pool.view(&*pool.account_named(id)?, self.moment()))
     }
 
     fn upstream(&self, id: &str) -> Option<String> {
@@ -187,7 +188,7 @@ impl Control for App {
             priority: client.may.priority,
             tried: Tried::new(),
         };
-        Ok(pool.explain(&demand, Self::moment()))
+        Ok(pool.explain(&demand, self.moment()))
     }
 
     fn draining(&self) -> bool {
@@ -229,12 +230,7 @@ impl Control for App {
 pub(super) struct Older {
     app: Arc<App>,
     router: Router,
-    /// The last answer to `/health`, which everybody may ask and which looks at every account.
-    health: Mutex<Option<(Instant, bool, Bytes)>>,
 }
-
-/// How long an answer to `/health` is given again.
-const HEALTH_FRESH: Duration = Duration::from_millis(100);
 
 impl Older {
     pub(super) fn new(app: &Arc<App>) -> Self {
@@ -243,7 +239,6 @@ impl Older {
         Older {
             app: app.clone(),
             router,
-            health: Mutex::default(),
         }
     }
 }
@@ -271,16 +266,7 @@ impl OlderPaths for Older {
     }
 
     fn health(&self) -> (bool, Bytes) {
-        let now = clock::now();
-        let mut known = self.health.lock();
-        if let Some((at, ready, body)) = &*known
-            && now.saturating_duration_since(*at) < HEALTH_FRESH
-        {
-            return (*ready && !self.app.draining(), body.clone());
-        }
         let health = self.app.health_now();
-        let body = Bytes::from(health.body.to_string());
-        *known = Some((now, health.ready, body.clone()));
-        (health.ready, body)
+        (health.ready, Bytes::from(health.body.to_string()))
     }
 }

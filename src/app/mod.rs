@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::key::{Issued, Keys};
 use crate::net::Resolver;
-use crate::pool::Pool;
+use crate::pool::{Moment, Pool};
 use crate::telemetry::{self, Access, Metrics};
 
 /// How `run` was called.
@@ -57,6 +57,7 @@ pub(crate) struct App {
     refusing: Arc<AtomicBool>,
     config_path: Option<PathBuf>,
     env_file: Option<PathBuf>,
+    began: Moment,
 }
 
 impl App {
@@ -93,6 +94,10 @@ impl App {
             refusing: Arc::default(),
             config_path: options.config_path,
             env_file: options.env_file,
+            began: Moment {
+                now,
+                wall: clock::wall(),
+            },
         })
     }
 }

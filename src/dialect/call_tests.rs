@@ -1,3 +1,5 @@
+//! Which call a request is, by its method, path and headers.
+
 use super::*;
 
 /// Path, dialect, kind, the vendor's path, and for Gemini model and streaming.

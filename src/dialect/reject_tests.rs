@@ -1,3 +1,5 @@
+//! How each error of our own is said in each dialect.
+
 use super::*;
 
 fn rendered(reject: &Reject, dialect: Dialect) -> (HeaderMap, Value) {

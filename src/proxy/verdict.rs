@@ -49,7 +49,7 @@ pub(super) fn on_head(
     };
     attempt.held = Some(held);
     if has_no_body(session, head) {
-        return Err(judge(session, ctx));
+        return Err(judge(session, ctx, Body::Whole));
     }
     // Pingora writes a head as soon as its filters let it pass. One that looks informational it
     // does not write at all (`admit::limit_session` told it so); the true one is kept.
@@ -66,6 +66,7 @@ fn good_head(head: &ResponseHeader, now: Instant, ctx: &mut Context) {
     };
     let dialect = request.demand.dialect;
     let wait = success_hint(dialect, &head.headers, clock::wall());
+    attempt.lease.first_byte(now);
     attempt
         .lease
         .answered(wait, request.demand.model.as_deref(), now);
@@ -96,7 +97,7 @@ pub(super) fn on_body(
         held.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
     if end || held.body.len() >= KEPT_BYTES {
-        return Err(judge(session, ctx));
+        return Err(judge(session, ctx, Body::Whole));
     }
     Ok(None)
 }
@@ -109,8 +110,15 @@ fn has_no_body(session: &Session, head: &ResponseHeader) -> bool {
             .is_some_and(|length| length.as_bytes() == b"0")
 }
 
+/// How much of a held answer came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Whole,
+    Cut,
+}
+
 /// Decides what the held answer means, and makes the error that ends the attempt.
-fn judge(session: &Session, ctx: &mut Context) -> Box<Error> {
+fn judge(session: &Session, ctx: &mut Context, body: Body) -> Box<Error> {
     let model = ctx
         .request
         .as_ref()
@@ -131,8 +139,14 @@ fn judge(session: &Session, ctx: &mut Context) -> Box<Error> {
         renewable: account.credential.is_renewable(),
         now: clock::wall(),
     });
-    let (outcome, status) = (held.outcome.clone(), held.status());
-    ctx.last_answer = Some(held);
+    let (mut outcome, status) = (held.outcome.clone(), held.status());
+    // What a cut answer says of its account still holds; as an answer to the client it is none.
+    if body == Body::Cut && !outcome.may_retry() {
+        outcome = Outcome::Transient;
+    }
+    if body == Body::Whole || !outcome.delivers_last_answer() {
+        ctx.last_answer = Some(held);
+    }
     let kind = ErrorType::HTTPStatus(status.as_u16());
     let again = conclude(session, ctx, outcome, &kind, Sent::Answered);
     end_attempt(kind, again)
@@ -168,8 +182,7 @@ pub(super) fn on_error(
         return e;
     };
     if attempt.held.is_some() && *e.esource() == ErrorSource::Upstream {
-        // Cut within its body; what came of it still says what it means.
-        return judge(session, ctx);
+        return judge(session, ctx, Body::Cut);
     }
     let again = match e.esource() {
         ErrorSource::Upstream if answer_began(session) => {
