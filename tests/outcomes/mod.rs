@@ -122,6 +122,8 @@ fn a_success_comes_from_the_first_account_and_names_it() {
         (&account["successes"], &account["failures"]),
         (&json!(1), &json!(0))
     );
+    // What `response_time` chooses by.
+    assert!(account["response_ms"]["p50"].is_number(), "{account}");
 }
 
 #[test]
