@@ -66,6 +66,7 @@ fn good_head(head: &ResponseHeader, now: Instant, ctx: &mut Context) {
     };
     let dialect = request.demand.dialect;
     let wait = success_hint(dialect, &head.headers, clock::wall());
+    // Of good answers only: who fails fast must not look fast.
     attempt.lease.first_byte(now);
     attempt
         .lease

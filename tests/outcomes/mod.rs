@@ -122,6 +122,8 @@ fn a_success_comes_from_the_first_account_and_names_it() {
         (&account["successes"], &account["failures"]),
         (&json!(1), &json!(0))
     );
+    // What `response_time` chooses by.
+    assert!(account["response_ms"]["p50"].is_number(), "{account}");
 }
 
 #[test]
@@ -257,12 +259,14 @@ fn an_error_is_judged_and_delivered_whatever_its_length_and_framing() {
         let fate = house.ask(&chat(false), "a0", &[("status", "500"), shape]);
         assert_a1_took_over(&fate, "transient");
     }
-    // An error that breaks off is a failure, whatever it would have said.
-    for status in ["400", "500"] {
-        let faults = [("status", status), ("size", "5000"), ("cut", "1")];
-        let fate = house.ask(&chat(false), "a0", &faults);
-        assert_a1_took_over(&fate, "transient");
-    }
+    // One that breaks off still says by its head what it means.
+    let cut = |status| [("status", status), ("size", "5000"), ("cut", "1")];
+    let fate = house.ask(&chat(false), "a0", &cut("500"));
+    assert_a1_took_over(&fate, "transient");
+    let fate = house.ask(&chat(false), "a0", &cut("400"));
+    assert_eq!((fate.answer.status, &*fate.tries), (400, "a0:client_fault"));
+    let fate = house.ask(&chat(false), "a0", &cut("429"));
+    assert_a1_took_over(&fate, "rate_limited");
 }
 
 #[test]
