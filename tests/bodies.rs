@@ -178,7 +178,7 @@ fn a_body_above_the_limit_is_413_in_every_dialect() {
     assert_eq!(error(to("/v1/messages"))["type"], "request_too_large");
     assert_eq!(error(to("/v1beta/models/m:generateContent"))["code"], 413);
     assert_eq!(vendors[0].count("requests"), 0);
-    // Without a length it is only known when it is there.
+    // Without a length it is only known when it is there, when an account is busy with it already.
     assert_eq!(
         error(to("/v1/chat/completions").chunked())["code"],
         "request_too_large"
@@ -232,6 +232,67 @@ fn a_body_that_does_not_come_is_408_and_no_account_was_bothered() {
         );
         assert!(after >= Duration::from_millis(300), "{after:?}");
     }
+    assert_eq!(vendors[0].count("requests"), 0);
+}
+
+#[test]
+fn a_body_that_stalls_when_an_account_is_already_busy_with_it_is_408_too() {
+    let vendors = [Mock::start(&[])];
+    let clients = "clients: {body_timeout: 300ms}\n";
+    let gateway = Gateway::start(&format!("{clients}{}", pool(&vendors, "")));
+    let head = "POST /v1/chat/completions HTTP/1.1\r\ntransfer-encoding: chunked";
+    let part = format!("{:x}\r\n{}\r\n", 50_000, " ".repeat(50_000));
+    let (answer, _) = stall(&gateway, head, part.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("request_timeout"), "{answer}");
+    let account = gateway.account("a0");
+    assert_eq!(account["in_flight"], 0, "{account}");
+    assert_eq!(
+        account["failures"], 0,
+        "a slow client is nobody's fault: {account}"
+    );
+}
+
+#[test]
+fn a_body_that_trickles_is_408_although_it_never_stalls() {
+    let vendors = [Mock::start(&[])];
+    let clients = "clients: {body_timeout: 500ms}\n";
+    let gateway = Gateway::start(&format!("{clients}{}", pool(&vendors, "")));
+    let mut socket = TcpStream::connect(gateway.address).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\ntransfer-encoding: chunked";
+    write!(socket, "{head}\r\nhost: {}\r\n\r\n", gateway.address).unwrap();
+    write!(socket, "{:x}\r\n{}\r\n", 50_000, " ".repeat(50_000)).unwrap();
+    let begun = Instant::now();
+    let mut answer = vec![0; 4096];
+    let status = loop {
+        // Each read waits 50 ms for the answer: a byte of the body follows whenever none came.
+        match socket.read(&mut answer) {
+            Ok(length) => break String::from_utf8_lossy(&answer[..length]).into_owned(),
+            Err(_) => drop(socket.write_all(b"1\r\n \r\n")),
+        }
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "no answer to a body without an end"
+        );
+    };
+    assert!(status.starts_with("HTTP/1.1 408 "), "{status}");
+}
+
+#[test]
+fn a_client_that_does_not_look_up_while_it_sends_still_reads_413() {
+    let vendors = [Mock::start(&[])];
+    let gateway = Gateway::start(&pool(&vendors, ""));
+    // The default limit is 32 MiB.
+    let request = Request::new("POST", "/v1/messages").body(vec![b' '; 40 << 20]);
+    for _ in 0..3 {
+        assert_eq!(gateway.send(&request).status, 413);
+    }
+    // Who asks first sends nothing in vain.
+    let polite = request.header("expect", "100-continue");
+    assert_eq!(gateway.send(&polite).status, 413);
     assert_eq!(vendors[0].count("requests"), 0);
 }
 

@@ -69,7 +69,7 @@ fn a_vendor_that_resets_every_connection_is_not_noticed() {
     let keys = format!("{ROUND_ROBIN}    breaker: {{enabled: false}}\n");
     let gateway = Gateway::start(&pool(&vendors, &keys));
     let reset = json!({"connections": "reset"});
-    post("/mock/settings", &reset).send(vendors[0].address);
+    vendors[0].set(&reset);
     assert_big_ones_pass(&gateway, &[]);
     assert_nobody_notices(&gateway, &vendors[1..], &chat(false), 300);
 }

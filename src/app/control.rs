@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -9,11 +10,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, Method};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use tower::ServiceExt;
 
 use super::App;
 use crate::admin::{self, Control, Question, StrategyChange};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek};
 use crate::key;
@@ -227,7 +229,12 @@ impl Control for App {
 pub(super) struct Older {
     app: Arc<App>,
     router: Router,
+    /// The last answer to `/health`, which everybody may ask and which looks at every account.
+    health: Mutex<Option<(Instant, bool, Bytes)>>,
 }
+
+/// How long an answer to `/health` is given again.
+const HEALTH_FRESH: Duration = Duration::from_millis(100);
 
 impl Older {
     pub(super) fn new(app: &Arc<App>) -> Self {
@@ -236,6 +243,7 @@ impl Older {
         Older {
             app: app.clone(),
             router,
+            health: Mutex::default(),
         }
     }
 }
@@ -262,7 +270,17 @@ impl OlderPaths for Older {
         !self.app.draining() && self.app.pools.load().iter().any(|pool| pool.could_serve())
     }
 
-    fn health(&self) -> Bytes {
-        Bytes::from(self.app.health_now().body.to_string())
+    fn health(&self) -> (bool, Bytes) {
+        let now = clock::now();
+        let mut known = self.health.lock();
+        if let Some((at, ready, body)) = &*known
+            && now.saturating_duration_since(*at) < HEALTH_FRESH
+        {
+            return (*ready && !self.app.draining(), body.clone());
+        }
+        let health = self.app.health_now();
+        let body = Bytes::from(health.body.to_string());
+        *known = Some((now, health.ready, body.clone()));
+        (health.ready, body)
     }
 }

@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
@@ -77,7 +78,7 @@ pub(super) fn server(app: &Arc<App>) -> Result<Server> {
     Ok(server)
 }
 
-fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<Counted>> {
+fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<Door>> {
     let gateway = Gateway {
         config: app.config.clone(),
         pools: app.pools.clone(),
@@ -90,17 +91,21 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<C
         in_flight: app.in_flight.clone(),
         refusing: app.refusing.clone(),
     };
-    let mut proxy = http_proxy(&server.configuration, gateway);
     let mut options = HttpServerOptions::default();
-    options.h2c = true;
     options.h2_idle_timeout = Some(config.clients.keepalive);
-    proxy.server_options = Some(options);
-    let app = Counted {
-        inner: Arc::new(proxy),
+    let mut http1 = http_proxy(&server.configuration, gateway.clone());
+    http1.server_options = Some(options.clone());
+    options.h2c = true;
+    let mut http2 = http_proxy(&server.configuration, gateway);
+    http2.server_options = Some(options);
+    let door = Door {
+        http1: Arc::new(http1),
+        http2: Arc::new(http2),
         open: app.connections.clone(),
         most: max_connections(config),
+        patience: config.clients.keepalive,
     };
-    let mut service = Service::new("clients".to_owned(), app);
+    let mut service = Service::new("clients".to_owned(), door);
     for listen in &config.listen {
         let address = listen.address.to_string();
         service.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers()));
@@ -142,11 +147,20 @@ fn max_connections(config: &Config) -> usize {
 }
 
 /// The proxy behind a limit of connections; one too many is closed at once.
-struct Counted {
-    inner: Arc<HttpProxy<Gateway>>,
+///
+/// There are two of it: Pingora tells HTTP/2 by the first 24 bytes, and waits for them without a
+/// limit, also for those of a shorter request of HTTP/1.0. Three bytes are enough.
+struct Door {
+    http1: Arc<HttpProxy<Gateway>>,
+    http2: Arc<HttpProxy<Gateway>>,
     open: Arc<AtomicUsize>,
     most: usize,
+    /// How long a connection may stay without a byte.
+    patience: Duration,
 }
+
+/// How HTTP/2 begins (RFC 9113 §3.4), and no request of HTTP/1 that is known.
+const HTTP2: [u8; 3] = *b"PRI";
 
 struct Open(Arc<AtomicUsize>);
 
@@ -157,22 +171,34 @@ impl Drop for Open {
 }
 
 #[async_trait]
-impl ServerApp for Counted {
+impl ServerApp for Door {
     async fn process_new(
         self: &Arc<Self>,
-        stream: Stream,
+        mut stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let open = Open(self.open.clone());
+        let _open = Open(self.open.clone());
         if self.open.fetch_add(1, Ordering::SeqCst) >= self.most {
             return None;
         }
-        let rest = self.inner.process_new(stream, shutdown).await;
-        drop(open);
-        rest
+        let mut first = [0; HTTP2.len()];
+        let mut stop = shutdown.clone();
+        tokio::select! {
+            peeked = tokio::time::timeout(self.patience, stream.try_peek(&mut first)) => {
+                peeked.ok()?.ok()?;
+            }
+            _ = stop.wait_for(|stop| *stop) => return None,
+        }
+        let proxy = if first == HTTP2 {
+            &self.http2
+        } else {
+            &self.http1
+        };
+        proxy.process_new(stream, shutdown).await
     }
 
     async fn cleanup(&self) {
-        ServerApp::cleanup(&*self.inner).await;
+        ServerApp::cleanup(&*self.http1).await;
+        ServerApp::cleanup(&*self.http2).await;
     }
 }

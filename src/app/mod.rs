@@ -137,6 +137,7 @@ fn wait_for_end(
     server: std::thread::JoinHandle<()>,
 ) {
     const LOOK_EVERY: Duration = Duration::from_millis(10);
+    const QUIET_LOOKS: u32 = 10;
     loop {
         match phases.blocking_recv() {
             Ok(
@@ -149,10 +150,11 @@ fn wait_for_end(
         }
     }
     let deadline: Instant = clock::now() + app.config.load().server.drain_timeout;
-    while app.in_flight.load(Ordering::SeqCst) > 0
-        && clock::now() < deadline
-        && !server.is_finished()
-    {
+    // A head may be half read, or the last bytes of an answer still on their way.
+    let mut quiet = 0;
+    while quiet < QUIET_LOOKS && clock::now() < deadline && !server.is_finished() {
+        let busy = app.in_flight.load(Ordering::SeqCst) > 0;
+        quiet = if busy { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK_EVERY);
     }
 }

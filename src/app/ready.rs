@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::App;
 use super::signals::sd_notify;
+use crate::clock;
 use crate::net::watch_files;
 
 pub(super) struct Background {
@@ -37,6 +38,7 @@ impl BackgroundService for Background {
                 |path| app.file_changed(path),
                 stop.clone()
             ),
+            tick(app, stop.clone()),
             reload_on_signal(app, stop),
         );
     }
@@ -68,6 +70,20 @@ async fn say_ready(app: &App, mut stop: ShutdownWatch) {
         .sum();
     tracing::info!(accounts, listen = ?addresses, "ready");
     sd_notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Lets accounts recover whose time has come, also while nobody asks for one.
+async fn tick(app: &App, mut stop: ShutdownWatch) {
+    const EVERY: Duration = Duration::from_millis(100);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            _ = stop.changed() => return,
+        }
+        for pool in app.pools.load().iter() {
+            pool.tick(clock::now());
+        }
+    }
 }
 
 /// An address under which this machine reaches a listener of all addresses.

@@ -1,6 +1,6 @@
 //! Changes while running: a new configuration file, a rewritten key or secret.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,6 +82,13 @@ impl App {
             )
             .collect();
         self.pools.store(Arc::new(pools));
+        let ids = |config: &Config| -> HashSet<String> {
+            let accounts = config.pools.iter().flat_map(|pool| &pool.accounts);
+            accounts.map(|account| account.id.clone()).collect()
+        };
+        for gone in ids(&old).difference(&ids(&config)) {
+            self.metrics.forget_account(gone);
+        }
         self.keys.reload(&config, &self.issued);
         self.config.store(Arc::new(config));
     }

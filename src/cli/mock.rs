@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::out;
 use crate::mock;
 
 /// Simulate vendors, with faults
@@ -22,6 +23,11 @@ pub(super) struct Mock {
 
 impl Mock {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        // Values that clap does not know are wrong usage as well.
+        if let Err(problem) = self.options.settings(0, 1) {
+            out::tell(&format!("error: {problem}"));
+            return Ok(ExitCode::from(2));
+        }
         tokio::runtime::Runtime::new()?.block_on(mock::run(self.options))?;
         Ok(ExitCode::SUCCESS)
     }

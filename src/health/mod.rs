@@ -3,7 +3,7 @@
 
 mod probe;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ impl Health {
     pub async fn run(&self, pools: impl Fn() -> Vec<Arc<Pool>>, mut stop: watch::Receiver<bool>) {
         let mut due: HashMap<String, Instant> = HashMap::new();
         let mut running = FuturesUnordered::new();
+        // A check that waits for its place is not asked for again.
+        let mut under_way: HashSet<String> = HashSet::new();
         loop {
             let now = clock::now();
             let pools = pools();
@@ -61,7 +63,9 @@ impl Health {
                 // The first check is at once; the others are spread over the interval.
                 let at = due.get(&id).copied().unwrap_or(now);
                 if at <= now {
-                    running.push(self.check(pool.clone(), account));
+                    if under_way.insert(id.clone()) {
+                        running.push(self.check_named(pool.clone(), account));
+                    }
                     next.insert(id, now + jittered(interval));
                 } else {
                     next.insert(id, at);
@@ -73,7 +77,7 @@ impl Health {
             loop {
                 tokio::select! {
                     () = &mut tick => break,
-                    Some(()) = running.next() => {}
+                    Some(id) = running.next() => drop(under_way.remove(&id)),
                     _ = stop.changed() => return,
                 }
             }
@@ -91,6 +95,12 @@ impl Health {
         let found = !checks.is_empty();
         futures::future::join_all(checks).await;
         found
+    }
+
+    async fn check_named(&self, pool: Arc<Pool>, account: Arc<Account>) -> String {
+        let id = account.config.id.clone();
+        self.check(pool, account).await;
+        id
     }
 
     async fn check(&self, pool: Arc<Pool>, account: Arc<Account>) {

@@ -21,6 +21,9 @@ use wildmatch::WildMatch;
 
 use crate::config::{self, Open};
 
+/// The tier of keys that name none.
+const DEFAULT_TIER: &str = "default";
+
 /// Who a key belongs to, and what it may do.
 #[derive(Debug)]
 pub struct Client {
@@ -87,13 +90,13 @@ pub struct Keys {
     index: ArcSwap<Index>,
     /// A key has existed since the start: whatever becomes of the key file, the gate stays shut.
     had_keys: AtomicBool,
-    anybody: Arc<Client>,
 }
 
 #[derive(Default)]
 struct Index {
     by_hash: HashMap<KeyHash, Arc<Client>>,
-    open: bool,
+    /// Who comes without a key, where none is asked for.
+    anybody: Option<Arc<Client>>,
 }
 
 impl Keys {
@@ -101,71 +104,67 @@ impl Keys {
         let keys = Keys {
             index: ArcSwap::default(),
             had_keys: AtomicBool::new(false),
-            anybody: Arc::new(Client {
-                name: "-".into(),
-                may: grant(config, "default"),
-                expose_account: false,
-                place: None,
-            }),
         };
         keys.reload(config, issued);
         keys
     }
 
-    /// Reads all keys anew. A source that cannot be read gives no keys, and says so in the log.
+    /// Reads all keys anew. A source that cannot be read gives no keys, says so in the log, and
+    /// shuts the gate: it was meant to.
     pub fn reload(&self, config: &config::Config, issued: &Issued) {
         let mut by_hash = HashMap::new();
-        let mut add = |hash: KeyHash, name: &str, tier_name: &str, expose_account: bool| {
-            let place = Some(hash.place());
+        let mut add = |hash: KeyHash, name: &str, tier: &str, expose_account: bool| {
             let client = Client {
                 name: name.into(),
-                may: grant(config, tier_name),
+                may: grant(config, tier),
                 expose_account,
-                place,
+                place: Some(hash.place()),
             };
             by_hash.entry(hash).or_insert_with(|| Arc::new(client));
         };
         for fixed in &config.clients.keys {
+            let (name, expose_account) = (&fixed.name, fixed.expose_account);
             match config::read_secret(&fixed.key) {
-                Ok(key) => add(
-                    KeyHash::of(key.expose()),
-                    &fixed.name,
-                    &fixed.tier,
-                    fixed.expose_account,
-                ),
-                Err(error) => {
-                    tracing::error!(key = fixed.name, "the client key cannot be read: {error}")
-                }
+                Ok(key) => add(KeyHash::of(key.expose()), name, &fixed.tier, expose_account),
+                Err(error) => tracing::error!(key = name, "the client key cannot be read: {error}"),
             }
         }
-        for (number, hash) in file_keys(config).into_iter().enumerate() {
-            add(hash, &format!("keys_file:{}", number + 1), "default", false);
+        let in_file = config.clients.keys_file.as_deref();
+        let in_file = in_file.map_or(Ok(Vec::new()), config::read_keys_file);
+        if let Err(error) = &in_file {
+            tracing::error!("the client keys cannot be read: {error}");
+        }
+        let is_readable = in_file.is_ok();
+        for (number, key) in in_file.unwrap_or_default().iter().enumerate() {
+            let name = format!("keys_file:{}", number + 1);
+            add(KeyHash::of(key.expose()), &name, DEFAULT_TIER, false);
         }
         for (name, hash) in issued.keys() {
-            add(hash, &name, "default", false);
+            add(hash, &name, DEFAULT_TIER, false);
         }
-        if !by_hash.is_empty() {
-            self.had_keys.store(true, Ordering::SeqCst);
-        }
-        let open = match config.clients.open {
+        let asks_for_keys = !by_hash.is_empty() || !config.clients.keys.is_empty() || !is_readable;
+        self.had_keys.fetch_or(asks_for_keys, Ordering::SeqCst);
+        let is_open = match config.clients.open {
             Open::Always => true,
             Open::Never => false,
-            // A fixed key that cannot be read was meant to shut the gate all the same.
             Open::Auto => {
-                !self.had_keys.load(Ordering::SeqCst)
-                    && config.clients.keys.is_empty()
-                    && config
-                        .listen
-                        .iter()
-                        .all(|listen| listen.address.ip().is_loopback())
+                let mut addresses = config.listen.iter().map(|listen| listen.address.ip());
+                !self.had_keys.load(Ordering::SeqCst) && addresses.all(|ip| ip.is_loopback())
             }
         };
-        self.index.store(Arc::new(Index { by_hash, open }));
+        let anybody = is_open.then(|| Client {
+            name: "-".into(),
+            may: grant(config, DEFAULT_TIER),
+            expose_account: false,
+            place: None,
+        });
+        let anybody = anybody.map(Arc::new);
+        self.index.store(Arc::new(Index { by_hash, anybody }));
     }
 
     /// Is no key asked of anybody?
     pub fn are_open(&self) -> bool {
-        self.index.load().open
+        self.index.load().anybody.is_some()
     }
 
     pub fn count(&self) -> usize {
@@ -188,33 +187,8 @@ impl Keys {
             }
             refused = Refused::Unknown;
         }
-        if index.open {
-            Ok(self.anybody.clone())
-        } else {
-            Err(refused)
-        }
+        index.anybody.clone().ok_or(refused)
     }
-}
-
-/// One key per line, `#` comments; missing or empty = none.
-fn file_keys(config: &config::Config) -> Vec<KeyHash> {
-    let Some(path) = &config.clients.keys_file else {
-        return Vec::new();
-    };
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => {
-            tracing::error!(path = %path.display(), "the key file cannot be read: {error}");
-            return Vec::new();
-        }
-    };
-    let keys = text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim());
-    keys.filter(|key| !key.is_empty())
-        .map(KeyHash::of)
-        .collect()
 }
 
 /// What the tier of that name allows; the configuration holds every tier that a key may name.

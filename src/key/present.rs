@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, HeaderName};
 const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
 
 /// Headers that say who a client is to its vendor: none of them may reach an upstream.
-const CREDENTIAL_HEADERS: [&str; 9] = [
+const CREDENTIAL_HEADERS: [&str; 10] = [
     "authorization",
     "x-api-key",
     "api-key",
@@ -17,7 +17,13 @@ const CREDENTIAL_HEADERS: [&str; 9] = [
     "openai-organization",
     "openai-project",
     "x-goog-user-project",
+    // Browsers put keys among the protocols of a WebSocket, having no other header to set.
+    "sec-websocket-protocol",
 ];
+
+/// Parameters of the query that carry a key or a token (Google's documentation of system
+/// parameters names the last two).
+const KEY_PARAMETERS: [&str; 3] = ["key", "access_token", "oauth_token"];
 
 /// The keys that a request presents.
 pub fn client_keys<'a>(
@@ -50,12 +56,12 @@ fn key_parameters(query: Option<&str>) -> impl Iterator<Item = &str> {
         .filter_map(|pair| pair.strip_prefix("key="))
 }
 
-/// The query without `key=…`; `None` where nothing is to be taken off.
+/// The query without `key=…` and the like; `None` where nothing is to be taken off.
 pub fn without_key_parameter(query: &str) -> Option<String> {
     let is_key = |pair: &&str| {
         let name = pair.split('=').next().unwrap_or_default();
         // A name may be percent-encoded; `%6Bey` is `key` to the upstream as well.
-        name.eq_ignore_ascii_case("key") || (name.contains('%') && decodes_to_key(name))
+        is_key_name(name) || (name.contains('%') && decodes_to_key(name))
     };
     if !query.split('&').any(|pair| is_key(&pair)) {
         return None;
@@ -87,7 +93,13 @@ fn decodes_to_key(name: &str) -> bool {
             }
         }
     }
-    decoded.eq_ignore_ascii_case("key")
+    is_key_name(&decoded)
+}
+
+fn is_key_name(name: &str) -> bool {
+    KEY_PARAMETERS
+        .iter()
+        .any(|key| name.eq_ignore_ascii_case(key))
 }
 
 #[cfg(test)]
@@ -114,6 +126,10 @@ mod tests {
     fn the_key_parameter_is_taken_off_however_it_is_spelled() {
         assert_eq!(without_key_parameter("alt=sse"), None);
         assert_eq!(without_key_parameter("key=x"), Some(String::new()));
+        assert_eq!(
+            without_key_parameter("access_token=x&a=1"),
+            Some("a=1".into())
+        );
         assert_eq!(
             without_key_parameter("a=1&key=x&b=2&Key=y"),
             Some("a=1&b=2".into())

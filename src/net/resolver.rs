@@ -44,7 +44,8 @@ struct Known {
 }
 
 impl Resolver {
-    /// An address of this host; several take turns. An old answer is used while a new one is
+    /// An address of this host: the first of several, in the system's order of preference
+    /// (RFC 6724), until it [failed](Self::failed). An old answer is used while a new one is
     /// fetched behind the request's back.
     ///
     /// # Errors
@@ -60,7 +61,7 @@ impl Resolver {
         let key = (host.to_owned(), port);
         let known = self.known.load().get(&key).cloned();
         let Some(known) = known else {
-            return self.ask(key).await.map(|known| known.turn());
+            return self.ask(key).await.map(|known| known.current());
         };
         let old = clock::now().saturating_duration_since(known.resolved) >= FRESH;
         if old && !known.renewing.swap(true, Ordering::AcqRel) {
@@ -71,7 +72,18 @@ impl Resolver {
                 }
             });
         }
-        Ok(known.turn())
+        Ok(known.current())
+    }
+
+    /// This address cannot be reached; the next one is tried. False: there is no other one.
+    pub fn failed(&self, host: &str, port: u16, address: SocketAddr) -> bool {
+        let Some(known) = self.known.load().get(&(host.to_owned(), port)).cloned() else {
+            return false;
+        };
+        if known.current() == address {
+            known.next.fetch_add(1, Ordering::Relaxed);
+        }
+        known.addresses.len() > 1
     }
 
     async fn ask(&self, key: (String, u16)) -> Result<Arc<Known>, ResolveError> {
@@ -104,9 +116,9 @@ impl Resolver {
 }
 
 impl Known {
-    fn turn(&self) -> SocketAddr {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) as usize;
-        self.addresses[turn % self.addresses.len()]
+    fn current(&self) -> SocketAddr {
+        let next = self.next.load(Ordering::Relaxed) as usize;
+        self.addresses[next % self.addresses.len()]
     }
 }
 

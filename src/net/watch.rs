@@ -4,6 +4,7 @@
 //! The files are looked at twice a second. Notices from the kernel would be sooner, but need care
 //! for each of those three ways, fail on network file systems, and are lost when its queue is full.
 
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +21,7 @@ pub async fn watch_files(
     changed: impl Fn(&Path) + Send,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) {
-    let mut known: Vec<(PathBuf, Mark)> = Vec::new();
+    let mut known: HashMap<PathBuf, Mark> = HashMap::new();
     loop {
         let paths = files();
         let marked = tokio::task::spawn_blocking(move || {
@@ -34,12 +35,11 @@ pub async fn watch_files(
         });
         let Ok(marked) = marked.await else { return };
         for (path, mark) in &marked {
-            let before = known.iter().find(|(known, _)| known == path);
-            if before.is_some_and(|(_, before)| before != mark) {
+            if known.get(path).is_some_and(|before| before != mark) {
                 changed(path);
             }
         }
-        known = marked;
+        known = marked.into_iter().collect();
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
             _ = stop.changed() => return,

@@ -3,20 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::{HeaderMap, Method};
+use http::Method;
 use pingora_proxy::Session;
 
 use super::Gateway;
 use super::body::{self, Replay};
 use super::context::{Context, Request};
+use super::head;
 use super::local;
 use super::origin;
 use super::reject::Refused;
 use crate::config::{Config, Paths};
-use crate::dialect::{self, Call, Dialect, Kind, Peek, Reject};
+use crate::dialect::{Call, Dialect, Kind, Peek, Reject};
 use crate::key::{self, Client};
 use crate::pool::{Demand, Pool, Tried};
 use crate::route::{self, Caller};
+
+/// Longest name of a model. Names are looked up and remembered, and clients write them.
+const MODEL_LENGTH: usize = 256;
 
 /// What becomes of an accepted request.
 pub(super) enum Accepted {
@@ -29,8 +33,13 @@ pub(super) enum Accepted {
 pub(super) fn limit_session(gateway: &Gateway, session: &mut Session) {
     let config = gateway.config.load();
     let clients = &config.clients;
-    session.set_keepalive(Some(clients.keepalive.as_secs().max(1)));
+    // Where Pingora switched it off it had its reasons: the framing, or the end of the process.
+    if session.get_keepalive().is_some() {
+        session.set_keepalive(Some(clients.keepalive.as_secs().max(1)));
+    }
     session.set_write_timeout(Some(clients.write_timeout));
+    // Of an upstream's interim answers none is for the client; ours to `Expect` still goes out.
+    session.set_ignore_info_resp(true);
 }
 
 /// From the bare request to one that may be sent to an account.
@@ -41,7 +50,7 @@ pub(super) async fn accept(
 ) -> Result<Accepted, Refused> {
     let config = gateway.config.load_full();
     origin::identify(&config, session, ctx);
-    check_head(&config, session)?;
+    head::check(&config, session)?;
     origin::check(&config, &gateway.keys, session)?;
     if local::answer(gateway, session).await? {
         ctx.settled = true;
@@ -88,43 +97,6 @@ struct Target {
     path: Option<String>,
     model: Option<String>,
     stream: Option<bool>,
-}
-
-/// The size and the framing of the head, and a path that means the same to everyone.
-fn check_head(config: &Config, session: &Session) -> Result<(), Refused> {
-    let head = session.req_header();
-    let size: usize = head
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    if size + head.raw_path().len() > config.clients.max_header {
-        return Err(Reject::header_too_large(config.clients.max_header).into());
-    }
-    if has_ambiguous_framing(&head.headers) {
-        return Err(
-            Reject::bad_request("the length of the body is stated in more than one way").into(),
-        );
-    }
-    if !dialect::is_safe_path(head.uri.path()) {
-        return Err(Reject::bad_request("the path has parts that are not allowed").into());
-    }
-    Ok(())
-}
-
-/// A body whose end two readers could see at different places (RFC 9112 §6.3).
-fn has_ambiguous_framing(headers: &HeaderMap) -> bool {
-    let lengths = headers.get_all(http::header::CONTENT_LENGTH);
-    let encodings = headers.get_all(http::header::TRANSFER_ENCODING);
-    let encoded = encodings.iter().next().is_some();
-    let odd_encoding = encodings
-        .iter()
-        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    let odd_length = lengths
-        .iter()
-        .any(|value| !value.as_bytes().iter().all(u8::is_ascii_digit));
-    let stated = lengths.iter().count() + encodings.iter().count();
-    stated > 1 || (encoded && odd_encoding) || odd_length
 }
 
 fn target(config: &Config, session: &Session) -> Result<Target, Refused> {
@@ -198,6 +170,12 @@ async fn read(
         .as_deref()
         .or(peek.model.as_deref())
         .map(Arc::from);
+    if model
+        .as_ref()
+        .is_some_and(|model| model.len() > MODEL_LENGTH)
+    {
+        return Err(Reject::bad_request("the name of the model is too long").into());
+    }
     if asks_for_model && !client.may.allows_model(model.as_deref()) {
         return Err(Reject::permission_denied("this model").into());
     }
@@ -227,7 +205,7 @@ async fn read(
         pool,
         demand,
         body,
-        _budget: budget,
+        budget,
     })
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
+use pingora_core::{Error, ErrorType};
 use pingora_proxy::Session;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -22,6 +23,10 @@ const PINGORA_BUFFER: usize = 64 * 1024;
 
 /// So much of a body that is not kept is read before an account is asked.
 const HEAD: usize = 32 * 1024;
+
+/// Bodies up to this size are always read whole: reading no more than [`HEAD`] of them could reach
+/// their end, and Pingora would then have nothing left to send.
+const ALWAYS_WHOLE: usize = 128 * 1024;
 
 /// Slower than this, beside `body_timeout`, a body may not come.
 const SLOWEST_BYTES_PER_SECOND: usize = 64 * 1024;
@@ -41,6 +46,8 @@ pub(super) enum Replay {
     Head(Bytes),
     /// Its beginning, which Pingora sends by itself.
     Kept(Bytes),
+    /// It was sent, and will not be again.
+    Sent,
 }
 
 /// What a body may be.
@@ -54,7 +61,7 @@ impl Replay {
     /// The bytes that were read, for a look at the model.
     pub(super) fn seen(&self) -> &[u8] {
         match self {
-            Replay::None => &[],
+            Replay::None | Replay::Sent => &[],
             Replay::Whole(bytes) | Replay::Head(bytes) | Replay::Kept(bytes) => bytes,
         }
     }
@@ -94,7 +101,9 @@ pub(super) async fn reserve(
     let length = stated_length(session)
         .filter(|length| *length <= limits.max_replay)
         .unwrap_or(HEAD);
-    let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
+    // A body larger than the whole budget takes all of it, instead of waiting for ever.
+    let whole = gateway.config.load().clients.buffer_budget / 1024;
+    let kib = u32::try_from(length.div_ceil(1024).min(whole)).unwrap_or(u32::MAX);
     if kib <= FREE_KIB {
         return Ok(None);
     }
@@ -122,7 +131,7 @@ pub(super) async fn read(session: &mut Session, limits: &Limits) -> Result<Repla
     }
     let patience = patience(limits.timeout, length.unwrap_or(0));
     let reading = async {
-        match length.filter(|length| *length <= limits.max_replay) {
+        match length.filter(|length| *length <= limits.max_replay.max(ALWAYS_WHOLE)) {
             Some(length) => read_whole(session, length).await,
             None => read_head(session, limits.max_body, limits.timeout).await,
         }
@@ -130,6 +139,15 @@ pub(super) async fn read(session: &mut Session, limits: &Limits) -> Result<Repla
     match tokio::time::timeout(patience, reading).await {
         Ok(read) => read,
         Err(_) => Err(Reject::request_timeout().into()),
+    }
+}
+
+/// What a body that cannot be read to its end means.
+fn unreadable(e: Box<Error>) -> Refused {
+    match e.etype() {
+        ErrorType::ReadTimedout => Reject::request_timeout().into(),
+        ErrorType::ReadError | ErrorType::ConnectionClosed => Refused::Gone(e.into_down()),
+        _ => Reject::bad_request("the body could not be read").into(),
     }
 }
 
@@ -144,7 +162,7 @@ async fn read_whole(session: &mut Session, length: usize) -> Result<Replay, Refu
         if length.saturating_sub(body.len()) <= PINGORA_BUFFER {
             session.enable_retry_buffering();
         }
-        match session.read_request_body().await.map_err(Refused::Gone)? {
+        match session.read_request_body().await.map_err(unreadable)? {
             Some(bytes) => body.extend_from_slice(&bytes),
             None => break,
         }
@@ -167,7 +185,7 @@ async fn read_head(
     let mut body = BytesMut::new();
     session.enable_retry_buffering();
     loop {
-        match session.read_request_body().await.map_err(Refused::Gone)? {
+        match session.read_request_body().await.map_err(unreadable)? {
             Some(bytes) => body.extend_from_slice(&bytes),
             None => break,
         }

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Replay;
 use crate::clock::{self, Instant};
-use crate::dialect::{Dialect, Kind, Meter, Reject};
+use crate::dialect::{Dialect, Kind, Meter, Reading, Reject};
 use crate::key::Client;
 use crate::pool::{Demand, Lease, Outcome, Pool, Refusal};
 use crate::telemetry::AccessLine;
@@ -32,6 +32,10 @@ pub struct Context {
     pub(super) last_answer: Option<HeldAnswer>,
     /// Why the pool had no account.
     pub(super) refusal: Option<Refusal>,
+    /// What the answer said about itself, once it was read to its end.
+    pub(super) reading: Option<Reading>,
+    /// The error event that ends a stream which broke off.
+    pub(super) last_words: Option<Bytes>,
     /// A message of our own, with a body already made, answers the request.
     pub(super) settled: bool,
     /// Counts the connection as busy until the request is over.
@@ -50,7 +54,18 @@ pub(super) struct Request {
     pub(super) demand: Demand,
     pub(super) body: Replay,
     /// The body's share of the memory for bodies.
-    pub(super) _budget: Option<OwnedSemaphorePermit>,
+    pub(super) budget: Option<OwnedSemaphorePermit>,
+}
+
+impl Request {
+    /// Nothing will be sent again: gives back the memory that a body took which is on its way.
+    pub(super) fn forget_body(&mut self, attempt: &mut Attempt) {
+        if attempt.sent && matches!(self.body, Replay::Whole(_)) {
+            self.body = Replay::Sent;
+            self.budget = None;
+            attempt.rewritten = None;
+        }
+    }
 }
 
 /// One account being asked.
@@ -58,8 +73,6 @@ pub(super) struct Attempt {
     pub(super) lease: Lease,
     /// Something was sent: the account may have begun the work.
     pub(super) sent: bool,
-    /// The outcome was decided and reported.
-    pub(super) judged: Option<Outcome>,
     /// An error answer that is held back until it is judged.
     pub(super) held: Option<HeldAnswer>,
     /// The body as this account needs it, if it is another one.
@@ -76,6 +89,8 @@ pub(super) struct Retry {
     pub(super) attempts: u32,
     /// A wait before the next account is asked.
     pub(super) pause: Option<Duration>,
+    /// Addresses that could not be reached.
+    pub(super) addresses: u32,
     /// A pooled connection was dead: the next one is new.
     pub(super) fresh_connection: bool,
     /// Accounts whose connection failures were counted against them for this request.
@@ -123,6 +138,8 @@ impl Context {
             reject: None,
             last_answer: None,
             refusal: None,
+            reading: None,
+            last_words: None,
             settled: false,
             in_flight: None,
         }

@@ -8,10 +8,15 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::Gateway;
+use super::body;
 use super::context::{Attempt, Context, Failure};
 use super::verdict;
+use crate::clock;
 use crate::config::Host;
-use crate::pool::{Account, Lease, Outcome};
+use crate::pool::{Account, Lease};
+
+/// Addresses of one upstream that are tried before its account is blamed.
+const ADDRESSES: u32 = 4;
 
 /// An upstream must take what it is sent at least this often.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,7 +58,8 @@ async fn lease(session: &mut Session, ctx: &mut Context) -> Result<Lease> {
     let Some(request) = &ctx.request else {
         return Err(verdict::give_up());
     };
-    let deadline = ctx.began + request.pool.settings().queue.timeout;
+    // Counted from here: the upload of the body, and accounts tried before, took their own time.
+    let deadline = clock::now() + request.pool.settings().queue.timeout;
     let watches_client = request.body.is_complete();
     let leased = tokio::select! {
         biased;
@@ -96,13 +102,31 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     } else {
         timeouts.read
     });
-    options.write_timeout = Some(WRITE_TIMEOUT);
+    // The whole body goes out as one write.
+    let length = request.body.seen().len();
+    options.write_timeout = Some(body::patience(WRITE_TIMEOUT, length));
     options.idle_timeout = Some(timeouts.pooled_idle);
     if ctx.retry.fresh_connection && ctx.retry.last_failure != Some(Failure::Silent) {
         // A group of its own: no pooled connection is taken.
         peer.group_key = fastrand::u64(1..);
     }
     Ok(peer)
+}
+
+/// Has the upstream that could not be reached another address, which is worth a try?
+pub(super) fn has_other_address(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context) -> bool {
+    let Some(attempt) = &ctx.attempt else {
+        return false;
+    };
+    let Host::Tcp(host, port) = &attempt.lease.account().config.upstream.host else {
+        return false;
+    };
+    let Some(address) = peer._address.as_inet() else {
+        return false;
+    };
+    let has_other = gateway.resolver.failed(host, *port, *address);
+    ctx.retry.addresses += 1;
+    has_other && ctx.retry.addresses < ADDRESSES
 }
 
 fn unix_peer(path: &Path, tls: bool) -> Result<HttpPeer, Box<Error>> {
@@ -114,7 +138,6 @@ impl Attempt {
         Attempt {
             lease,
             sent: false,
-            judged: None::<Outcome>,
             held: None,
             rewritten: None,
             meter: None,

@@ -23,6 +23,13 @@ use crate::dialect::{Reject, replace_model};
 use crate::key;
 use crate::pool::Account;
 
+/// All but what never needs an escape (RFC 3986 §2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 /// Who the client is, said by proxies before us; replaced or dropped.
 const FORWARDED: [&str; 6] = [
     "forwarded",
@@ -44,7 +51,7 @@ pub(super) fn apply(
         return Err(verdict::give_up());
     };
     let account = attempt.lease.account().clone();
-    let injection = account.credential.injection(ctx.dialect);
+    let injection = account.credential.injection(request.demand.dialect);
     rewrite_model(request, attempt, &account);
 
     let stripped: Vec<HeaderName> = head
@@ -205,14 +212,15 @@ fn without_version(path: &str) -> &str {
     rest.filter(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
-/// Gemini names the model in the path: `/v1beta/models/NAME:verb`.
+/// Gemini names the model in the path: `/v1beta/models/NAME:verb`, whose colon may be escaped.
 fn push_renamed(target: &mut String, path: &str, asked: &str, account: &Account) {
     let renamed = account.model_name(asked).and_then(|name| {
         let (before, rest) = path.split_once("/models/")?;
-        let verb = rest.split_once(':').map(|(_, verb)| verb);
-        let name = encoded(name);
+        let colon = rest.rfind(':').map(|at| (at, 1));
+        let escaped = rest.to_ascii_uppercase().rfind("%3A").map(|at| (at, 3));
+        let verb = colon.max(escaped).map(|(at, length)| &rest[at + length..]);
         let verb = verb.map(|verb| format!(":{verb}")).unwrap_or_default();
-        Some(format!("{before}/models/{name}{verb}"))
+        Some(format!("{before}/models/{}{verb}", encoded(name)))
     });
     target.push_str(renamed.as_deref().unwrap_or(path));
 }
@@ -230,7 +238,7 @@ pub(super) fn body(
     };
     attempt.sent = true;
     match &request.body {
-        Replay::None => {}
+        Replay::None | Replay::Sent => {}
         Replay::Whole(whole) => *body = Some(attempt.rewritten.as_ref().unwrap_or(whole).clone()),
         Replay::Kept(_) => {}
         Replay::Head(_) if attempt.head_sent => {}

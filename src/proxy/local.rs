@@ -1,6 +1,8 @@
 //! What the gateway answers itself, without an account: health, probes of real clients, and the
 //! older systems' paths.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
@@ -16,6 +18,9 @@ use crate::dialect::Reject;
 /// Longest body of a request to an older path.
 const OLDER_BODY: usize = 64 * 1024;
 
+/// How long such a body may take.
+const OLDER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A request to an older system's path.
 pub type OlderRequest = http::Request<Bytes>;
 /// Its answer.
@@ -29,8 +34,8 @@ pub trait OlderPaths: Send + Sync {
     async fn answer(&self, request: OlderRequest) -> OlderAnswer;
     /// Could some account serve, and is nothing stopping?
     fn is_ready(&self) -> bool;
-    /// The body of `GET /health`.
-    fn health(&self) -> Bytes;
+    /// Is it ready, and the body of `GET /health`.
+    fn health(&self) -> (bool, Bytes);
 }
 
 /// Answers the request if it is one of ours.
@@ -55,7 +60,10 @@ pub(super) async fn answer(gateway: &Gateway, session: &mut Session) -> Result<b
             "text/plain",
             Bytes::from_static(b"not ready\n"),
         ),
-        "/health" if read => (status(older.is_ready()), "application/json", older.health()),
+        "/health" if read => {
+            let (ready, body) = older.health();
+            (status(ready), "application/json", body)
+        }
         "/" | "/api/hello" if read => (
             StatusCode::OK,
             "text/plain",
@@ -72,13 +80,8 @@ pub(super) async fn answer(gateway: &Gateway, session: &mut Session) -> Result<b
 }
 
 async fn answer_older(gateway: &Gateway, session: &mut Session) -> Result<bool, Refused> {
-    let mut body = Vec::new();
-    while let Some(bytes) = session.read_request_body().await.map_err(Refused::Gone)? {
-        body.extend_from_slice(&bytes);
-        if body.len() > OLDER_BODY {
-            return Err(Reject::request_too_large(OLDER_BODY).into());
-        }
-    }
+    let body = tokio::time::timeout(OLDER_PATIENCE, read(session)).await;
+    let body = body.map_err(|_| Reject::request_timeout())??;
     let head = session.req_header();
     let mut request = http::Request::new(Bytes::from(body));
     *request.method_mut() = head.method.clone();
@@ -96,6 +99,17 @@ async fn answer_older(gateway: &Gateway, session: &mut Session) -> Result<bool, 
     Ok(true)
 }
 
+async fn read(session: &mut Session) -> Result<Vec<u8>, Refused> {
+    let mut body = Vec::new();
+    while let Some(bytes) = session.read_request_body().await.map_err(Refused::Gone)? {
+        body.extend_from_slice(&bytes);
+        if body.len() > OLDER_BODY {
+            return Err(Reject::request_too_large(OLDER_BODY).into());
+        }
+    }
+    Ok(body)
+}
+
 async fn write(
     session: &mut Session,
     mut head: ResponseHeader,
@@ -105,16 +119,10 @@ async fn write(
         .map_err(Refused::Gone)?;
     head.insert_header(CACHE_CONTROL, "no-store")
         .map_err(Refused::Gone)?;
-    let bodyless = session.req_header().method == Method::HEAD || body.is_empty();
-    session
-        .write_response_header(Box::new(head), bodyless)
-        .await
-        .map_err(Refused::Gone)?;
-    if !bodyless {
-        session
-            .write_response_body(Some(body), true)
-            .await
-            .map_err(Refused::Gone)?;
-    }
-    Ok(())
+    let bodyless = session.req_header().method == Method::HEAD;
+    let head = session.write_response_header(Box::new(head), false).await;
+    head.map_err(Refused::Gone)?;
+    let body = Some(body).filter(|_| !bodyless);
+    let written = session.write_response_body(body, true).await;
+    written.map_err(Refused::Gone)
 }

@@ -3,19 +3,39 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::context::Context;
+use bytes::Bytes;
 
-/// A part of the answer goes to the client.
-pub(super) fn on_body(bytes: Option<&[u8]>, ctx: &mut Context) {
-    let Some(bytes) = bytes else { return };
-    ctx.line.bytes_out += bytes.len() as u64;
-    if let Some(meter) = ctx
-        .attempt
-        .as_mut()
-        .and_then(|attempt| attempt.meter.as_mut())
-    {
-        meter.push(bytes);
+use super::context::Context;
+use crate::dialect::Reject;
+
+/// A part of the answer goes to the client: a copy is read. Only to a stream that ends before its
+/// own end something is added, so that it does not look complete.
+pub(super) fn on_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Context) {
+    if let Some(attempt) = &mut ctx.attempt {
+        if let (Some(meter), Some(bytes)) = (&mut attempt.meter, body.as_deref()) {
+            meter.push(bytes);
+        }
+        if end && let Some(event) = last_words(ctx) {
+            let bytes = body.take().unwrap_or_default();
+            *body = Some(Bytes::from([bytes, event].concat()));
+        }
     }
+    ctx.line.bytes_out += body.as_ref().map_or(0, Bytes::len) as u64;
+}
+
+/// The answer came to its end, or was cut. Returns the error event with which the client must be
+/// told that an event stream is not complete.
+pub(super) fn last_words(ctx: &mut Context) -> Option<Bytes> {
+    let meter = ctx.attempt.as_mut()?.meter.take()?;
+    let (is_stream, mid_event) = (meter.is_event_stream(), meter.mid_event());
+    let reading = ctx.reading.insert(meter.finish());
+    if !is_stream || reading.is_over() {
+        return None;
+    }
+    let request = ctx.request.as_ref()?;
+    let event = Reject::broken_stream().stream_event(request.demand.dialect, request.kind?);
+    let gap: &[u8] = if mid_event { b"\n\n" } else { b"" };
+    Some(Bytes::from([gap, &event[..]].concat()))
 }
 
 /// One request under way; dropping it counts it off.

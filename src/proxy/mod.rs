@@ -5,11 +5,13 @@ mod admit;
 mod body;
 mod context;
 mod dispatch;
+mod head;
 mod inject;
 mod local;
 mod meter;
 mod origin;
 mod reject;
+mod retry;
 mod settle;
 mod verdict;
 
@@ -36,6 +38,7 @@ use crate::telemetry::{Access, Metrics};
 pub use local::{OlderAnswer, OlderPaths, OlderRequest};
 
 /// What a request needs of the rest of the program.
+#[derive(Clone)]
 pub struct Gateway {
     pub config: Arc<ArcSwap<Config>>,
     /// In the order of the configuration.
@@ -91,11 +94,14 @@ impl ProxyHttp for Gateway {
     fn fail_to_connect(
         &self,
         session: &mut Session,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         ctx: &mut Self::CTX,
         e: Box<Error>,
     ) -> Box<Error> {
-        verdict::no_connection(session, ctx, e)
+        match dispatch::has_other_address(self, peer, ctx) {
+            true => verdict::elsewhere(ctx, e),
+            false => verdict::no_connection(session, ctx, e),
+        }
     }
 
     /// Step 8: the client's credentials come off, the account's go on.
@@ -155,10 +161,10 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        meter::on_body(body.as_deref(), ctx);
+        meter::on_body(body, end, ctx);
         Ok(None)
     }
 

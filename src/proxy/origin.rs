@@ -24,7 +24,7 @@ pub(super) fn identify(config: &Config, session: &Session, ctx: &mut Context) {
     let peer = session
         .client_addr()
         .and_then(|address| address.as_inet())
-        .map(|address| address.ip());
+        .map(|address| address.ip().to_canonical());
     ctx.dialect = Dialect::of_errors(head.uri.path(), &head.headers);
     ctx.line.method = head.method.clone();
     ctx.line.request_id = request_id(&head.headers);
@@ -60,12 +60,7 @@ fn new_request_id() -> String {
 /// The trace id of a W3C `traceparent` header, which itself is passed on unchanged: the gateway
 /// reports no spans of its own, so that a new parent id would cut the trace in two.
 fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let id = headers
-        .get(TRACEPARENT)?
-        .to_str()
-        .ok()?
-        .split('-')
-        .nth(1)?;
+    let id = headers.get(TRACEPARENT)?.to_str().ok()?.split('-').nth(1)?;
     (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
@@ -100,12 +95,13 @@ fn client_address(config: &Config, session: &Session, peer: Option<IpAddr>) -> O
 /// The entry of `listen` on which this request came in.
 fn listen<'a>(config: &'a Config, session: &Session) -> Option<&'a Listen> {
     let local = session.server_addr().and_then(|address| address.as_inet());
-    let same_port =
-        |listen: &&Listen| local.is_none_or(|local| local.port() == listen.address.port());
-    config
-        .listen
-        .iter()
-        .find(same_port)
+    let same_port = |listen: &&Listen| local.is_some_and(|l| l.port() == listen.address.port());
+    let same = |listen: &&Listen| local.is_some_and(|l| *l == listen.address);
+    let mut listens = config.listen.iter();
+    let exact = listens.clone().find(same);
+    // A listener of all addresses sees requests to each of them.
+    exact
+        .or_else(|| listens.find(same_port))
         .or(config.listen.first())
 }
 

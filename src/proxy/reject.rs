@@ -20,6 +20,9 @@ use crate::pool::{Cause, Outcome, Refusal};
 /// Come again so soon where nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// How long an early answer waits for the rest of its request.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
 /// Why a request does not go on.
 pub(super) enum Refused {
     /// It is told why.
@@ -57,7 +60,10 @@ pub(super) async fn final_answer(
     e: &Error,
     ctx: &mut Context,
 ) -> FailToProxy {
-    let status = if answer_began(session) || is_gone(e, ctx) {
+    let status = if answer_began(session) {
+        end_stream(session, ctx).await;
+        0
+    } else if is_gone(e, ctx) {
         0
     } else {
         // Pingora closes the connection after an error; the client is told so.
@@ -75,6 +81,17 @@ pub(super) async fn final_answer(
     FailToProxy {
         error_code: status,
         can_reuse_downstream: false,
+    }
+}
+
+/// Tells a client that its stream broke off; where that cannot be said, the connection just ends.
+async fn end_stream(session: &mut Session, ctx: &mut Context) {
+    let Some(event) = ctx.last_words.take() else {
+        return;
+    };
+    ctx.line.bytes_out += event.len() as u64;
+    if let Err(e) = session.write_response_body(Some(event), true).await {
+        tracing::debug!(kind = e.etype().as_str(), "the client left too");
     }
 }
 
@@ -208,6 +225,18 @@ fn hop_by_hop(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
+/// Reads on for a moment what the client still sends: a connection that is closed with bytes unread
+/// is reset, and a client that is reset may never see the answer.
+async fn drain(session: &mut Session) {
+    if session.is_body_done() {
+        return;
+    }
+    let drained = tokio::time::timeout(DRAIN_TIME, session.drain_request_body()).await;
+    if !matches!(drained, Ok(Ok(()))) {
+        session.set_keepalive(None);
+    }
+}
+
 async fn send(
     session: &mut Session,
     ctx: &mut Context,
@@ -218,12 +247,10 @@ async fn send(
     let bodyless = session.req_header().method == Method::HEAD || status == StatusCode::NO_CONTENT;
     head.insert_header(CONTENT_LENGTH, body.len())?;
     ctx.line.bytes_out += if bodyless { 0 } else { body.len() as u64 };
-    // The hidden head of a held answer was not to be written; this one is.
-    session.set_ignore_info_resp(false);
-    let end = bodyless || body.is_empty();
-    session.write_response_header(Box::new(head), end).await?;
-    if !end {
-        session.write_response_body(Some(body), true).await?;
-    }
+    session.write_response_header(Box::new(head), false).await?;
+    // Over HTTP/2 nothing but a last piece of body, if an empty one, ends an answer well.
+    let body = Some(body).filter(|_| !bodyless);
+    session.write_response_body(body, true).await?;
+    drain(session).await;
     Ok(())
 }

@@ -1,16 +1,16 @@
 //! What the client sees of an answer's head, and the end of every request: outcome, metrics, and
 //! the access line, once.
 
-use http::header::{CONNECTION, HeaderName, SET_COOKIE};
+use http::header::{HeaderName, SET_COOKIE};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, Result};
 use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::{Attempt, Context};
-use super::verdict;
+use super::retry;
 use crate::clock;
-use crate::dialect::Meter;
+use crate::dialect::{Meter, Reading};
 use crate::pool::Outcome;
 
 /// Says whose account an answer is of.
@@ -24,7 +24,7 @@ const ORGANISATION: [&str; 4] = [
 /// The head of an answer that is passed on.
 pub(super) fn clean_head(
     gateway: &Gateway,
-    session: &Session,
+    session: &mut Session,
     head: &mut ResponseHeader,
     ctx: &Context,
 ) -> Result<()> {
@@ -33,7 +33,8 @@ pub(super) fn clean_head(
         return Ok(());
     }
     if session.is_process_shutting_down() {
-        head.insert_header(CONNECTION, "close")?;
+        // Pingora says `Connection: close` by itself then.
+        session.set_keepalive(None);
     }
     clean_answer(gateway, head, ctx)
 }
@@ -63,6 +64,8 @@ fn is_hidden(name: &HeaderName, pass_limits: bool) -> bool {
     name == SET_COOKIE.as_str()
         // Would send clients past the gateway.
         || name == "alt-svc"
+        || name == "x-poolgate-account"
+        || name == "keep-alive"
         || ORGANISATION.contains(&name)
         || (!pass_limits && is_limit())
 }
@@ -81,16 +84,14 @@ pub(super) fn add_own_headers(_: &Gateway, head: &mut ResponseHeader, ctx: &Cont
 
 /// Settles the attempt that served, or did not, and writes the request down.
 pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &mut Context) {
-    let now = clock::now();
     if let Some(mut attempt) = ctx.attempt.take() {
         settle(ctx, &mut attempt, e);
     }
-    let duration = now.saturating_duration_since(ctx.began);
     if ctx.settled {
         // Probes would drown the log.
         return;
     }
-    ctx.line.duration = duration;
+    ctx.line.duration = clock::now().saturating_duration_since(ctx.began);
     ctx.line.status = session
         .response_written()
         .map_or(0, |head| head.status.as_u16());
@@ -101,37 +102,48 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
     }
 }
 
+/// The one outcome of an attempt that no error has ended.
 fn settle(ctx: &mut Context, attempt: &mut Attempt, e: Option<&Error>) {
-    let reading = attempt.meter.take().map(Meter::finish);
-    if let Some(usage) = reading.as_ref().and_then(|reading| reading.usage) {
-        attempt.lease.add_tokens(&usage);
-        ctx.line.usage = Some(usage);
-    }
-    if attempt.judged.is_some() {
-        return;
-    }
-    let in_stream = reading.as_ref().and_then(|reading| reading.error.as_ref());
-    let (outcome, detail) = match (e, in_stream) {
-        (None, None) => (Outcome::Success, ""),
-        (None, Some(error)) => {
+    let reading = ctx
+        .reading
+        .take()
+        .or_else(|| attempt.meter.take().map(Meter::finish));
+    let request = ctx.request.as_ref();
+    let (outcome, detail) = match (e, &reading) {
+        (Some(e), _) => (Outcome::ClientGone, e.etype().as_str()),
+        (
+            None,
+            Some(Reading {
+                error: Some(error), ..
+            }),
+        ) => {
             let renewable = attempt.lease.account().credential.is_renewable();
-            let outcome = Outcome::of_stream_error(error, model(ctx), renewable, clock::wall());
+            let model = request.and_then(|request| request.demand.model.as_deref());
+            let outcome = Outcome::of_stream_error(error, model, renewable, clock::wall());
             (outcome, "an error in the stream")
         }
-        (Some(e), _) => (Outcome::ClientGone, e.etype().as_str()),
+        (
+            None,
+            Some(Reading {
+                complete: false, ..
+            }),
+        ) => (Outcome::BrokenStream, "the answer has no end"),
+        (None, _) => (Outcome::Success, ""),
     };
+    ctx.reading = reading;
     if outcome == Outcome::Success {
-        for other in std::mem::take(&mut ctx.retry.without_model) {
-            if let Some(request) = &ctx.request
-                && let Some(model) = &request.demand.model
-            {
-                request.pool.lacks_model(&other, model, clock::now());
-            }
-        }
+        mark_those_without_model(ctx);
     }
-    verdict::report(ctx, attempt, &outcome, detail, true);
+    retry::report(ctx, attempt, &outcome, detail, true);
 }
 
-fn model(ctx: &Context) -> Option<&str> {
-    ctx.request.as_ref()?.demand.model.as_deref()
+/// Accounts that did not know a model which this one served are not asked for it for a while.
+fn mark_those_without_model(ctx: &mut Context) {
+    for other in std::mem::take(&mut ctx.retry.without_model) {
+        if let Some(request) = &ctx.request
+            && let Some(model) = &request.demand.model
+        {
+            request.pool.lacks_model(&other, model, clock::now());
+        }
+    }
 }

@@ -136,8 +136,9 @@ impl View {
 
 impl Pool {
     fn line(&self) -> String {
+        let plural = if self.accounts == 1 { "" } else { "s" };
         format!(
-            "pool {}: {}, {} accounts, {} in flight, {} waiting",
+            "pool {}: {}, {} account{plural}, {} in flight, {} waiting",
             self.name, self.strategy, self.accounts, self.in_flight, self.waiting
         )
     }

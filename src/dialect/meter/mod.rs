@@ -82,6 +82,11 @@ impl Meter {
         }
     }
 
+    /// Whether the answer is an event stream that can be read.
+    pub fn is_event_stream(&self) -> bool {
+        self.framing == Framing::Sse
+    }
+
     /// Whether the answer so far ends within an event, so that an event of ours needs a blank line
     /// before it.
     pub fn mid_event(&self) -> bool {

@@ -2,6 +2,9 @@
 //! accounts fails in the row's way; asserted is what the client gets, which accounts were asked, and
 //! what becomes of the first one.
 
+mod limits;
+mod models;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -151,49 +154,6 @@ fn a_wrong_request_is_told_so_in_the_vendors_own_words_and_no_other_account_is_a
 }
 
 #[test]
-fn a_refused_credential_is_never_the_clients_trouble_and_cools_the_account_for_a_minute() {
-    for (request, faults) in [
-        (chat(false), &[("status", "401")][..]),
-        (message(), &[("status", "401")]),
-        (generate(), &[("body", "invalid_key")]),
-        (message(), &[("body", "account_disabled")]),
-        (generate(), &[("body", "account_disabled")]),
-    ] {
-        let mut house = house();
-        let fate = house.ask(&request, "a0", faults);
-        assert_a1_took_over(&fate, "auth_dead");
-        let account = house.first();
-        assert_eq!(account["status"], "cooling", "{account}");
-        assert_until(&account, 55..=60);
-        assert!(
-            account["last_error"]
-                .as_str()
-                .unwrap()
-                .starts_with("auth_dead"),
-            "{account}"
-        );
-        let fate = house.ask(&request, "nobody", &[]);
-        assert_eq!(fate.tries, "a1:success", "the account is left alone");
-    }
-}
-
-#[test]
-fn when_every_credential_is_refused_the_client_is_told_to_wait_not_to_log_in() {
-    let mut house = house();
-    let fate = house.ask(&chat(false), "a0,a1,a2", &[("status", "401")]);
-    assert_eq!(fate.tries, "a0:auth_dead,a1:auth_dead,a2:auth_dead");
-    assert_eq!(fate.answer.status, 503, "{}", fate.answer.text());
-    assert_eq!(fate.answer.json()["error"]["code"], "no_account_available");
-    assert!(fate.answer.header("retry-after").is_some());
-    assert_eq!(fate.answer.header("x-poolgate-account"), None);
-    // The next one finds nobody to ask, and is told when one of them is tried again.
-    let fate = house.ask(&chat(false), "nobody", &[]);
-    assert_eq!((fate.answer.status, &*fate.tries), (503, ""));
-    let seconds: u64 = fate.answer.header("retry-after").unwrap().parse().unwrap();
-    assert!((55..=60).contains(&seconds), "{seconds}");
-}
-
-#[test]
 fn a_403_asks_one_more_account_and_two_of_them_are_believed() {
     let mut house = house();
     let fate = house.ask(&chat(false), "a0", &[("status", "403")]);
@@ -213,165 +173,6 @@ fn a_403_asks_one_more_account_and_two_of_them_are_believed() {
     // One client's 403s take nobody out of rotation.
     house.assert_all_are_healthy();
     assert_eq!(house.ask(&chat(false), "nobody", &[]).tries, "a0:success");
-}
-
-#[test]
-fn a_rate_limited_account_is_left_alone_for_that_model_until_the_stated_time() {
-    let mut house = house();
-    let faults = [("status", "429"), ("retry-after", "2")];
-    let fate = house.ask(&of_model("m1"), "a0", &faults);
-    assert_a1_took_over(&fate, "rate_limited");
-    assert_eq!(
-        house.ask(&of_model("m1"), "nobody", &[]).tries,
-        "a1:success"
-    );
-    assert_eq!(
-        house.ask(&of_model("m2"), "nobody", &[]).tries,
-        "a0:success"
-    );
-    let account = house.first();
-    assert_eq!(account["breaker"]["state"], "closed", "{account}");
-    assert_eq!(
-        account["consecutive_failures"], 0,
-        "a limit is no failure: {account}"
-    );
-    assert!(
-        account["last_error"]
-            .as_str()
-            .unwrap()
-            .starts_with("rate_limited"),
-        "{account}"
-    );
-    wait_for("a0 to serve the model again", || {
-        (house.ask(&of_model("m1"), "nobody", &[]).tries == "a0:success").then_some(())
-    });
-}
-
-#[test]
-fn a_limit_of_the_whole_account_cools_it_for_every_model() {
-    let mut house = house();
-    let reset = Timestamp::now().as_second() + 600;
-    let reset = format!("anthropic-ratelimit-unified-reset: {reset}");
-    let faults = [
-        ("status", "429"),
-        ("header", "anthropic-ratelimit-unified-status: rejected"),
-        ("header", &reset),
-    ];
-    let fate = house.ask(&message(), "a0", &faults);
-    assert_a1_took_over(&fate, "rate_limited");
-    assert_eq!(
-        house.ask(&of_model("other"), "nobody", &[]).tries,
-        "a1:success"
-    );
-    let account = house.first();
-    assert_eq!(account["status"], "cooling", "{account}");
-    assert_until(&account, 590..=600);
-}
-
-#[test]
-fn when_every_account_is_limited_the_client_gets_429_with_the_earliest_recovery() {
-    let mut house = house_with("    queue: {timeout: 1s}\n");
-    for (n, wait) in ["200", "90", "120"].iter().enumerate() {
-        let limited = json!({"behaviour": {"status": "429", "retry-after": wait}});
-        post("/mock/settings", &limited).send(house.vendors[n].address);
-    }
-    for tries in ["a0:rate_limited,a1:rate_limited,a2:rate_limited", ""] {
-        let fate = house.ask(&chat(false), "nobody", &[]);
-        assert_eq!(fate.tries, tries);
-        assert_eq!(fate.answer.status, 429, "{}", fate.answer.text());
-        assert_eq!(fate.answer.json()["error"]["code"], "rate_limit_exceeded");
-        let seconds: u64 = fate.answer.header("retry-after").unwrap().parse().unwrap();
-        assert!((85..=90).contains(&seconds), "{seconds}");
-        assert_eq!(fate.answer.header("x-should-retry"), Some("false"));
-    }
-    assert_eq!(house.counts(), [1, 1, 1]);
-}
-
-#[test]
-fn a_short_limit_of_all_accounts_is_waited_out() {
-    let mut house = house_with("    queue: {timeout: 10s}\n");
-    let limited = [("status", "429"), ("retry-after", "1")];
-    house.ask(&chat(false), "a0,a1,a2", &limited);
-    let fate = house.ask(&chat(false), "nobody", &[]);
-    assert_eq!(fate.answer.status, 200, "{}", fate.answer.text());
-}
-
-#[test]
-fn a_spent_quota_takes_the_account_out_for_an_hour_and_never_reaches_the_client() {
-    for (request, faults) in [
-        (chat(false), &[("body", "insufficient_quota")][..]),
-        (chat(false), &[("status", "402")]),
-        (message(), &[("body", "credit_balance")]),
-        (message(), &[("body", "spend_limit")]),
-        (generate(), &[("body", "per_day_quota")]),
-        (chat(false), &[("body", "monthly_request_count")]),
-    ] {
-        let mut house = house();
-        let fate = house.ask(&request, "a0", faults);
-        assert_a1_took_over(&fate, "quota_dead");
-        let account = house.first();
-        assert_eq!(account["status"], "cooling", "{account}");
-        assert_until(&account, 3590..=3600);
-        let fate = house.ask(&request, "a1,a2", faults);
-        assert_eq!(fate.tries, "a1:quota_dead,a2:quota_dead");
-        assert_eq!(fate.answer.status, 503, "{}", fate.answer.text());
-        assert_eq!(fate.answer.header("x-should-retry"), Some("false"));
-    }
-}
-
-#[test]
-fn a_model_that_one_account_does_not_have_is_asked_of_the_others_from_then_on() {
-    let mut house = house();
-    let fate = house.ask(&of_model("m1"), "a0", &[("body", "model_not_found")]);
-    assert_a1_took_over(&fate, "model_unavailable");
-    assert_eq!(
-        house.ask(&of_model("m1"), "nobody", &[]).tries,
-        "a1:success"
-    );
-    assert_eq!(
-        house.ask(&of_model("m2"), "nobody", &[]).tries,
-        "a0:success"
-    );
-    house.assert_all_are_healthy();
-}
-
-#[test]
-fn a_model_that_nobody_has_is_the_clients_mistake_and_marks_nobody() {
-    let mut house = house();
-    for (request, body) in [
-        (of_model("m1"), "model_not_found"),
-        (message(), "model_not_found"),
-        (message(), "model_forbidden"),
-        (generate(), "model_not_found"),
-    ] {
-        let fate = house.ask(&request, "a0,a1,a2", &[("body", body)]);
-        let status = if body == "model_forbidden" { 403 } else { 404 };
-        assert_eq!(fate.answer.status, status, "{}", fate.answer.text());
-        let tries = "a0:model_unavailable,a1:model_unavailable,a2:model_unavailable";
-        assert_eq!(fate.tries, tries);
-        assert_eq!(house.ask(&request, "nobody", &[]).tries, "a0:success");
-    }
-    house.assert_all_are_healthy();
-}
-
-#[test]
-fn an_overloaded_vendor_is_not_the_accounts_fault() {
-    let mut house = house();
-    for (request, faults) in [
-        (message(), &[("status", "529")][..]),
-        (chat(false), &[("body", "slow_down")]),
-        (generate(), &[("body", "overloaded")]),
-        (chat(false), &[("body", "model_capacity")]),
-    ] {
-        let fate = house.ask(&request, "a0", faults);
-        assert_a1_took_over(&fate, "overloaded");
-        house.assert_all_are_healthy();
-    }
-    let fate = house.ask(&message(), "a0,a1,a2", &[("status", "529")]);
-    assert_eq!(fate.answer.status, 529, "the last real answer");
-    assert_eq!(fate.answer.json()["error"]["type"], "overloaded_error");
-    assert_eq!(fate.tries, "a0:overloaded,a1:overloaded,a2:overloaded");
-    house.assert_all_are_healthy();
 }
 
 #[test]
@@ -426,6 +227,42 @@ fn a_request_that_fails_alike_everywhere_counts_once_and_gets_the_last_real_answ
     assert_eq!(fate.tries, "a0:transient,a1:transient,a2:transient");
     let failures = |id: &str| house.gateway.account(id)["consecutive_failures"].clone();
     assert_eq!([failures("a0"), failures("a1"), failures("a2")], [1, 0, 0]);
+}
+
+#[test]
+fn an_error_is_judged_and_delivered_whatever_its_length_and_framing() {
+    let mut house = house_with("    breaker: {enabled: false}\n");
+    for shape in [
+        ("size", "200000"),
+        ("split", "7"),
+        ("chunked", "1"),
+        ("size", "70000"),
+    ] {
+        let fate = house.ask(&chat(false), "a0", &[("body", "context_length"), shape]);
+        assert_eq!(
+            (fate.answer.status, &*fate.tries),
+            (400, "a0:client_fault"),
+            "{shape:?}"
+        );
+        let message = fate.answer.json()["error"]["message"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let least = if shape.0 == "size" {
+            shape.1.parse().unwrap()
+        } else {
+            1
+        };
+        assert!(message.len() >= least, "{} bytes came", message.len());
+        let fate = house.ask(&chat(false), "a0", &[("status", "500"), shape]);
+        assert_a1_took_over(&fate, "transient");
+    }
+    // An error that breaks off is a failure, whatever it would have said.
+    for status in ["400", "500"] {
+        let faults = [("status", status), ("size", "5000"), ("cut", "1")];
+        let fate = house.ask(&chat(false), "a0", &faults);
+        assert_a1_took_over(&fate, "transient");
+    }
 }
 
 #[test]

@@ -1,0 +1,147 @@
+//! The end of an attempt: its one report to the account, and whether another account is asked.
+
+use std::time::Duration;
+
+use pingora_core::ErrorType;
+use pingora_proxy::Session;
+
+use super::body::Replay;
+use super::context::{Attempt, Context, Retry};
+use super::verdict::answer_began;
+use crate::clock;
+use crate::dialect::Meter;
+use crate::pool::{Outcome, Report};
+use crate::telemetry::Try;
+
+/// The pause before another account is asked after one whose vendor is overloaded, milliseconds.
+const OVERLOADED_PAUSE_MS: std::ops::Range<u64> = 100..500;
+
+/// How far an attempt had come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    Nothing,
+    /// The request, and no answer came.
+    Request,
+    /// The request, and no answer came in time.
+    Silence,
+    Answered,
+}
+
+/// Reports the outcome, gives the account back, and says whether another one is asked.
+pub(super) fn conclude(
+    session: &Session,
+    ctx: &mut Context,
+    outcome: Outcome,
+    kind: &ErrorType,
+    sent: Sent,
+) -> bool {
+    let Some(mut attempt) = ctx.attempt.take() else {
+        return false;
+    };
+    let counts = !(ctx.retry.counted && outcome == Outcome::Transient);
+    ctx.retry.counted |= outcome == Outcome::Transient;
+    let detail = match kind {
+        ErrorType::HTTPStatus(status) => format!("HTTP {status}"),
+        kind => kind.as_str().to_owned(),
+    };
+    report(ctx, &mut attempt, &outcome, &detail, counts);
+    let again = may_try_again(session, ctx, &outcome, sent);
+    remember(&mut ctx.retry, &attempt, &outcome, sent);
+    if let Some(request) = &mut ctx.request {
+        // An account that cools down is out anyway, and may be asked again when it has recovered.
+        if !matches!(outcome, Outcome::RateLimited { .. }) {
+            request.demand.tried.push(attempt.lease.slot());
+        }
+        if again {
+            request.pool.count_retry(&outcome);
+        }
+    }
+    again
+}
+
+/// Of a pooled connection that was already closed nobody is to blame, and the request was not
+/// taken up: once it is sent over a new connection, and counts as one attempt still.
+pub(super) fn anew(session: &Session, ctx: &mut Context) -> bool {
+    if ctx.retry.fresh_connection || !is_replayable(session, ctx) {
+        return false;
+    }
+    ctx.retry.fresh_connection = true;
+    ctx.retry.attempts -= 1;
+    ctx.attempt = None;
+    true
+}
+
+/// The one report of an attempt, with the tokens that were stated.
+pub(super) fn report(
+    ctx: &mut Context,
+    attempt: &mut Attempt,
+    outcome: &Outcome,
+    detail: &str,
+    counts: bool,
+) {
+    let reading = ctx
+        .reading
+        .take()
+        .or_else(|| attempt.meter.take().map(Meter::finish));
+    if let Some(usage) = reading.and_then(|reading| reading.usage) {
+        attempt.lease.add_tokens(&usage);
+        ctx.line.usage = Some(usage);
+    }
+    let request = ctx.request.as_ref();
+    let about = Report {
+        model: request.and_then(|request| request.demand.model.as_deref()),
+        detail,
+        counts,
+    };
+    attempt.lease.report(outcome, &about, clock::now());
+    ctx.line.tries.push(Try {
+        account: attempt.lease.account().id.clone(),
+        outcome: outcome.label(),
+    });
+}
+
+fn remember(retry: &mut Retry, attempt: &Attempt, outcome: &Outcome, sent: Sent) {
+    retry.silent |= sent == Sent::Silence;
+    match outcome {
+        Outcome::Forbidden => retry.forbidden = true,
+        Outcome::ModelUnavailable => retry.without_model.push(attempt.lease.account().clone()),
+        Outcome::Overloaded => {
+            retry.pause = Some(Duration::from_millis(fastrand::u64(OVERLOADED_PAUSE_MS)));
+        }
+        _ => {}
+    }
+}
+
+/// The third column of `contract/http.md` §2, and the limits of `retry`.
+fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent) -> bool {
+    let Some(request) = &ctx.request else {
+        return false;
+    };
+    let retry = &request.pool.settings().retry;
+    let allowed = match outcome {
+        Outcome::Forbidden => !ctx.retry.forbidden,
+        Outcome::Transient if sent == Sent::Silence => {
+            retry.after_sent && request.stream && !ctx.retry.silent
+        }
+        Outcome::Transient if sent == Sent::Request => retry.after_sent,
+        outcome => outcome.may_retry(),
+    };
+    // Of paths that nobody knows, only what surely did nothing is sent again.
+    let safe = request.kind.is_some()
+        || sent == Sent::Nothing
+        || matches!(outcome, Outcome::AuthDead | Outcome::RateLimited { .. });
+    allowed
+        && safe
+        && ctx.retry.attempts < retry.attempts
+        && !answer_began(session)
+        && (sent == Sent::Nothing || is_replayable(session, ctx))
+}
+
+/// Can all of the body be sent again?
+fn is_replayable(session: &Session, ctx: &Context) -> bool {
+    match ctx.request.as_ref().map(|request| &request.body) {
+        Some(Replay::None | Replay::Whole(_)) => true,
+        Some(Replay::Head(_) | Replay::Kept(_)) => !session.as_ref().retry_buffer_truncated(),
+        Some(Replay::Sent) | None => false,
+    }
+}
