@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use http::HeaderValue;
+
 use super::Pool;
 use super::breaker::Entry;
 use super::live::{Live, reason};
@@ -15,9 +17,32 @@ pub struct Account {
     pub id: Arc<str>,
     pub config: config::Account,
     pub credential: Arc<Credential>,
+    /// What `Host` says at its upstream.
+    pub host: HeaderValue,
     pub metrics: Arc<AccountMetrics>,
     pub(super) slot: u32,
     pub(super) live: Arc<Live>,
+}
+
+/// The `Host` of requests to this upstream (RFC 9112 §3.2); a socket of this machine has no name.
+pub(super) fn host(upstream: &config::Upstream) -> HeaderValue {
+    let default = if upstream.tls { 443 } else { 80 };
+    let text = match &upstream.host {
+        config::Host::Unix(_) => String::new(),
+        config::Host::Tcp(name, port) => {
+            let name = match name.contains(':') {
+                true => format!("[{name}]"),
+                false => name.clone(),
+            };
+            match *port == default {
+                true => name,
+                false => format!("{name}:{port}"),
+            }
+        }
+    };
+    let named = HeaderValue::from_str(&text).ok();
+    let named = named.filter(|host| !host.is_empty());
+    named.unwrap_or(HeaderValue::from_static("localhost"))
 }
 
 impl Account {

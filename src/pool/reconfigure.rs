@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::account::Account;
+use super::account::{Account, host};
 use super::live::{Live, reason};
 use super::table::Table;
 use super::{Outcome, Pool};
@@ -81,6 +81,7 @@ impl Pool {
             .account(&config.id, &self.name, &Outcome::LABELS);
         Arc::new(Account {
             id: config.id.as_str().into(),
+            host: host(&config.upstream),
             config: config.clone(),
             credential,
             metrics,

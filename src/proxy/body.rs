@@ -95,10 +95,10 @@ pub(super) fn stated_length(session: &Session) -> Option<usize> {
 /// Takes the body's share of the memory for bodies; waits a moment for it where it is short.
 pub(super) async fn reserve(
     gateway: &Gateway,
-    session: &Session,
+    length: Option<usize>,
     limits: &Limits,
 ) -> Result<Option<OwnedSemaphorePermit>, Refused> {
-    let length = stated_length(session)
+    let length = length
         .filter(|length| *length <= limits.max_replay)
         .unwrap_or(HEAD);
     // A body larger than the whole budget takes all of it, instead of waiting for ever.
@@ -115,8 +115,11 @@ pub(super) async fn reserve(
 }
 
 /// Reads the body, or its beginning.
-pub(super) async fn read(session: &mut Session, limits: &Limits) -> Result<Replay, Refused> {
-    let length = stated_length(session);
+pub(super) async fn read(
+    session: &mut Session,
+    length: Option<usize>,
+    limits: &Limits,
+) -> Result<Replay, Refused> {
     if length.is_some_and(|length| length > limits.max_body) {
         return Err(Reject::request_too_large(limits.max_body).into());
     }

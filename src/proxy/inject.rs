@@ -17,18 +17,10 @@ use super::body::{Replay, patience};
 use super::context::{Attempt, Context, Request};
 use super::verdict;
 use crate::clock;
-use crate::config::{Host, Upstream};
 use crate::credential::Injection;
 use crate::dialect::{Reject, replace_model};
 use crate::key;
 use crate::pool::Account;
-
-/// All but what never needs an escape (RFC 3986 §2.3).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// Who the client is, said by proxies before us; replaced or dropped.
 const FORWARDED: [&str; 6] = [
@@ -54,19 +46,23 @@ pub(super) fn apply(
     let injection = account.credential.injection(request.demand.dialect);
     rewrite_model(request, attempt, &account);
 
-    let stripped: Vec<HeaderName> = head
-        .headers
-        .keys()
-        .filter(|name| key::is_credential_header(name) || FORWARDED.contains(&name.as_str()))
-        .cloned()
-        .collect();
+    // What is about to be replaced need not be taken off first.
+    let replaced = match &injection {
+        Injection::Header(name, _) => Some(name),
+        Injection::None | Injection::Query(..) => None,
+    };
+    let is_stripped = |name: &&HeaderName| {
+        let hidden = key::is_credential_header(name) || FORWARDED.contains(&name.as_str());
+        hidden && Some(*name) != replaced
+    };
+    let stripped: Vec<HeaderName> = head.headers.keys().filter(is_stripped).cloned().collect();
     stripped
         .iter()
         .for_each(|name| drop(head.remove_header(name)));
     head.remove_header(&EXPECT);
 
     head.set_uri(target(session, request, &account, &injection)?);
-    head.insert_header(HOST, host(&account.config.upstream))?;
+    head.insert_header(HOST, account.host.clone())?;
     head.insert_header("x-request-id", ctx.line.request_id.as_str())?;
     if request.kind.is_some() {
         // A compressed answer could neither be metered nor ended by an error event.
@@ -127,25 +123,6 @@ fn rewrite_model(request: &Request, attempt: &mut Attempt, account: &Account) {
         .whole()
         .and_then(|body| replace_model(body, name))
         .map(Bytes::from);
-}
-
-fn host(upstream: &Upstream) -> String {
-    match &upstream.host {
-        Host::Unix(_) => "localhost".to_owned(),
-        Host::Tcp(name, port) => {
-            let name = if name.contains(':') {
-                format!("[{name}]")
-            } else {
-                name.clone()
-            };
-            let default = if upstream.tls { 443 } else { 80 };
-            if *port == default {
-                name
-            } else {
-                format!("{name}:{port}")
-            }
-        }
-    }
 }
 
 /// Path and query at this account's upstream.

@@ -83,13 +83,17 @@ impl AccessLine {
         let mut line = Line::begin(out, format, self.time);
         line.word("kind", "access");
         line.text("request_id", &self.request_id, CLIENT_TEXT);
+        if let Some(trace_id) = &self.trace_id {
+            line.text("trace_id", trace_id, CLIENT_TEXT);
+        }
+        if let Some(client) = self.client {
+            line.address("client", client);
+        }
         let mut text = |key, value: Option<&str>| {
             if let Some(value) = value {
                 line.text(key, value, CLIENT_TEXT);
             }
         };
-        text("trace_id", self.trace_id.as_deref());
-        text("client", self.client.map(|ip| ip.to_string()).as_deref());
         text("key", self.key.as_deref());
         text("method", Some(self.method.as_str()));
         text("path", Some(self.path));
@@ -100,32 +104,22 @@ impl AccessLine {
             let tries = self.tries.iter().map(|t| (&*t.account, t.outcome));
             line.pairs("tries", ("account", "outcome"), tries);
         }
-        line.number("status", self.status);
+        line.count("status", self.status.into());
         if let Some(first_byte) = self.first_byte {
-            line.number("first_byte_ms", Millis(first_byte));
+            line.millis("first_byte_ms", first_byte);
         }
-        line.number("duration_ms", Millis(self.duration));
-        line.number("bytes_in", self.bytes_in);
-        line.number("bytes_out", self.bytes_out);
+        line.millis("duration_ms", self.duration);
+        line.count("bytes_in", self.bytes_in);
+        line.count("bytes_out", self.bytes_out);
         if let Some(usage) = self.usage {
-            line.number("input_tokens", usage.input);
-            line.number("output_tokens", usage.output);
-            line.number("cached_tokens", usage.cached);
+            line.count("input_tokens", usage.input);
+            line.count("output_tokens", usage.output);
+            line.count("cached_tokens", usage.cached);
         }
         if let Some(error) = self.error {
             line.text("error", error, CLIENT_TEXT);
         }
         line.end();
-    }
-}
-
-/// Milliseconds with one decimal place.
-struct Millis(Duration);
-
-impl std::fmt::Display for Millis {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let tenths = self.0.as_micros() / 100;
-        write!(f, "{}.{}", tenths / 10, tenths % 10)
     }
 }
 

@@ -1,7 +1,8 @@
 //! One line of a log, field by field, as text (`key=value`) or as JSON.
 
 use std::fmt::{Display, Write as _};
-use std::time::SystemTime;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
 use super::escape;
 use crate::config::LogFormat;
@@ -63,6 +64,38 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// A whole number, whose digits are the same in both formats.
+    pub(super) fn count(&mut self, key: &str, value: u64) {
+        self.key(key);
+        self.out.push_str(itoa::Buffer::new().format(value));
+    }
+
+    /// A time in milliseconds with one decimal place.
+    pub(super) fn millis(&mut self, key: &str, value: Duration) {
+        let tenths = value.as_micros() as u64 / 100;
+        self.count(key, tenths / 10);
+        self.out.push('.');
+        self.out.push(char::from(b'0' + (tenths % 10) as u8));
+    }
+
+    /// An address, which is harmless as it is.
+    pub(super) fn address(&mut self, key: &str, value: IpAddr) {
+        self.key(key);
+        let quote = if self.json { "\"" } else { "" };
+        self.out.push_str(quote);
+        match value {
+            // The usual one, and formatting it the usual way is the dearest part of a line.
+            IpAddr::V4(address) => {
+                for (n, part) in address.octets().into_iter().enumerate() {
+                    self.out.push_str(if n > 0 { "." } else { "" });
+                    self.out.push_str(itoa::Buffer::new().format(part));
+                }
+            }
+            IpAddr::V6(address) => drop(write!(self.out, "{address}")),
+        }
+        self.out.push_str(quote);
+    }
+
     /// A number or truth value, whose digits are the same in both formats.
     pub(super) fn number(&mut self, key: &str, value: impl Display) {
         self.key(key);
@@ -87,7 +120,9 @@ impl<'a> Line<'a> {
                 escape::json(self.out, left);
                 let _ = write!(self.out, ",\"{}\":\"{right}\"}}", names.1);
             } else {
-                let _ = write!(self.out, "{left}:{right}");
+                self.out.push_str(left);
+                self.out.push(':');
+                self.out.push_str(right);
             }
         }
         if self.json {
