@@ -25,7 +25,9 @@ fn vendor_with_a_clock(events: usize, gap: Duration) -> (SocketAddr, mpsc::Recei
             let chunk = format!("{:x}\r\n{event}\r\n", event.len());
             socket.write_all(chunk.as_bytes()).unwrap();
         }
-        socket.write_all(b"0\r\n\r\n").unwrap();
+        socket
+            .write_all(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+            .unwrap();
     });
     (address, times)
 }
@@ -38,7 +40,7 @@ fn each_event_is_passed_on_at_once() {
         "pools: {{default: {{accounts: [{{id: a, upstream: \"http://{vendor}\"}}]}}}}"
     ));
     let events = chat(true).open(gateway.address).unwrap().events().unwrap();
-    assert_eq!(events.len(), EVENTS);
+    assert_eq!(events.len(), EVENTS + 1, "{:?}", events.last());
     let mut delays: Vec<Duration> = events
         .iter()
         .zip(times)
