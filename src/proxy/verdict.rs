@@ -36,6 +36,7 @@ pub(super) fn on_head(
         return Ok(());
     };
     let now = clock::now();
+    attempt.lease.first_byte(now);
     ctx.line.first_byte = Some(now.saturating_duration_since(ctx.began));
     if head.status.as_u16() < 400 {
         good_head(head, now, ctx);

@@ -245,7 +245,8 @@ async fn a_refusal_says_what_would_have_to_change() {
 #[tokio::test(start_paused = true)]
 async fn whatever_makes_an_account_ready_serves_those_who_wait() {
     let keys = "breaker: {open_for: 5s},";
-    let changes: [(&str, fn(&Rig)); 3] = [
+    type Change = fn(&Rig);
+    let changes: [(&str, Change); 3] = [
         ("a second account is enabled", |rig| {
             rig.pool.set_enabled("b", true);
         }),
