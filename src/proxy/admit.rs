@@ -228,7 +228,7 @@ async fn read(
         pool,
         demand,
         body,
-        _budget: budget,
+        budget,
     })
 }
 

@@ -41,6 +41,8 @@ pub(super) enum Replay {
     Head(Bytes),
     /// Its beginning, which Pingora sends by itself.
     Kept(Bytes),
+    /// All of it was sent, and it is not needed again.
+    Sent,
 }
 
 /// What a body may be.
@@ -54,7 +56,7 @@ impl Replay {
     /// The bytes that were read, for a look at the model.
     pub(super) fn seen(&self) -> &[u8] {
         match self {
-            Replay::None => &[],
+            Replay::None | Replay::Sent => &[],
             Replay::Whole(bytes) | Replay::Head(bytes) | Replay::Kept(bytes) => bytes,
         }
     }
@@ -68,7 +70,7 @@ impl Replay {
 
     /// Is nothing of the body still to come?
     pub(super) fn is_complete(&self) -> bool {
-        matches!(self, Replay::None | Replay::Whole(_))
+        matches!(self, Replay::None | Replay::Whole(_) | Replay::Sent)
     }
 }
 

@@ -50,7 +50,18 @@ pub(super) struct Request {
     pub(super) demand: Demand,
     pub(super) body: Replay,
     /// The body's share of the memory for bodies.
-    pub(super) _budget: Option<OwnedSemaphorePermit>,
+    pub(super) budget: Option<OwnedSemaphorePermit>,
+}
+
+impl Request {
+    /// The body went out and no other attempt will follow: a stream goes on for minutes, and need
+    /// not hold a long prompt all that time.
+    pub(super) fn let_go_of_body(&mut self) {
+        if self.body.whole().is_some() {
+            self.body = Replay::Sent;
+            self.budget = None;
+        }
+    }
 }
 
 /// One account being asked.

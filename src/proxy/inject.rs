@@ -214,7 +214,7 @@ pub(super) fn body(
     };
     attempt.sent = true;
     match &request.body {
-        Replay::None => {}
+        Replay::None | Replay::Sent => {}
         Replay::Whole(whole) => *body = Some(attempt.rewritten.as_ref().unwrap_or(whole).clone()),
         Replay::Kept(_) => {}
         Replay::Head(_) if attempt.head_sent => {}
