@@ -153,20 +153,26 @@ def measure_requests(proxies, rounds, seconds):
                 runs[proxy.name].append(run)
             print(f"  round {turn} {proxy.name:20} {run['cpu']:6.1f} µs CPU/request "
                   f"{run['rate']:8.0f} requests/s  p99 {run['p99']:.1f} ms", flush=True)
-    return {name: {key: statistics.median(run[key] for run in of) for key in of[0]}
-            | {"cpu_range": (min(run["cpu"] for run in of), max(run["cpu"] for run in of))}
-            for name, of in runs.items()}
+    bare = next((of for name, of in runs.items() if name.startswith("bare")), None)
+    figures = {}
+    for name, of in runs.items():
+        figures[name] = {key: statistics.median(run[key] for run in of) for key in of[0]}
+        figures[name]["cpu_range"] = min(run["cpu"] for run in of), max(run["cpu"] for run in of)
+        if bare:
+            # Round by round: both of a pair had the same neighbours on this machine.
+            pairs = [run["cpu"] / other["cpu"] for run, other in zip(of, bare)]
+            figures[name]["ratio"] = statistics.median(pairs)
+    return figures
 
 
 def table(requests, streams, count):
-    bare = next((r["cpu"] for name, r in requests.items() if name.startswith("bare")), None)
     lines = [f"| | CPU µs/request (min–max) | × bare | requests/s | p99 ms | KB/stream, {count} streams "
              "| event delay p50 / p99 ms | p99 while opening |", "|---|" + "---|" * 7]
     for name in requests or streams:
         cells = [f"**{name}**" if name == "poolgate" else name]
         r, s = requests.get(name), streams.get(name)
         low, high = r["cpu_range"] if r else (0, 0)
-        cells += [f"{r['cpu']:.1f} ({low:.1f}–{high:.1f})", f"{r['cpu'] / bare:.2f}" if bare else "",
+        cells += [f"{r['cpu']:.1f} ({low:.1f}–{high:.1f})", f"{r['ratio']:.2f}" if "ratio" in r else "",
                   f"{r['rate']:,.0f}", f"{r['p99']:.1f}"] if r else [""] * 4
         cells += [f"{s['kb']:.1f}", f"{s['open']['p50']:.1f} / {s['open']['p99']:.1f}",
                   f"{s['opening']['p99']:.1f}"] if s else [""] * 3

@@ -87,11 +87,17 @@ pub(super) fn on_body(
     end: bool,
     ctx: &mut Context,
 ) -> Result<Option<Duration>> {
-    let Some(held) = ctx
-        .attempt
-        .as_mut()
-        .and_then(|attempt| attempt.held.as_mut())
-    else {
+    let Some(attempt) = &mut ctx.attempt else {
+        return Ok(None);
+    };
+    let Some(held) = &mut attempt.held else {
+        if attempt.sent
+            && answer_began(session)
+            && let Some(request) = &mut ctx.request
+        {
+            attempt.rewritten = None;
+            request.let_go_of_body();
+        }
         return Ok(None);
     };
     if let Some(bytes) = body.take() {
