@@ -46,11 +46,7 @@ pub(super) enum Replay {
     Head(Bytes),
     /// Its beginning, which Pingora sends by itself.
     Kept(Bytes),
-<<<<<<< HEAD
     /// It was sent, and will not be again.
-=======
-    /// All of it was sent, and it is not needed again.
->>>>>>> t4
     Sent,
 }
 
@@ -79,7 +75,7 @@ impl Replay {
 
     /// Is nothing of the body still to come?
     pub(super) fn is_complete(&self) -> bool {
-        matches!(self, Replay::None | Replay::Whole(_) | Replay::Sent)
+        matches!(self, Replay::None | Replay::Whole(_))
     }
 }
 
