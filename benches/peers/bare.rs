@@ -11,8 +11,10 @@ use pingora_core::services::listening::Service;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_proxy::{ProxyHttp, Session, http_proxy};
 
-/// As poolgate has them (`app/listeners.rs`), so that the two differ in nothing but the filters.
+/// Small, as for any proxy of many connections; Pingora's default is 64 KiB for each.
 const READ_BUFFER: usize = 4 * 1024;
+
+/// As poolgate has it.
 const POOLED_CONNECTIONS: usize = 512;
 
 struct Bare(SocketAddr);

@@ -22,8 +22,10 @@ use crate::admin::{AdminApp, router};
 use crate::config::{Address, Config};
 use crate::proxy::Gateway;
 
-/// Idle connections outnumber all others; 64 KiB for each, Pingora's default, is too much.
-const READ_BUFFER: usize = 4 * 1024;
+/// None: the readers of heads and bodies have buffers of their own, and connections that only wait
+/// outnumber all others. Pingora's default is 64 KiB for each. TLS, which reads in small pieces,
+/// would want some.
+const READ_BUFFER: usize = 0;
 
 /// The true limit on tries is `retry.attempts`, kept by `proxy`.
 const PINGORA_TRIES: usize = 64;

@@ -36,7 +36,6 @@ pub(super) fn on_head(
         return Ok(());
     };
     let now = clock::now();
-    attempt.lease.first_byte(now);
     ctx.line.first_byte = Some(now.saturating_duration_since(ctx.began));
     if head.status.as_u16() < 400 {
         good_head(head, now, ctx);
@@ -91,13 +90,6 @@ pub(super) fn on_body(
         return Ok(None);
     };
     let Some(held) = &mut attempt.held else {
-        if attempt.sent
-            && answer_began(session)
-            && let Some(request) = &mut ctx.request
-        {
-            attempt.rewritten = None;
-            request.let_go_of_body();
-        }
         return Ok(None);
     };
     if let Some(bytes) = body.take() {
