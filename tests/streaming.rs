@@ -40,11 +40,7 @@ fn each_event_is_passed_on_at_once() {
         "pools: {{default: {{accounts: [{{id: a, upstream: \"http://{vendor}\"}}]}}}}"
     ));
     let events = chat(true).open(gateway.address).unwrap().events().unwrap();
-<<<<<<< HEAD
     assert_eq!(events.len(), EVENTS + 1, "and [DONE]");
-=======
-    assert_eq!(events.len(), EVENTS + 1, "{:?}", events.last());
->>>>>>> t2
     let mut delays: Vec<Duration> = events
         .iter()
         .zip(times)

@@ -46,11 +46,7 @@ pub(super) enum Replay {
     Head(Bytes),
     /// Its beginning, which Pingora sends by itself.
     Kept(Bytes),
-<<<<<<< HEAD
     /// It was sent, and will not be again.
-=======
-    /// All of it was sent, and it is not needed again.
->>>>>>> t4
     Sent,
 }
 

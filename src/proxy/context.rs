@@ -58,21 +58,12 @@ pub(super) struct Request {
 }
 
 impl Request {
-<<<<<<< HEAD
     /// Nothing will be sent again: gives back the memory that a body took which is on its way.
     pub(super) fn forget_body(&mut self, attempt: &mut Attempt) {
         if attempt.sent && matches!(self.body, Replay::Whole(_)) {
             self.body = Replay::Sent;
             self.budget = None;
             attempt.rewritten = None;
-=======
-    /// The body went out and no other attempt will follow: a stream goes on for minutes, and need
-    /// not hold a long prompt all that time.
-    pub(super) fn let_go_of_body(&mut self) {
-        if self.body.whole().is_some() {
-            self.body = Replay::Sent;
-            self.budget = None;
->>>>>>> t4
         }
     }
 }

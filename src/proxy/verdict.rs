@@ -91,12 +91,11 @@ pub(super) fn on_body(
         return Ok(None);
     };
     let Some(held) = &mut attempt.held else {
-        if attempt.sent
-            && answer_began(session)
+        // A request that was still on its way when the answer began is sent by now.
+        if answer_began(session)
             && let Some(request) = &mut ctx.request
         {
-            attempt.rewritten = None;
-            request.let_go_of_body();
+            request.forget_body(attempt);
         }
         return Ok(None);
     };
