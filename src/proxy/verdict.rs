@@ -74,8 +74,6 @@ fn good_head(head: &ResponseHeader, now: Instant, ctx: &mut Context) {
     attempt.meter = request
         .kind
         .map(|kind| Meter::new(dialect, kind, &head.headers));
-    // A long stream must not hold the memory of its request.
-    request.forget_body(attempt);
     ctx.line.account = Some(attempt.lease.account().id.clone());
 }
 
@@ -90,6 +88,13 @@ pub(super) fn on_body(
         return Ok(None);
     };
     let Some(held) = &mut attempt.held else {
+        // The client has seen the head, so that nothing is sent again, and what had to be sent has
+        // been: a long stream must not hold the memory of its request.
+        if answer_began(session)
+            && let Some(request) = &mut ctx.request
+        {
+            request.forget_body(attempt);
+        }
         return Ok(None);
     };
     if let Some(bytes) = body.take() {

@@ -11,7 +11,7 @@ const EXACT: usize = 32;
 
 /// Of more members, so many are drawn at random and compared: with two choices already the fullest
 /// account is only log log n above the mean (Mitzenmacher, "The power of two choices", 2001).
-const DRAWN: usize = 4;
+const DRAWN: usize = 3;
 
 #[derive(Default)]
 pub(in crate::pool) struct Least {

@@ -2,8 +2,8 @@
 
 use super::Choice;
 
-/// Guesses before the ready accounts are counted.
-const GUESSES: usize = 4;
+/// Guesses before the ready accounts are counted, which costs as much as all of these.
+const GUESSES: usize = 8;
 
 pub(super) fn pick(choice: &Choice) -> Option<u32> {
     // In most pools nearly all accounts are ready, so that a blind guess is right.
