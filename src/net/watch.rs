@@ -83,9 +83,11 @@ mod tests {
         ));
         looks.recv().await;
         looks.recv().await;
-        std::fs::write(file("a"), "22").unwrap();
-        // A look may fall between the two halves of a rewrite, and see it twice.
-        while sees.recv().await.unwrap() != file("link") {}
+        // In place and in one step: a look between two steps would see two changes.
+        let mut open = std::fs::OpenOptions::new().append(true).open(file("a"));
+        std::io::Write::write_all(open.as_mut().unwrap(), b"2").unwrap();
+        let both = [sees.recv().await.unwrap(), sees.recv().await.unwrap()];
+        assert_eq!(both, [file("a"), file("link")]);
         std::os::unix::fs::symlink(file("b"), file("new")).unwrap();
         std::fs::rename(file("new"), file("link")).unwrap();
         assert_eq!(sees.recv().await.unwrap(), file("link"));
