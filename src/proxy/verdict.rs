@@ -38,7 +38,7 @@ pub(super) fn on_head(
     let now = clock::now();
     ctx.line.first_byte = Some(now.saturating_duration_since(ctx.began));
     if head.status.as_u16() < 400 {
-        good_head(head, now, ctx);
+        good_head(session, head, now, ctx);
         return Ok(());
     }
     let held = HeldAnswer {
@@ -60,7 +60,7 @@ pub(super) fn on_head(
 }
 
 /// The account serves: whatever happens from here on, no other one is asked.
-fn good_head(head: &ResponseHeader, now: Instant, ctx: &mut Context) {
+fn good_head(session: &Session, head: &ResponseHeader, now: Instant, ctx: &mut Context) {
     let (Some(request), Some(attempt)) = (&mut ctx.request, &mut ctx.attempt) else {
         return;
     };
@@ -71,8 +71,10 @@ fn good_head(head: &ResponseHeader, now: Instant, ctx: &mut Context) {
     attempt
         .lease
         .answered(wait, request.demand.model.as_deref(), now);
+    // An answer that has no body by its nature is not one that broke off.
     attempt.meter = request
         .kind
+        .filter(|_| !has_no_body(session, head))
         .map(|kind| Meter::new(dialect, kind, &head.headers));
     ctx.line.account = Some(attempt.lease.account().id.clone());
 }
@@ -109,6 +111,10 @@ pub(super) fn on_body(
 
 fn has_no_body(session: &Session, head: &ResponseHeader) -> bool {
     session.req_header().method == Method::HEAD
+        || matches!(
+            head.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        )
         || head
             .headers
             .get(CONTENT_LENGTH)

@@ -300,6 +300,17 @@ fn a_stream_that_breaks_is_counted_against_its_account_and_not_begun_again() {
 }
 
 #[test]
+fn an_answer_without_a_body_is_whole() {
+    let house = house();
+    let head = Request::new("HEAD", "/v1/models")
+        .bearer(KEY)
+        .header("x-mock-echo", 1);
+    let answer = house.gateway.send(&head.header("x-request-id", "head"));
+    assert_eq!(answer.status, 200);
+    assert_eq!(house.gateway.tries("head"), "a0:success");
+}
+
+#[test]
 fn a_client_that_leaves_is_held_against_nobody() {
     let house = house();
     let request = chat(true).bearer(KEY).header("x-request-id", "left");
