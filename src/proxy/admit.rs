@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::Method;
 use pingora_proxy::Session;
 
 use super::Gateway;
@@ -53,7 +52,7 @@ pub(super) async fn accept(
     head::check(&config, session)?;
     origin::check(&config, &gateway.keys, session)?;
     if local::answer(gateway, session).await? {
-        ctx.settled = true;
+        ctx.is_local = true;
         return Ok(Accepted::Answered);
     }
     if gateway.refusing.load(Ordering::SeqCst) {
@@ -208,9 +207,4 @@ async fn read(
         body,
         budget,
     })
-}
-
-/// May a request with this method have a meaning without a body?
-pub(super) fn is_read(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
 }

@@ -36,9 +36,9 @@ pub struct Context {
     pub(super) reading: Option<Reading>,
     /// The error event that ends a stream which broke off.
     pub(super) last_words: Option<Bytes>,
-    /// A message of our own, with a body already made, answers the request.
-    pub(super) settled: bool,
-    /// Counts the connection as busy until the request is over.
+    /// Answered by `local`, without an account and without an access line.
+    pub(super) is_local: bool,
+    /// Counts the request as under way until it is over.
     pub(super) in_flight: Option<super::meter::InFlight>,
 }
 
@@ -140,7 +140,7 @@ impl Context {
             refusal: None,
             reading: None,
             last_words: None,
-            settled: false,
+            is_local: false,
             in_flight: None,
         }
     }

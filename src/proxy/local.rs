@@ -11,7 +11,6 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::admit::is_read;
 use super::reject::Refused;
 use crate::dialect::Reject;
 
@@ -41,7 +40,7 @@ pub trait OlderPaths: Send + Sync {
 /// Answers the request if it is one of ours.
 pub(super) async fn answer(gateway: &Gateway, session: &mut Session) -> Result<bool, Refused> {
     let head = session.req_header();
-    let read = is_read(&head.method);
+    let read = matches!(head.method, Method::GET | Method::HEAD);
     let older = &gateway.older;
     let status = |ready: bool| {
         if ready {

@@ -78,7 +78,7 @@ impl ProxyHttp for Gateway {
         match admit::accept(self, session, ctx).await {
             Ok(admit::Accepted::Proxy) => Ok(false),
             Ok(admit::Accepted::Answered) => Ok(true),
-            Err(refused) => reject::answer(self, session, ctx, refused).await,
+            Err(refused) => reject::answer(session, ctx, refused).await,
         }
     }
 

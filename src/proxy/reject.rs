@@ -39,14 +39,13 @@ impl From<Reject> for Refused {
 
 /// Answers a request that was refused before any account was asked.
 pub(super) async fn answer(
-    gateway: &Gateway,
     session: &mut Session,
     ctx: &mut Context,
     refused: Refused,
 ) -> Result<bool> {
     match refused {
         Refused::Told(reject) => {
-            write(gateway, session, ctx, &reject).await?;
+            write(session, ctx, &reject).await?;
             Ok(true)
         }
         Refused::Gone(e) => Err(e),
@@ -72,7 +71,7 @@ pub(super) async fn final_answer(
             Some(held) => deliver(gateway, session, ctx, held).await.unwrap_or(0),
             None => {
                 let reject = ctx.reject.take().unwrap_or_else(|| reason(ctx, e));
-                write(gateway, session, ctx, &reject)
+                write(session, ctx, &reject)
                     .await
                     .map_or(0, |()| reject.status.as_u16())
             }
@@ -165,12 +164,7 @@ fn earliest(ctx: &Context, stated: Duration, now: Instant) -> Duration {
 }
 
 /// Writes an error of our own in the client's dialect.
-async fn write(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut Context,
-    reject: &Reject,
-) -> Result<()> {
+async fn write(session: &mut Session, ctx: &mut Context, reject: &Reject) -> Result<()> {
     ctx.line.error = Some(reject.code);
     let (parts, body) = reject.render(ctx.dialect, ctx.request_id()).into_parts();
     let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 2))?;
@@ -180,7 +174,7 @@ async fn write(
     if reject.close {
         session.set_keepalive(None);
     }
-    settle::add_own_headers(gateway, &mut head, ctx)?;
+    settle::add_own_headers(&mut head, ctx)?;
     send(session, ctx, head, body).await
 }
 

@@ -1,6 +1,7 @@
 //! What the client sees of an answer's head, and the end of every request: outcome, metrics, and
 //! the access line, once.
 
+use http::Method;
 use http::header::{HeaderName, SET_COOKIE};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, Result};
@@ -12,6 +13,7 @@ use super::retry;
 use crate::clock;
 use crate::dialect::{Meter, Reading};
 use crate::pool::Outcome;
+use crate::telemetry::AccessLine;
 
 /// Says whose account an answer is of.
 const ORGANISATION: [&str; 4] = [
@@ -55,7 +57,7 @@ pub(super) fn clean_answer(
     hidden
         .iter()
         .for_each(|name| drop(head.remove_header(name)));
-    add_own_headers(gateway, head, ctx)
+    add_own_headers(head, ctx)
 }
 
 fn is_hidden(name: &HeaderName, pass_limits: bool) -> bool {
@@ -70,7 +72,8 @@ fn is_hidden(name: &HeaderName, pass_limits: bool) -> bool {
         || (!pass_limits && is_limit())
 }
 
-pub(super) fn add_own_headers(_: &Gateway, head: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+/// What each answer says of its request.
+pub(super) fn add_own_headers(head: &mut ResponseHeader, ctx: &Context) -> Result<()> {
     head.insert_header("x-request-id", ctx.request_id())?;
     let exposed = ctx
         .client
@@ -87,7 +90,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
     if let Some(mut attempt) = ctx.attempt.take() {
         settle(ctx, &mut attempt, e);
     }
-    if ctx.settled {
+    if ctx.is_local {
         // Probes would drown the log.
         return;
     }
@@ -97,8 +100,9 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
         .map_or(0, |head| head.status.as_u16());
     ctx.line.bytes_in = session.body_bytes_read() as u64;
     if gateway.access.is_on() {
-        let next = Context::new().line;
-        gateway.access.write(std::mem::replace(&mut ctx.line, next));
+        let nothing = AccessLine::new(ctx.line.time, String::new(), Method::GET);
+        let line = std::mem::replace(&mut ctx.line, Box::new(nothing));
+        gateway.access.write(line);
     }
 }
 
