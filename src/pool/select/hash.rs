@@ -1,28 +1,42 @@
 //! A ring of account ids: a caller stays on its account while that account can serve, and when one
 //! leaves, only its own callers move. No bound on the load; weights play no part.
 //!
+//! A caller has several places on the ring and belongs to the account whose point follows one of
+//! them most closely (multi-probe consistent hashing, Appleton and O'Reilly, 2015): the load is as
+//! even as on a ring of many more points, and this one stays in the processor's cache.
+//!
 //! The ring is made of xxh3, which is the same in every build and on every machine, so that several
 //! gateways agree.
 
+use std::iter;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Choice;
 use crate::pool::account::Account;
 
-/// Points of each account. The spread between accounts is about 1/sqrt of it: 8 %.
-const POINTS: u64 = 160;
+/// Points of each account.
+const POINTS: u64 = 24;
 
-/// Points walked before the few that can serve are compared one by one.
-const WALKED: usize = 64;
+/// Places of a caller. The loads of accounts differ by about 0.8 / sqrt(POINTS * PLACES): 8 %.
+const PLACES: usize = 4;
+
+/// Points that are compared at once, without a branch; twice as many as stand between two jumps.
+const WINDOW: usize = 8;
+
+/// Times that a caller gets new places, because its account cannot serve, before the few that can
+/// are compared one by one.
+const TRIES: u64 = 16;
 
 pub(in crate::pool) struct Ring {
-    /// Sorted by hash. Of the hash only the upper half is kept: with 10,000 accounts a look-up costs
-    /// what it misses in the cache, so that size is time.
-    points: Box<[(u32, u32)]>,
+    /// The points in order. Of a hash only the upper half is kept, and the accounts stand apart:
+    /// with 10,000 of them a look-up costs what it misses in the cache, so that size is time.
+    points: Box<[u32]>,
+    /// The account of each point.
+    slots: Box<[u32]>,
     /// Where the points with these leading bits begin: hashes are even, so a look-up is a jump and
-    /// a few steps, not a search. Small enough to stay in the cache, with a line of points for each.
+    /// a few steps, not a search.
     jump: Box<[u32]>,
     jump_bits: u32,
 }
@@ -36,54 +50,72 @@ impl Ring {
     }
 
     fn of<'a>(ids: impl Iterator<Item = (&'a str, u32)>) -> Self {
-        let mut points: Vec<(u64, u32)> = ids
+        let mut hashes: Vec<(u64, u32)> = ids
             .flat_map(|(id, slot)| {
-                (0..POINTS).map(move |n| (xxh3_64_with_seed(id.as_bytes(), n), slot))
+                // Short ids and small seeds cancel each other out in xxh3: it takes two steps.
+                let id = xxh3_64(id.as_bytes()).to_le_bytes();
+                (0..POINTS).map(move |n| (xxh3_64_with_seed(&id, n), slot))
             })
             .collect();
-        points.sort_unstable();
         // Equal halves stay in the order of the whole hashes, the same on every gateway.
-        let points: Box<[(u32, u32)]> = points
-            .into_iter()
-            .map(|(hash, slot)| (upper(hash), slot))
-            .collect();
-        let jump_bits = points
-            .len()
+        hashes.sort_unstable();
+        let jump_bits = (hashes.len() / (WINDOW / 2))
             .next_power_of_two()
             .trailing_zeros()
-            .saturating_sub(3)
             .clamp(1, 24);
+        // The ring closes: behind the last point comes the first.
+        let first = hashes.first().copied().unwrap_or_default();
+        hashes.extend(iter::repeat_n((u64::MAX, first.1), WINDOW));
+        let points: Box<[u32]> = hashes.iter().map(|(hash, _)| upper(*hash)).collect();
         let jump = (0..1u32 << jump_bits)
-            .scan(0, |at, bucket| {
-                while *at < points.len() && points[*at].0 >> (32 - jump_bits) < bucket {
-                    *at += 1;
-                }
-                Some(*at as u32)
-            })
+            .map(|bucket| points.partition_point(|point| point >> (32 - jump_bits) < bucket) as u32)
             .collect();
         Ring {
             points,
+            slots: hashes.iter().map(|(_, slot)| *slot).collect(),
             jump,
             jump_bits,
         }
     }
 
-    /// The index of the first point at or after this hash.
-    fn first(&self, hash: u64) -> usize {
-        let hash = upper(hash);
-        let bucket = (hash >> (32 - self.jump_bits)) as usize;
-        let from = self.jump[bucket] as usize;
-        from + self.points[from..]
-            .iter()
-            .take_while(|(point, _)| *point < hash)
-            .count()
+    /// The index of the first point at or after this place.
+    fn next(&self, place: u32) -> usize {
+        let from = self.jump[(place >> (32 - self.jump_bits)) as usize] as usize;
+        let rest = &self.points[from..];
+        let passed = rest.first_chunk::<WINDOW>().map_or(0, |window| {
+            window.iter().map(|point| usize::from(*point < place)).sum()
+        });
+        if passed < WINDOW {
+            from + passed
+        } else {
+            from + rest.partition_point(|point| *point < place)
+        }
+    }
+
+    /// How far the points behind the caller's places are, and their indexes: the nearest one's
+    /// account is the caller's, the others stand in for it.
+    fn near(&self, caller: u64, attempt: u64) -> [(u32, u32); PLACES] {
+        let hash = xxh3_64_with_seed(&caller.to_le_bytes(), attempt);
+        // Two hashes make any number of them (Kirsch and Mitzenmacher, 2006).
+        let (first, stride) = (upper(hash), hash as u32 | 1);
+        std::array::from_fn(|n| {
+            let place = first.wrapping_add(stride.wrapping_mul(n as u32));
+            let at = self.next(place);
+            (self.points[at] - place, at as u32)
+        })
+    }
+
+    /// The accounts in the caller's order of preference; one may come several times.
+    fn order(&self, caller: u64) -> impl Iterator<Item = u32> {
+        (0..TRIES).flat_map(move |attempt| {
+            let mut near = self.near(caller, attempt);
+            near.sort_unstable();
+            near.into_iter().map(|(_, at)| self.slots[at as usize])
+        })
     }
 
     pub(super) fn pick(&self, choice: &Choice, caller: u64) -> Option<u32> {
-        let first = self.first(caller);
-        let walk = (0..WALKED.min(self.points.len()))
-            .map(|step| self.points[(first + step) % self.points.len()].1);
-        walk.into_iter()
+        self.order(caller)
             .find(|slot| choice.can_take(*slot))
             .or_else(|| highest(choice, caller))
     }
@@ -105,8 +137,6 @@ fn highest(choice: &Choice, caller: u64) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use xxhash_rust::xxh3::xxh3_64;
-
     use super::*;
 
     fn ring(ids: &[String]) -> Ring {
@@ -118,8 +148,7 @@ mod tests {
     }
 
     fn owner<'a>(ring: &Ring, ids: &'a [String], caller: u64) -> &'a str {
-        let first = ring.first(xxh3_64(&caller.to_le_bytes())) % ring.points.len();
-        &ids[ring.points[first].1 as usize]
+        &ids[ring.order(caller).next().unwrap() as usize]
     }
 
     #[test]
@@ -129,13 +158,11 @@ mod tests {
         let hashes = (0..20_000u64).map(|n| xxh3_64(&n.to_le_bytes()));
         for hash in hashes
             .chain([0, u64::MAX])
-            .chain(ring.points.iter().map(|point| u64::from(point.0) << 32))
+            .chain(ring.points.iter().map(|point| u64::from(*point) << 32))
         {
-            assert_eq!(
-                ring.first(hash),
-                ring.points
-                    .partition_point(|(point, _)| *point < upper(hash))
-            );
+            let place = upper(hash);
+            let found = ring.points.partition_point(|point| *point < place);
+            assert_eq!(ring.next(place), found);
         }
     }
 
@@ -158,5 +185,31 @@ mod tests {
             moved += usize::from(was != is);
         }
         assert!((500..1_800).contains(&moved), "{moved} of 10,000 moved");
+    }
+
+    #[test]
+    fn accounts_have_nearly_the_same_number_of_callers() {
+        let ids: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        let ring = ring(&ids);
+        let mut callers = [0u32; 100];
+        for caller in 0..100_000 {
+            callers[ring.order(caller).next().unwrap() as usize] += 1;
+        }
+        let (few, many) = (callers.iter().min(), callers.iter().max());
+        assert!(few >= Some(&700) && many <= Some(&1_350), "{callers:?}");
+    }
+
+    #[test]
+    fn the_callers_of_an_account_that_cannot_serve_spread_over_the_others() {
+        let ids: Vec<String> = (0..10).map(|n| format!("account_{n}")).collect();
+        let ring = ring(&ids);
+        let mut seconds = [0u32; 10];
+        for caller in (0..10_000).filter(|caller| ring.order(*caller).next() == Some(4)) {
+            let other = ring.order(caller).find(|slot| *slot != 4);
+            seconds[other.unwrap() as usize] += 1;
+        }
+        let moved: u32 = seconds.iter().sum();
+        assert!(moved > 500, "{moved}");
+        assert!(seconds.iter().all(|n| *n <= moved / 5), "{seconds:?}");
     }
 }
