@@ -12,16 +12,18 @@ use crate::config;
 use crate::credential::Credential;
 use crate::telemetry::AccountMetrics;
 
-/// An account as one table of its pool knows it.
+/// An account as one table of its pool knows it. Laid out as written: what a lease needs lies in
+/// one cache line with the count of its references.
+#[repr(C)]
 pub struct Account {
+    pub(super) live: Arc<Live>,
+    pub(super) slot: u32,
     pub id: Arc<str>,
-    pub config: config::Account,
+    pub metrics: Arc<AccountMetrics>,
     pub credential: Arc<Credential>,
     /// What `Host` says at its upstream.
     pub host: HeaderValue,
-    pub metrics: Arc<AccountMetrics>,
-    pub(super) slot: u32,
-    pub(super) live: Arc<Live>,
+    pub config: config::Account,
 }
 
 /// The `Host` of requests to this upstream (RFC 9112 §3.2); a socket of this machine has no name.
