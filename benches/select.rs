@@ -53,6 +53,7 @@ fn lease_and_release(criterion: &mut Criterion) {
                 let pool = pool(strategy, accounts, half);
                 let mut demand = Demand {
                     dialect: Dialect::OpenAi,
+                    websocket: false,
                     model: None,
                     caller: Some(0),
                     priority: 0,

@@ -23,3 +23,4 @@ mod selection;
 mod streaming;
 mod support;
 mod tidy;
+mod websocket;

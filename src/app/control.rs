@@ -15,7 +15,7 @@ use super::App;
 use crate::admin::{self, Control, Question, StrategyChange};
 use crate::clock;
 use crate::config::{Host, Strategy};
-use crate::dialect::{Call, Peek};
+use crate::dialect::{Call, Peek, asks_for_websocket};
 use crate::key;
 use crate::pool::{
     AccountView, BreakerView, Demand, Explanation, Health, Moment, Pool, PoolView, QueueView, Tried,
@@ -154,7 +154,12 @@ impl Control for App {
             .path
             .split_once('?')
             .map_or((&*question.path, None), |(p, q)| (p, Some(q)));
-        let call = [Method::POST, Method::GET]
+        let websocket = asks_for_websocket(&headers);
+        let methods = match websocket {
+            true => [Method::GET, Method::POST],
+            false => [Method::POST, Method::GET],
+        };
+        let call = methods
             .iter()
             .find_map(|method| Call::detect(method, path, query, &headers))
             .ok_or("this gateway serves no such path")?;
@@ -183,6 +188,7 @@ impl Control for App {
         };
         let demand = Demand {
             dialect: call.dialect,
+            websocket,
             model: model.map(Arc::from),
             caller: caller.place(&pool.settings()),
             priority: client.may.priority,

@@ -50,6 +50,7 @@ pub(super) fn account(
         priority: s.get("priority", RANK, 0),
         max_concurrent: s.get("max_concurrent", COUNT, 0),
         enabled: s.get("enabled", Flag, true),
+        websocket: s.get("websocket", Flag, false),
         models: models(s),
         health_check: effective_check(s, inherited),
         limit_group: s.get("limit_group", Text, String::new()),

@@ -90,6 +90,10 @@ impl<'a> Call<'a> {
 impl Dialect {
     /// The shape an error takes that answers this request, whether or not it is an inference call.
     pub fn of_errors(path: &str, headers: &HeaderMap) -> Dialect {
+        // Gemini's live API, `/ws/google.ai.generativelanguage.v1beta.…`, is no path of a version.
+        if path.starts_with("/ws/google.ai.") {
+            return Dialect::Gemini;
+        }
         let Some(place) = Place::of(path) else {
             return Dialect::OpenAi;
         };
@@ -275,7 +279,8 @@ fn split_verb(part: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
     named.then_some((model, verb))
 }
 
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
+/// Does an `Upgrade` ask for a WebSocket and nothing else?
+pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
     headers
         .get(UPGRADE)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))

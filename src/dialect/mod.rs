@@ -10,7 +10,7 @@ mod reject;
 mod vendor_error;
 
 pub use body::{Peek, json_value, replace_model};
-pub use call::{Call, Kind, is_safe_path};
+pub use call::{Call, Kind, asks_for_websocket, is_safe_path};
 pub use hint::{Stated, rate_limit_wait, stated_reset, success_hint};
 pub use meter::{Meter, Reading, StreamError};
 pub use reject::Reject;

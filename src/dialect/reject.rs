@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -105,6 +106,15 @@ impl Reject {
             StatusCode::UPGRADE_REQUIRED,
             "upgrade_required",
             "WebSockets are not served here. Use POST with `stream: true`.",
+        )
+    }
+
+    /// A WebSocket of another version is asked for (RFC 6455 §4.2.2).
+    pub fn websocket_version() -> Reject {
+        Self::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "websocket_version",
+            "Only version 13 of the WebSocket protocol is served.",
         )
     }
 
@@ -279,6 +289,9 @@ impl Reject {
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.code == "websocket_version" {
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -15,7 +15,9 @@ use arc_swap::ArcSwap;
 
 pub use hash::{KeyHash, new_key};
 pub use issued::Issued;
-pub use present::{client_keys, is_credential_header, without_key_parameter};
+pub use present::{
+    client_keys, is_credential_header, is_key_protocol, protocols, without_key_parameter,
+};
 
 use wildmatch::WildMatch;
 

@@ -1,7 +1,7 @@
 //! Where clients put their keys, and how those are taken off a request.
 
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, HeaderName};
+use http::header::{AUTHORIZATION, HeaderName, SEC_WEBSOCKET_PROTOCOL};
 
 /// Headers that carry a key, in the order in which they are tried (`contract/http.md` §1).
 const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
@@ -21,6 +21,19 @@ const CREDENTIAL_HEADERS: [&str; 10] = [
     "sec-websocket-protocol",
 ];
 
+/// Browsers, which can set no header of a WebSocket, put OpenAI's key behind this among its
+/// subprotocols (OpenAI's guide to its realtime API).
+const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
+
+/// What the subprotocols have in them that carry a key or say whose it is; the second is how
+/// Kubernetes' clients carry theirs.
+const KEY_PROTOCOLS: [&str; 4] = [
+    "api-key.",
+    "bearer.",
+    "openai-organization.",
+    "openai-project.",
+];
+
 /// Parameters of the query that carry a key or a token (Google's documentation of system
 /// parameters names the last two).
 const KEY_PARAMETERS: [&str; 3] = ["key", "access_token", "oauth_token"];
@@ -38,15 +51,31 @@ pub fn client_keys<'a>(
         .into_iter()
         .flat_map(|name| headers.get_all(name))
         .filter_map(|v| v.to_str().ok());
+    let in_protocols = protocols(headers).filter_map(|item| item.strip_prefix(KEY_PROTOCOL));
     bearer
         .chain(named)
         .chain(key_parameters(query))
+        .chain(in_protocols)
         .filter(|key| !key.is_empty())
 }
 
 /// Does this header prove who the client is?
 pub fn is_credential_header(name: &HeaderName) -> bool {
     CREDENTIAL_HEADERS.contains(&name.as_str())
+}
+
+/// The subprotocols of a WebSocket that the client offers.
+pub fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let items = lines.filter_map(|line| line.to_str().ok());
+    let items = items.flat_map(|line| line.split(',')).map(str::trim);
+    items.filter(|item| !item.is_empty())
+}
+
+/// Does this subprotocol carry a key, or say whose it is?
+pub fn is_key_protocol(item: &str) -> bool {
+    let item = item.to_ascii_lowercase();
+    KEY_PROTOCOLS.iter().any(|part| item.contains(part))
 }
 
 fn key_parameters(query: Option<&str>) -> impl Iterator<Item = &str> {
@@ -115,11 +144,31 @@ mod tests {
             ("x-api-key", "b"),
             ("authorization", "bearer  a"),
             ("authorization", "Basic nobody"),
+            (
+                "sec-websocket-protocol",
+                "realtime, openai-insecure-api-key.f",
+            ),
         ] {
             headers.append(name, value.parse().unwrap());
         }
         let found: Vec<&str> = client_keys(&headers, Some("alt=sse&key=e")).collect();
-        assert_eq!(found, ["a", "b", "c", "d", "e"]);
+        assert_eq!(found, ["a", "b", "c", "d", "e", "f"]);
+    }
+
+    #[test]
+    fn subprotocols_that_carry_a_key_are_told_from_others() {
+        for item in [
+            "openai-insecure-api-key.sk-1",
+            "OpenAI-Insecure-API-Key.sk-1",
+            "openai-organization.o",
+            "openai-project.p",
+            "base64url.bearer.authorization.k8s.io.t",
+        ] {
+            assert!(is_key_protocol(item), "{item}");
+        }
+        for item in ["realtime", "openai-beta.realtime-v1", "graphql-ws"] {
+            assert!(!is_key_protocol(item), "{item}");
+        }
     }
 
     #[test]

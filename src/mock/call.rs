@@ -28,7 +28,7 @@ pub(super) enum Kind {
     },
     Models,
     Model(String),
-    /// `GET /v1/responses` with an `Upgrade`.
+    /// `GET /v1/responses` or `/v1/realtime`, or Gemini's live API, with an `Upgrade`.
     Socket,
 }
 
@@ -45,6 +45,14 @@ impl Call {
     /// None: no vendor has such a path.
     pub(super) fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Call> {
         let path = uri.path();
+        let upgrades = method == Method::GET && headers.contains_key(UPGRADE);
+        if upgrades && path.starts_with("/ws/google.ai.") {
+            return Some(Call {
+                dialect: Dialect::Gemini,
+                kind: Kind::Socket,
+                model: None,
+            });
+        }
         if let Some(call) = gemini(method, path, uri.query()) {
             return Some(call);
         }
@@ -60,9 +68,7 @@ impl Call {
             ("POST", "/embeddings") => (Dialect::OpenAi, Kind::Embeddings),
             ("POST", "/messages") => (Dialect::Anthropic, Kind::Messages),
             ("POST", "/messages/count_tokens") => (Dialect::Anthropic, Kind::Count),
-            ("GET", "/responses") if headers.contains_key(UPGRADE) => {
-                (Dialect::OpenAi, Kind::Socket)
-            }
+            ("GET", "/responses" | "/realtime") if upgrades => (Dialect::OpenAi, Kind::Socket),
             ("GET", "/models") => (asker(headers), Kind::Models),
             ("GET", path) => {
                 let model = path.strip_prefix("/models/").filter(|m| !m.is_empty())?;

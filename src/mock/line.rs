@@ -6,13 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
-use hyper::upgrade::OnUpgrade;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-
-use super::tally::Place;
 
 /// How a connection comes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +34,8 @@ pub(super) struct Line {
     successor: Mutex<Option<Successor>>,
 }
 
-/// A connection after its upgrade, and the place that its request took.
-pub(super) struct Successor {
-    pub(super) upgrade: OnUpgrade,
-    pub(super) place: Option<Place>,
-}
+/// What becomes of a connection after its upgrade.
+pub(super) type Successor = BoxFuture<'static, ()>;
 
 impl Default for Line {
     fn default() -> Self {
@@ -74,8 +69,8 @@ impl Line {
     }
 
     /// After the answer under way this connection no longer speaks HTTP.
-    pub(super) fn hand_over(&self, upgrade: OnUpgrade, place: Option<Place>) {
-        *self.successor.lock() = Some(Successor { upgrade, place });
+    pub(super) fn hand_over(&self, successor: Successor) {
+        *self.successor.lock() = Some(successor);
     }
 
     /// What HTTP left behind.

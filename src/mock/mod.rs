@@ -16,6 +16,7 @@ mod options;
 mod reply;
 mod respond;
 mod settings;
+mod socket;
 mod speech;
 mod tally;
 #[cfg(test)]

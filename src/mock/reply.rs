@@ -18,7 +18,7 @@ use super::speech::Event;
 use super::tally::Place;
 
 /// What was sent gets this time to leave before a connection is cut.
-const BEFORE_A_CUT: Duration = Duration::from_millis(2);
+pub(super) const BEFORE_A_CUT: Duration = Duration::from_millis(2);
 
 /// The body of an answer.
 pub(super) enum Reply {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::answer::Visit;
@@ -84,21 +84,6 @@ impl Visit {
         self.finish(response, behaviour)
     }
 
-    /// 101; from then on every byte that comes is sent back.
-    fn switch_protocols(mut self, behaviour: &Behaviour, place: Option<Place>) -> Response<Reply> {
-        let mut response = Response::new(Reply::whole(Bytes::new(), None));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        if let Some(protocol) = self.arrived.parts.headers.get(UPGRADE) {
-            headers.insert(UPGRADE, protocol.clone());
-        }
-        if let Some(upgrade) = self.upgrade.take() {
-            self.line.hand_over(upgrade, place);
-        }
-        self.finish(response, behaviour)
-    }
-
     fn models(&self, kind: &Kind) -> Option<Bytes> {
         let Settings { models, name, .. } = &*self.settings;
         match kind {
@@ -129,7 +114,7 @@ impl Visit {
         }
     }
 
-    fn telling(&self, call: &Call, wish: &Wish, behaviour: &Behaviour) -> Telling {
+    pub(super) fn telling(&self, call: &Call, wish: &Wish, behaviour: &Behaviour) -> Telling {
         let mut facts = self.facts(wish, behaviour);
         let speech = match call.kind {
             Kind::Chat if wish.include_usage && !facts.no_usage => &speech::CHAT_WITH_USAGE,
@@ -236,7 +221,11 @@ impl Visit {
         wear::identity(headers, self.dialect, &self.settings, &self.request_id);
     }
 
-    fn finish(&self, mut response: Response<Reply>, behaviour: &Behaviour) -> Response<Reply> {
+    pub(super) fn finish(
+        &self,
+        mut response: Response<Reply>,
+        behaviour: &Behaviour,
+    ) -> Response<Reply> {
         if let Some(status) = behaviour.status {
             *response.status_mut() = status;
         }

@@ -14,10 +14,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::answer::answer;
-use super::line::{End, Line, Successor, Wire};
+use super::line::{End, Line, Wire};
 use super::oauth::Issued;
 use super::settings::{BadSettings, Connections, Settings};
-use super::tally::{Arrived, Connected, Place, Stats, Tally};
+use super::tally::{Arrived, Connected, Stats, Tally};
 use crate::clock;
 
 /// Where the socket stays when no more files can be opened, or nobody may listen yet.
@@ -226,16 +226,35 @@ async fn connection(stream: TcpStream, state: Arc<State>, mut phase: watch::Rece
 }
 
 async fn serve(wire: Wire, line: Arc<Line>, state: Arc<State>, mut phase: watch::Receiver<Phase>) {
+    let goes_on = speak_http(wire, &line, state, &mut phase).await;
+    // Taken in any case: it holds a place, and the line itself.
+    let Some(successor) = line.successor().filter(|_| goes_on) else {
+        return;
+    };
+    tokio::select! {
+        () = successor => {}
+        () = line.ended() => {}
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+    }
+}
+
+/// False: the connection was ended from this side.
+async fn speak_http(
+    wire: Wire,
+    line: &Arc<Line>,
+    state: Arc<State>,
+    phase: &mut watch::Receiver<Phase>,
+) -> bool {
     let builder = auto::Builder::new(TokioExecutor::new());
-    let service = service_fn(|request| answer(Arc::clone(&state), Arc::clone(&line), request));
+    let service = service_fn(|request| answer(Arc::clone(&state), Arc::clone(line), request));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(wire), service);
     tokio::pin!(connection);
     let mut draining = false;
     loop {
         tokio::select! {
             // How a connection ends is the client's business; the counters have seen it.
-            _ = connection.as_mut() => break,
-            () = line.ended() => return,
+            _ = connection.as_mut() => return true,
+            () = line.ended() => return false,
             changed = phase.wait_for(|p| *p == Phase::Over || (!draining && *p == Phase::Draining)) => {
                 match changed.map(|phase| *phase) {
                     Ok(Phase::Draining) => {
@@ -244,29 +263,10 @@ async fn serve(wire: Wire, line: Arc<Line>, state: Arc<State>, mut phase: watch:
                     }
                     _ => {
                         line.end(End::Rst);
-                        return;
+                        return false;
                     }
                 }
             }
         }
     }
-    if let Some(successor) = line.successor() {
-        tokio::select! {
-            () = echo(successor) => {}
-            () = line.ended() => {}
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
-        }
-    }
-}
-
-/// Sends back what comes, until the client ends it. No limit is needed: what cannot be sent back is
-/// not read.
-async fn echo(successor: Successor) {
-    let Ok(upgraded) = successor.upgrade.await else {
-        return;
-    };
-    let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
-    // However it ends, it has ended.
-    let _ = tokio::io::copy(&mut from, &mut to).await;
-    Place::leave(successor.place);
 }

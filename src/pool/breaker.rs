@@ -95,6 +95,12 @@ impl Breaker {
         if self.consecutive_failures.load(Ordering::Relaxed) != 0 {
             self.consecutive_failures.store(0, Ordering::Relaxed);
         }
+        self.answered(now)
+    }
+
+    /// HalfOpen -> Closed: an answer has begun. It may still break off, and so it ends
+    /// no row of failures of a closed one. Returns whether the state changed.
+    pub(super) fn answered(&self, now: u64) -> bool {
         if self.mode.load(Ordering::SeqCst) != HALF_OPEN {
             // A success that was under way when the breaker opened closes nothing.
             return false;
@@ -104,6 +110,7 @@ impl Breaker {
             return false;
         }
         opening.in_a_row = 0;
+        self.consecutive_failures.store(0, Ordering::Relaxed);
         self.slow_since.store(now.max(1), Ordering::Relaxed);
         self.mode.store(CLOSED, Ordering::SeqCst);
         true

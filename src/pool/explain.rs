@@ -26,7 +26,7 @@ impl Pool {
         let model = demand.model.as_deref().map(marks::model_id);
         let limited = |slot| model.and_then(|model| self.marks.until(slot, model, now));
         let allows = |slot| limited(slot).is_none();
-        let chosen = table.with_view(demand.dialect, demand.model.as_deref(), |view| {
+        let chosen = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
             view.groups.iter().find_map(|group| {
                 let ready = group.ready(&table);
                 group.picker.pick(&Choice {
@@ -76,6 +76,9 @@ impl Pool {
             .unwrap_or_default();
         if !account.config.dialects.contains(&demand.dialect) {
             return format!("does not speak {}", demand.dialect.name());
+        }
+        if !demand.lane().takes(account) {
+            return "takes no WebSocket".to_owned();
         }
         if !self
             .table

@@ -46,12 +46,14 @@ use crate::config;
 use crate::dialect::Dialect;
 use crate::telemetry::{Metrics, PoolMetrics};
 use select::Choice;
-use table::{Group, Table};
+use table::{Group, Lane, Table};
 
 /// What a request asks of a pool.
 #[derive(Clone, Debug)]
 pub struct Demand {
     pub dialect: Dialect,
+    /// Only accounts whose upstream takes WebSockets.
+    pub websocket: bool,
     pub model: Option<Arc<str>>,
     /// Hash of what tells callers apart (`hash_on`); none = no place of its own.
     pub caller: Option<u64>,
@@ -59,6 +61,12 @@ pub struct Demand {
     pub priority: i32,
     /// Accounts that this request has asked already.
     pub tried: Tried,
+}
+
+impl Demand {
+    fn lane(&self) -> Lane {
+        Lane::new(self.dialect, self.websocket)
+    }
 }
 
 /// Slots of accounts already tried.
@@ -191,7 +199,7 @@ impl Pool {
             return None;
         }
         let table = self.table.load();
-        let taken = table.with_view(demand.dialect, demand.model.as_deref(), |view| {
+        let taken = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
             view.groups
                 .iter()
                 .find_map(|group| self.take_from(group, &table, demand, ticks))
@@ -334,6 +342,13 @@ impl Pool {
 }
 
 impl Pool {
+    /// Does any account of this dialect take WebSockets, whatever its state?
+    pub fn takes_websockets(&self, dialect: Dialect) -> bool {
+        let lane = Lane::new(dialect, true);
+        let table = self.table.load();
+        table.with_view(lane, None, |view| !view.groups.is_empty())
+    }
+
     /// Another account is asked after this outcome.
     pub fn count_retry(&self, outcome: &Outcome) {
         self.metrics.retry(outcome.index());

@@ -115,7 +115,7 @@ impl Queue {
 impl Demand {
     /// Do the same accounts serve both? Then, where one gets none, neither does the other.
     fn is_served_like(&self, other: &Demand) -> bool {
-        self.dialect == other.dialect && self.model == other.model && self.tried == other.tried
+        self.lane() == other.lane() && self.model == other.model && self.tried == other.tried
     }
 }
 

@@ -105,7 +105,7 @@ impl Pool {
     ) {
         let ticks = self.ticks(now);
         account.live.auth_refusals.store(0, Ordering::Relaxed);
-        if account.live.breaker.success(ticks) {
+        if account.live.breaker.answered(ticks) {
             self.changed(account, ticks, None);
             tracing::info!(account = account.config.id, "the account serves again");
         }

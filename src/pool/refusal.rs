@@ -25,7 +25,8 @@ pub struct Refusal {
 /// The strongest reason: what would have to change for this request to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// No account of the pool speaks this dialect or serves this model.
+    /// No account of the pool speaks this dialect, serves this model, or takes WebSockets where
+    /// one is asked for.
     NoneServes,
     /// Down, disabled, or in need of a login.
     NoneUsable,
@@ -81,8 +82,7 @@ impl Pool {
         let mut cause = Cause::NoneServes;
         let mut recovers: Option<u64> = None;
         let serving = table.accounts().filter(|account| {
-            account.config.dialects.contains(&demand.dialect)
-                && table.serves(account.slot, demand.model.as_deref())
+            demand.lane().takes(account) && table.serves(account.slot, demand.model.as_deref())
         });
         let most = self.settings.load().max_concurrent;
         for account in serving.take(LOOKED_AT) {

@@ -1,5 +1,5 @@
 //! The accounts of a pool as one unchanging table, and the views through which requests look at it:
-//! who serves this dialect and this model, in groups of equal priority.
+//! who serves this lane (dialect, WebSocket or not) and this model, in groups of equal priority.
 //!
 //! A change of accounts builds a new table; the live state of accounts that stay goes along.
 
@@ -26,7 +26,7 @@ pub(super) struct Table {
     by_id: HashMap<String, u32>,
     /// The different `models` of the accounts; nearly always one, `*`.
     model_sets: Vec<ModelSet>,
-    /// Which accounts serve each dialect and, of it, each set of model sets that was asked for.
+    /// Which accounts serve each lane and, of it, each set of model sets that was asked for.
     views: ArcSwap<Views>,
 }
 
@@ -39,9 +39,39 @@ struct ModelSet {
 
 #[derive(Default, Clone)]
 struct Views {
-    any_model: [Option<Arc<View>>; 3],
-    by_model: [HashMap<Box<str>, Arc<View>>; 3],
-    by_sets: HashMap<(Dialect, Box<[usize]>), Arc<View>>,
+    any_model: [Option<Arc<View>>; Lane::COUNT],
+    by_model: [HashMap<Box<str>, Arc<View>>; Lane::COUNT],
+    by_sets: HashMap<(Lane, Box<[usize]>), Arc<View>>,
+}
+
+/// What must hold of an account, whatever the model: it speaks the dialect and, where one is asked
+/// for, takes WebSockets.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Lane {
+    dialect: Dialect,
+    websocket: bool,
+}
+
+impl Lane {
+    const COUNT: usize = 2 * Dialect::ALL.len();
+
+    pub(super) fn new(dialect: Dialect, websocket: bool) -> Lane {
+        Lane { dialect, websocket }
+    }
+
+    fn all() -> impl Iterator<Item = Lane> {
+        let both = |dialect| [false, true].map(|websocket| Lane::new(dialect, websocket));
+        Dialect::ALL.into_iter().flat_map(both)
+    }
+
+    fn index(self) -> usize {
+        2 * self.dialect as usize + usize::from(self.websocket)
+    }
+
+    pub(super) fn takes(self, account: &Account) -> bool {
+        account.config.dialects.contains(&self.dialect)
+            && (account.config.websocket || !self.websocket)
+    }
 }
 
 /// The accounts that can serve a request, the preferred groups first.
@@ -94,10 +124,10 @@ impl Table {
     fn build_first_views(&self) {
         let every: Box<[usize]> = (0..self.model_sets.len()).collect();
         let mut views = Views::default();
-        for dialect in Dialect::ALL {
-            let view = Arc::new(self.build(dialect, &every));
-            views.any_model[dialect as usize] = Some(view.clone());
-            views.by_sets.insert((dialect, every.clone()), view);
+        for lane in Lane::all() {
+            let view = Arc::new(self.build(lane, &every));
+            views.any_model[lane.index()] = Some(view.clone());
+            views.by_sets.insert((lane, every.clone()), view);
         }
         self.views.store(views.into());
     }
@@ -114,27 +144,27 @@ impl Table {
         self.slots.iter().flatten()
     }
 
-    /// Calls `look` with the view for this dialect and model.
+    /// Calls `look` with the view for this lane and model.
     pub(super) fn with_view<R>(
         &self,
-        dialect: Dialect,
+        lane: Lane,
         model: Option<&str>,
         look: impl FnOnce(&View) -> R,
     ) -> R {
         let views = self.views.load();
         let every_set = self.model_sets.iter().all(|set| set.any);
         let found = match model {
-            Some(model) if !every_set => views.by_model[dialect as usize].get(model),
-            _ => views.any_model[dialect as usize].as_ref(),
+            Some(model) if !every_set => views.by_model[lane.index()].get(model),
+            _ => views.any_model[lane.index()].as_ref(),
         };
         match (found, model) {
             (Some(view), _) => look(view),
-            (None, model) => look(&self.make_view(dialect, model.unwrap_or_default())),
+            (None, model) => look(&self.make_view(lane, model.unwrap_or_default())),
         }
     }
 
     /// Finds the view for a model name that was not asked for before, and remembers it.
-    fn make_view(&self, dialect: Dialect, model: &str) -> Arc<View> {
+    fn make_view(&self, lane: Lane, model: &str) -> Arc<View> {
         let serving: Box<[usize]> = (0..self.model_sets.len())
             .filter(|set| self.model_sets[*set].serves(model))
             .collect();
@@ -142,36 +172,34 @@ impl Table {
             .views
             .load()
             .by_sets
-            .get(&(dialect, serving.clone()))
+            .get(&(lane, serving.clone()))
             .cloned();
-        let view = known.unwrap_or_else(|| Arc::new(self.build(dialect, &serving)));
+        let view = known.unwrap_or_else(|| Arc::new(self.build(lane, &serving)));
         let views = self.views.load();
         // Names that nobody serves are invented; only what the configuration names is kept, and
         // of that there are few combinations.
-        let has_room = views.by_model[dialect as usize].len() < MOST_MODELS;
+        let has_room = views.by_model[lane.index()].len() < MOST_MODELS;
         let by_name = has_room && !view.groups.is_empty();
-        let by_sets = !views.by_sets.contains_key(&(dialect, serving.clone()));
+        let by_sets = !views.by_sets.contains_key(&(lane, serving.clone()));
         if by_name || by_sets {
             self.views.rcu(|views| {
                 let mut views = Views::clone(views);
                 if by_name {
-                    views.by_model[dialect as usize].insert(model.into(), view.clone());
+                    views.by_model[lane.index()].insert(model.into(), view.clone());
                 }
-                views
-                    .by_sets
-                    .insert((dialect, serving.clone()), view.clone());
+                views.by_sets.insert((lane, serving.clone()), view.clone());
                 views
             });
         }
         view
     }
 
-    fn build(&self, dialect: Dialect, sets: &[usize]) -> View {
+    fn build(&self, lane: Lane, sets: &[usize]) -> View {
         let mut serving: Vec<&Arc<Account>> = sets
             .iter()
             .flat_map(|set| &self.model_sets[*set].slots)
             .filter_map(|slot| self.account(*slot))
-            .filter(|account| account.config.dialects.contains(&dialect))
+            .filter(|account| lane.takes(account))
             .collect();
         // Weight 0 means: only when nothing else is left, whatever its priority.
         let rank = |account: &Account| (account.config.weight == 0, account.config.priority);

@@ -12,6 +12,7 @@ use super::head;
 use super::local;
 use super::origin;
 use super::reject::Refused;
+use super::upgrade;
 use crate::config::{Config, Paths};
 use crate::dialect::{Call, Dialect, Kind, Peek, Reject};
 use crate::key::{self, Client};
@@ -50,6 +51,7 @@ pub(super) async fn accept(
     let config = gateway.config.load_full();
     origin::identify(&config, session, ctx);
     head::check(&config, session)?;
+    let websocket = upgrade::asked(session)?;
     origin::check(&config, &gateway.keys, session)?;
     if local::answer(gateway, session).await? {
         ctx.is_local = true;
@@ -58,14 +60,14 @@ pub(super) async fn accept(
     if gateway.refusing.load(Ordering::SeqCst) {
         return Err(Reject::draining().into());
     }
-    let target = target(&config, session)?;
+    let target = target(&config, session, websocket)?;
     let client = authenticate(gateway, session)?;
     ctx.line.key = Some(client.name.clone());
     ctx.client = Some(client.clone());
-    if target.kind == Some(Kind::ResponsesSocket) {
-        return Err(Reject::upgrade_required().into());
-    }
     let pool = pool(gateway, &client)?;
+    if target.websocket {
+        upgrade::admit(session, &client, &pool, target.dialect)?;
+    }
     let request = read(gateway, &config, session, target, &client, pool).await?;
     ctx.line.path = request.kind.map_or("other", path_name);
     ctx.line.model = request.demand.model.as_deref().map(str::to_owned);
@@ -92,18 +94,20 @@ fn path_name(kind: Kind) -> &'static str {
 /// What the path and the headers say.
 struct Target {
     dialect: Dialect,
+    websocket: bool,
     kind: Option<Kind>,
     path: Option<String>,
     model: Option<String>,
     stream: Option<bool>,
 }
 
-fn target(config: &Config, session: &Session) -> Result<Target, Refused> {
+fn target(config: &Config, session: &Session, websocket: bool) -> Result<Target, Refused> {
     let head = session.req_header();
     let path = head.uri.path();
     if let Some(call) = Call::detect(&head.method, path, head.uri.query(), &head.headers) {
         return Ok(Target {
             dialect: call.dialect,
+            websocket,
             kind: Some(call.kind),
             path: (*call.path != *path).then(|| call.path.into_owned()),
             model: call.model.map(|model| model.into_owned()),
@@ -115,6 +119,7 @@ fn target(config: &Config, session: &Session) -> Result<Target, Refused> {
             let dialect = Dialect::of_errors(path, &head.headers);
             Ok(Target {
                 dialect,
+                websocket,
                 kind: None,
                 path: None,
                 model: None,
@@ -191,6 +196,7 @@ async fn read(
     let caller = caller.place(&pool.settings());
     let demand = Demand {
         dialect: target.dialect,
+        websocket: target.websocket,
         model,
         caller,
         priority: client.may.priority,

@@ -1,6 +1,7 @@
 //! The next account of a request, and the way to its upstream.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::upstreams::peer::HttpPeer;
@@ -10,6 +11,7 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::body;
 use super::context::{Attempt, Context, Failure};
+use super::dial::Dial;
 use super::verdict;
 use crate::clock;
 use crate::config::Host;
@@ -109,6 +111,11 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     if ctx.retry.fresh_connection && ctx.retry.last_failure != Some(Failure::Silent) {
         // A group of its own: no pooled connection is taken.
         peer.group_key = fastrand::u64(1..);
+    }
+    if request.demand.websocket {
+        // The connection is the tunnel's alone, before and after.
+        peer.group_key = fastrand::u64(1..);
+        peer.options.custom_l4 = Some(Arc::new(Dial));
     }
     Ok(peer)
 }

@@ -15,6 +15,7 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::body::{Replay, patience};
 use super::context::{Attempt, Context, Request};
+use super::upgrade;
 use super::verdict;
 use crate::clock;
 use crate::credential::Injection;
@@ -51,8 +52,11 @@ pub(super) fn apply(
         Injection::Header(name, _) => Some(name),
         Injection::None | Injection::Query(..) => None,
     };
+    let websocket = request.demand.websocket;
     let is_stripped = |name: &&HeaderName| {
-        let hidden = key::is_credential_header(name) || FORWARDED.contains(&name.as_str());
+        let hidden = key::is_credential_header(name)
+            || FORWARDED.contains(&name.as_str())
+            || (!websocket && upgrade::is_handshake_header(name));
         hidden && Some(*name) != replaced
     };
     let stripped: Vec<HeaderName> = head.headers.keys().filter(is_stripped).cloned().collect();
@@ -60,6 +64,9 @@ pub(super) fn apply(
         .iter()
         .for_each(|name| drop(head.remove_header(name)));
     head.remove_header(&EXPECT);
+    if websocket {
+        upgrade::put_protocols(session, head)?;
+    }
 
     head.set_uri(target(session, request, &account, &injection)?);
     head.insert_header(HOST, account.host.clone())?;

@@ -4,6 +4,7 @@
 mod admit;
 mod body;
 mod context;
+mod dial;
 mod dispatch;
 mod head;
 mod inject;
@@ -13,6 +14,7 @@ mod origin;
 mod reject;
 mod retry;
 mod settle;
+mod upgrade;
 mod verdict;
 
 use std::sync::Arc;

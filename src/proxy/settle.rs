@@ -1,8 +1,8 @@
 //! What the client sees of an answer's head, and the end of every request: outcome, metrics, and
 //! the access line, once.
 
-use http::Method;
 use http::header::{HeaderName, SET_COOKIE};
+use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, Result};
 use pingora_proxy::Session;
@@ -31,7 +31,7 @@ pub(super) fn clean_head(
     ctx: &Context,
 ) -> Result<()> {
     // What only looks informational is the hidden head of a held answer.
-    if head.status.is_informational() {
+    if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
     if session.is_process_shutting_down() {

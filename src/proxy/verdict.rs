@@ -13,6 +13,7 @@ use pingora_proxy::Session;
 use super::context::{Context, Failure, HeldAnswer};
 use super::meter;
 use super::retry::{self, Sent, conclude};
+use super::upgrade;
 use crate::clock::{self, Instant};
 use crate::dialect::{Meter, success_hint};
 use crate::pool::{Answer, Outcome};
@@ -25,19 +26,24 @@ const KEPT_BYTES: usize = 1024 * 1024;
 
 /// The head of an answer: a good one passes; an error is held until its body was read too.
 pub(super) fn on_head(
-    session: &Session,
+    session: &mut Session,
     head: &mut ResponseHeader,
     ctx: &mut Context,
 ) -> Result<()> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return on_switch(session, head, ctx);
+    }
     if head.status.is_informational() {
         return Ok(());
     }
-    let Some(attempt) = &mut ctx.attempt else {
+    let (Some(request), Some(attempt)) = (&ctx.request, &mut ctx.attempt) else {
         return Ok(());
     };
     let now = clock::now();
     ctx.line.first_byte = Some(now.saturating_duration_since(ctx.began));
-    if head.status.as_u16() < 400 {
+    // A handshake that is answered with anything but a 101 has failed, even if with a 200; and its
+    // connection must not be used again (`dial`).
+    if head.status.as_u16() < 400 && !request.demand.websocket {
         good_head(session, head, now, ctx);
         return Ok(());
     }
@@ -56,6 +62,26 @@ pub(super) fn on_head(
     head.set_status(StatusCode::EARLY_HINTS)?;
     head.remove_header(&CONTENT_LENGTH);
     head.remove_header(&TRANSFER_ENCODING);
+    Ok(())
+}
+
+/// A 101: the tunnel that was asked for, or an upstream that speaks another protocol unasked.
+fn on_switch(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    let request = ctx.request.as_ref();
+    let Some(request) = request.filter(|request| request.demand.websocket && upgrade::opens(head))
+    else {
+        return Err(end_attempt(ErrorType::InvalidHTTPHeader, false));
+    };
+    // Pingora begins each wait for the client anew whenever something comes from the upstream, and
+    // the other way round: both sides must be silent for so long.
+    let silence = request.pool.settings().timeouts.read;
+    session.set_read_timeout(Some(silence));
+    // A 101 has no body, whatever it states (RFC 9110 §15.2).
+    head.remove_header(&CONTENT_LENGTH);
+    head.remove_header(&TRANSFER_ENCODING);
+    let now = clock::now();
+    ctx.line.first_byte = Some(now.saturating_duration_since(ctx.began));
+    good_head(session, head, now, ctx);
     Ok(())
 }
 
@@ -113,7 +139,7 @@ fn has_no_body(session: &Session, head: &ResponseHeader) -> bool {
     session.req_header().method == Method::HEAD
         || matches!(
             head.status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         )
         || head
             .headers
@@ -195,7 +221,10 @@ pub(super) fn on_error(
     if attempt.held.is_some() && *e.esource() == ErrorSource::Upstream {
         return judge(session, ctx, Body::Cut);
     }
+    let fell_silent = session.was_upgraded() && *e.etype() == ErrorType::ReadTimedout;
     let again = match e.esource() {
+        // Nobody is to blame for a WebSocket that is not used any more.
+        _ if fell_silent => conclude(session, ctx, Outcome::Success, e.etype(), Sent::Answered),
         ErrorSource::Upstream if answer_began(session) => {
             ctx.last_words = meter::last_words(ctx);
             conclude(

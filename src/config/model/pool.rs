@@ -130,6 +130,8 @@ pub struct Account {
     /// 0 = no limit.
     pub max_concurrent: u32,
     pub enabled: bool,
+    /// Its upstream takes WebSockets.
+    pub websocket: bool,
     pub models: Models,
     pub health_check: Option<HealthCheck>,
     /// Empty = none.

@@ -144,6 +144,8 @@ pub(super) enum Framing {
     Sse,
     /// One JSON array, as Gemini streams without `alt=sse`.
     Array,
+    /// Nothing but the payload: each is a message of its own.
+    Bare,
 }
 
 impl Framing {
@@ -166,6 +168,7 @@ impl Framing {
                 payload(&mut out);
                 out.push_str("\n\n");
             }
+            Framing::Bare => payload(&mut out),
             Framing::Array => {
                 out.push_str(if sequence == 0 { "[" } else { "\n,\r\n" });
                 payload(&mut out);

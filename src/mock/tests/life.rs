@@ -7,7 +7,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -284,19 +284,4 @@ async fn issued_tokens_are_accepted_until_they_expire() {
     );
     assert_eq!(vendor.stats().token_requests, 3);
     assert_eq!(vendor.last_token_request().unwrap().body, fresh);
-}
-
-#[tokio::test]
-async fn an_upgraded_connection_sends_back_what_comes() {
-    let vendor = ordinary().await;
-    let mut raw = Raw::to(&vendor).await;
-    let head = "GET /v1/responses HTTP/1.1\r\nhost: t\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-    raw.0.write_all(head.as_bytes()).await.unwrap();
-    let answer = raw.until_silence().await;
-    assert!(answer.starts_with("HTTP/1.1 101") && answer.contains("upgrade: websocket"));
-    raw.0.write_all(b"ping").await.unwrap();
-    assert_eq!(raw.until_silence().await, "ping");
-    assert_eq!(vendor.stats().in_flight, 1);
-    raw.0.shutdown().await.unwrap();
-    assert!(raw.rest().await.1.is_ok());
 }

@@ -3,6 +3,7 @@
 mod dialects;
 mod faults;
 mod life;
+mod socket;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -41,6 +41,7 @@ fn config(keys: &str, accounts: &[impl AsRef<str>]) -> config::Pool {
 fn anything() -> Demand {
     Demand {
         dialect: Dialect::OpenAi,
+        websocket: false,
         model: None,
         caller: None,
         priority: 0,

@@ -183,6 +183,18 @@ fn failures_in_a_row_open_the_breaker_and_one_success_closes_it() {
 }
 
 #[test]
+fn answers_that_begin_well_and_break_off_open_the_breaker() {
+    let rig = Rig::new("breaker: {consecutive_failures: 3},", &["id: a"]);
+    for round in 0..3 {
+        assert_eq!(rig.view("a").status, Status::Healthy, "round {round}");
+        let mut lease = rig.take().unwrap();
+        lease.answered(None, None, rig.now);
+        rig.end(lease, &Outcome::BrokenStream);
+    }
+    assert_eq!(rig.view("a").status, Status::Open);
+}
+
+#[test]
 fn a_probe_that_says_nothing_about_the_account_makes_room_for_the_next() {
     let mut rig = Rig::new("", &["id: a"]);
     for _ in 0..5 {

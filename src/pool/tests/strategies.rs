@@ -26,6 +26,28 @@ fn round_robin_keeps_its_turns_when_one_is_skipped() {
 }
 
 #[test]
+fn a_websocket_goes_to_accounts_that_take_one_by_the_same_strategy() {
+    let able = [
+        "id: a",
+        "id: b, websocket: true",
+        "id: c",
+        "id: d, websocket: true",
+    ];
+    let rig = Rig::new("strategy: round_robin,", &able);
+    let socket = Demand {
+        websocket: true,
+        ..anything()
+    };
+    let order: String = (0..5).filter_map(|_| rig.served_by(&socket)).collect();
+    assert_eq!(order, "bdbdb");
+    assert_eq!(rig.order(4), "abcd");
+    assert!(rig.pool.takes_websockets(Dialect::OpenAi));
+    let none = Rig::new("", &["id: a"]);
+    assert!(!none.pool.takes_websockets(Dialect::OpenAi));
+    assert!(none.take_for(&socket).is_none());
+}
+
+#[test]
 fn weights_are_kept_exactly_and_evenly_spread() {
     let rig = Rig::new("", &["id: a, weight: 2", "id: b", "id: c"]);
     for _ in 0..100 {
