@@ -12,6 +12,7 @@
 mod bodies;
 mod clients;
 mod clients_keys;
+mod connections;
 mod failover;
 mod first_steps;
 mod health;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::support::{Gateway, Mock, chat, pool, pool_of, wait_for};
+use crate::support::{Gateway, Mock, chat, count, pool, pool_of, wait_for};
 
 /// A vendor of the test's own that says when it sent each event.
 fn vendor_with_a_clock(events: usize, gap: Duration) -> (SocketAddr, mpsc::Receiver<Instant>) {
@@ -139,7 +139,8 @@ fn a_stream_goes_on_when_its_account_is_disabled() {
 }
 
 #[test]
-fn a_hundred_streams_at_once_all_come_whole() {
+fn a_thousand_streams_at_once_all_come_whole() {
+    let streams = count(100, 1000);
     let vendors = Mock::several(2, &["--gap", "5ms", "--events", "20"]);
     let gateway = Gateway::start(&pool(&vendors, ""));
     let lengths: Vec<(usize, String)> = std::thread::scope(|scope| {
@@ -147,7 +148,7 @@ fn a_hundred_streams_at_once_all_come_whole() {
             let events = chat(true).open(gateway.address).unwrap().events().unwrap();
             (events.len(), events.last().unwrap().data.clone())
         };
-        let threads: Vec<_> = (0..100).map(|_| scope.spawn(read)).collect();
+        let threads: Vec<_> = (0..streams).map(|_| scope.spawn(read)).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap())

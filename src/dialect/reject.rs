@@ -12,7 +12,7 @@ use http::header::{
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Dialect, Kind};
+use super::{Begun, Dialect, Kind};
 
 /// An answer of our own. `message` says what happened and what to do; no secret, no account and no
 /// upstream address may be in it.
@@ -239,7 +239,7 @@ impl Reject {
 
     /// The event that ends a stream which has begun. It needs a blank line before it where the
     /// stream stands within an event.
-    pub fn stream_event(&self, dialect: Dialect, kind: Kind) -> Bytes {
+    pub fn stream_event(&self, dialect: Dialect, kind: Kind, begun: &Begun) -> Bytes {
         let (event, data) = match (dialect, kind) {
             // Without the line `event:` Anthropic's own clients do not see it.
             (Dialect::Anthropic, _) => (
@@ -247,16 +247,32 @@ impl Reject {
                 json!({"type": "error", "error": self.error(dialect)}),
             ),
             (Dialect::OpenAi, Kind::Responses) => {
-                let error = json!({"code": self.code, "message": self.message});
-                let response = json!({"object": "response", "status": "failed", "error": error});
-                (
-                    "event: response.failed\n",
-                    json!({"type": "response.failed", "response": response}),
-                )
+                ("event: response.failed\n", self.failed_response(begun))
             }
             (Dialect::OpenAi | Dialect::Gemini, _) => ("", json!({"error": self.error(dialect)})),
         };
         Bytes::from(format!("{event}data: {data}\n\n"))
+    }
+
+    /// OpenAI's own clients pass `response.failed` on as one event of many, and who reads only the
+    /// text would take its part for the whole. The `error` beside it makes them raise.
+    fn failed_response(&self, begun: &Begun) -> Value {
+        let mut response = json!({
+            "object": "response",
+            "status": "failed",
+            "error": {"code": self.code, "message": self.message},
+            "output": [],
+        });
+        let id = begun.id.as_deref();
+        if let Some(id) = id.and_then(|id| serde_json::from_slice::<Value>(id).ok()) {
+            response["id"] = id;
+        }
+        json!({
+            "type": "response.failed",
+            "sequence_number": begun.sequence.map_or(0, |last| last.saturating_add(1)),
+            "response": response,
+            "error": self.error(Dialect::OpenAi),
+        })
     }
 
     fn error(&self, dialect: Dialect) -> Value {

@@ -182,8 +182,13 @@ fn every_429_and_503_says_when_to_come_back() {
 
 #[test]
 fn a_stream_is_ended_by_the_error_event_of_its_dialect() {
+    let begun = Begun {
+        id: Some(br#""resp_1""#.to_vec()),
+        sequence: Some(7),
+    };
     let event = |dialect, kind| {
-        String::from_utf8(Reject::broken_stream().stream_event(dialect, kind).to_vec()).unwrap()
+        let event = Reject::broken_stream().stream_event(dialect, kind, &begun);
+        String::from_utf8(event.to_vec()).unwrap()
     };
     let data = |event: &str| -> Value {
         serde_json::from_str(
@@ -219,6 +224,11 @@ fn a_stream_is_ended_by_the_error_event_of_its_dialect() {
         data(&responses)["response"]["error"]["code"],
         "upstream_unreachable"
     );
+
+    // It fits into its stream, and the vendor's own client raises what stands beside.
+    assert_eq!(data(&responses)["response"]["id"], "resp_1");
+    assert_eq!(data(&responses)["sequence_number"], 8);
+    assert_eq!(data(&responses)["error"], data(&chat)["error"]);
 
     let gemini = event(Dialect::Gemini, Kind::Generate);
     assert_eq!(data(&gemini)["error"]["status"], "UNAVAILABLE");

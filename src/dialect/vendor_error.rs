@@ -13,7 +13,7 @@ use super::json::{is_object, parsed, text};
 pub struct VendorError<'a> {
     /// OpenAI `error.code`, OAuth `error`.
     pub code: Option<Cow<'a, str>>,
-    /// `error.code` as a number: Google's copy of the HTTP status.
+    /// `error.code` as a number: Google's copy of the HTTP status, LiteLLM's as a text.
     pub number: Option<u16>,
     /// OpenAI and Anthropic `error.type`; Amazon's exception without its namespace.
     pub kind: Option<Cow<'a, str>>,
@@ -113,7 +113,7 @@ impl<'a> VendorError<'a> {
     fn of_fields(fields: &Fields<'a>) -> VendorError<'a> {
         let mut error = VendorError {
             code: fields.code.and_then(text),
-            number: fields.code.and_then(parsed),
+            number: fields.code.and_then(number),
             kind: fields
                 .kind
                 .or(fields.exception)
@@ -152,6 +152,10 @@ impl<'a> VendorError<'a> {
                 .extend(violation.quota_id.map(|id| Quota { id, is_zero }));
         }
     }
+}
+
+fn number(code: &RawValue) -> Option<u16> {
+    parsed(code).or_else(|| text(code)?.parse().ok())
 }
 
 /// `com.amazon.coral.service#ThrottlingException` -> `ThrottlingException`.
@@ -294,6 +298,17 @@ mod tests {
             .map(|quota| (quota.id.as_ref(), quota.is_zero))
             .collect();
         assert_eq!(quotas, [("PerDay", false), ("PerMinute", true)]);
+    }
+
+    #[test]
+    fn a_status_is_read_from_a_number_and_from_a_text() {
+        let number = |code: &str| {
+            let body = format!(r#"{{"error":{{"message":"m","code":{code}}}}}"#);
+            VendorError::read(body.as_bytes()).number
+        };
+        assert_eq!(number("429"), Some(429));
+        assert_eq!(number(r#""429""#), Some(429));
+        assert_eq!(number(r#""rate_limit_exceeded""#), None);
     }
 
     #[test]

@@ -127,10 +127,11 @@ pub(super) async fn read(
         return Ok(Replay::None);
     }
     if session.req_header().headers.contains_key(EXPECT) {
-        session
-            .write_continue_response()
-            .await
-            .map_err(Refused::Gone)?;
+        let keepalive = session.get_keepalive();
+        let told = session.write_continue_response().await;
+        told.map_err(Refused::Gone)?;
+        // Pingora takes the 100 for an early answer, after which it would close the connection.
+        session.set_keepalive(keepalive);
     }
     let patience = patience(limits.timeout, length.unwrap_or(0));
     let reading = async {

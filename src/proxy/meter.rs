@@ -33,7 +33,8 @@ pub(super) fn last_words(ctx: &mut Context) -> Option<Bytes> {
         return None;
     }
     let request = ctx.request.as_ref()?;
-    let event = Reject::broken_stream().stream_event(request.demand.dialect, request.kind?);
+    let (dialect, kind) = (request.demand.dialect, request.kind?);
+    let event = Reject::broken_stream().stream_event(dialect, kind, &reading.begun);
     let gap: &[u8] = if mid_event { b"\n\n" } else { b"" };
     Some(Bytes::from([gap, &event[..]].concat()))
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::Gateway;
+use super::body;
 use super::context::{Context, Failure, HeldAnswer};
 use super::settle;
 use super::verdict::answer_began;
@@ -22,6 +23,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How long an early answer waits for the rest of its request.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// A refused body of at most so many bytes is read before the answer: Pingora closes a connection
+/// on which it answers any earlier, and most requests are that short.
+const SHORT: usize = 64 * 1024;
 
 /// Why a request does not go on.
 pub(super) enum Refused {
@@ -45,6 +50,9 @@ pub(super) async fn answer(
 ) -> Result<bool> {
     match refused {
         Refused::Told(reject) => {
+            if !reject.close && is_short(session) {
+                drain(session).await;
+            }
             write(session, ctx, &reject).await?;
             Ok(true)
         }
@@ -217,6 +225,12 @@ fn hop_by_hop(headers: &HeaderMap) -> Vec<String> {
         .chain(known.into_iter().map(str::to_owned))
         .filter(|name| !name.is_empty())
         .collect()
+}
+
+/// Whether the rest of the request is short, and on its way: who waits for a `100` sends nothing.
+fn is_short(session: &Session) -> bool {
+    let waits = session.req_header().headers.contains_key(EXPECT);
+    !waits && body::stated_length(session).is_some_and(|length| length <= SHORT)
 }
 
 /// Reads on for a moment what the client still sends: a connection that is closed with bytes unread

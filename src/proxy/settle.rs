@@ -1,8 +1,8 @@
 //! What the client sees of an answer's head, and the end of every request: outcome, metrics, and
 //! the access line, once.
 
-use http::header::{HeaderName, SET_COOKIE};
-use http::{Method, StatusCode};
+use http::header::{HeaderName, SET_COOKIE, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, Result};
 use pingora_proxy::Session;
@@ -36,6 +36,13 @@ pub(super) fn clean_head(
     }
     if session.is_process_shutting_down() {
         // Pingora says `Connection: close` by itself then.
+        session.set_keepalive(None);
+    }
+    if session.req_header().version == Version::HTTP_10
+        && head.headers.contains_key(TRANSFER_ENCODING)
+    {
+        // Such a client does not know chunks (RFC 9112 §6.1): the end of the connection ends it.
+        head.remove_header(&TRANSFER_ENCODING);
         session.set_keepalive(None);
     }
     clean_answer(gateway, head, ctx)

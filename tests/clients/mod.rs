@@ -1,25 +1,34 @@
 //! The vendors' own clients through the gateway, as their users call them: whole answers, streams, usage.
 
-use std::path::Path;
+mod broken;
+mod litellm;
+
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{Gateway, Mock, pool};
 
-/// Runs a script of this folder against a gateway over one vendor.
+/// A program that `make deps` installed in one of its folders.
 #[track_caller]
-fn works(script: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("target/clients-venv/bin/python");
+fn installed(program: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target")
+        .join(program);
     assert!(
-        python.exists(),
-        "the vendors' clients are not installed: run `make deps`"
+        path.exists(),
+        "{} is missing: run `make deps`",
+        path.display()
     );
-    let vendors = [Mock::start(&[])];
-    let gateway = Gateway::start(&pool(&vendors, ""));
-    gateway.wait_until_ready();
+    path
+}
+
+/// Runs a script of this folder with the clients pointed at a gateway; it must end well.
+#[track_caller]
+fn run(script: &str, gateway: &Gateway) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let address = format!("http://{}", gateway.address);
-    let run = Command::new(python)
-        .arg(root.join("tests/clients").join(script))
+    let run = Command::new(installed("clients-venv/bin/python"))
+        .arg(folder.join(script))
         .env_clear()
         .env("HOME", gateway.program.folder())
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -39,6 +48,16 @@ fn works(script: &str) {
         .unwrap();
     let said = String::from_utf8_lossy(&run.stderr);
     assert!(run.status.success(), "{script}: {}\n{said}", run.status);
+    String::from_utf8_lossy(&run.stdout).into_owned()
+}
+
+/// Runs a script against a gateway over one vendor.
+#[track_caller]
+fn works(script: &str) {
+    let vendors = [Mock::start(&[])];
+    let gateway = Gateway::start(&pool(&vendors, ""));
+    gateway.wait_until_ready();
+    run(script, &gateway);
     assert!(
         vendors[0].count("requests") > 0,
         "the client called somebody else"

@@ -154,6 +154,18 @@ impl Connection {
         Ok(Answer { body, ..head })
     }
 
+    /// The whole answer to bytes that the test wrote by hand, those of a `POST`.
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<Answer> {
+        self.reader.get_ref().write_all(bytes)?;
+        let head = self.read_head()?;
+        let mut framing = Framing::of("POST", &head);
+        let mut body = vec![];
+        while let Some(piece) = framing.piece(&mut self.reader)? {
+            body.extend(piece);
+        }
+        Ok(Answer { body, ..head })
+    }
+
     fn exchange(&mut self, request: &Request) -> io::Result<(Answer, Framing)> {
         self.reader
             .get_ref()

@@ -24,6 +24,17 @@ pub struct Reading {
     pub error: Option<StreamError>,
     /// The dialect's own end was seen; also of an answer that has none and cannot be judged.
     pub complete: bool,
+    pub begun: Begun,
+}
+
+/// What OpenAI's responses say of themselves as they begin: an event that ends such a stream must
+/// fit into it, or its clients take it for another one's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// `response.id`, as JSON.
+    pub id: Option<Vec<u8>>,
+    /// The last `sequence_number`.
+    pub sequence: Option<u64>,
 }
 
 impl Reading {
@@ -105,12 +116,14 @@ impl Meter {
             counts,
             error,
             complete,
+            begun,
             ..
         } = self.document.findings;
         Reading {
             usage: counts.usage(),
             error,
             complete,
+            begun,
         }
     }
 }
@@ -149,6 +162,9 @@ enum Catch {
     /// The parts of OpenAI's flat `error` event.
     Code,
     Message,
+    /// The parts of [`Begun`].
+    Id,
+    Sequence,
 }
 
 const CHAT: &[(Place, Catch)] = &[
@@ -160,10 +176,12 @@ const RESPONSES: &[(Place, Catch)] = &[
     (&["type"], Catch::Type),
     (&["response", "usage"], Catch::Usage),
     (&["response", "error"], Catch::Error),
+    (&["response", "id"], Catch::Id),
     (&["usage"], Catch::Usage),
     (&["error"], Catch::Error),
     (&["code"], Catch::Code),
     (&["message"], Catch::Message),
+    (&["sequence_number"], Catch::Sequence),
 ];
 const MESSAGES: &[(Place, Catch)] = &[
     (&["type"], Catch::Type),
@@ -237,6 +255,7 @@ struct Findings {
     counts: Counts,
     error: Option<StreamError>,
     complete: bool,
+    begun: Begun,
     event: Event,
 }
 
@@ -257,6 +276,7 @@ impl Findings {
             counts: Counts::default(),
             error: None,
             complete: false,
+            begun: Begun::default(),
             event: Event::default(),
         }
     }
@@ -279,7 +299,11 @@ impl Findings {
             (Catch::End, raw) => self.event.ends |= raw != Some(b"null"),
             (Catch::Code, raw) => self.event.code = raw.map(<[u8]>::to_vec),
             (Catch::Message, raw) => self.event.message = raw.map(<[u8]>::to_vec),
-            (Catch::Usage | Catch::Type, None) => {}
+            (Catch::Id, Some(raw)) => self.begun.id = Some(raw.to_vec()),
+            (Catch::Sequence, Some(raw)) => {
+                self.begun.sequence = serde_json::from_slice(raw).ok();
+            }
+            (Catch::Usage | Catch::Type | Catch::Id | Catch::Sequence, None) => {}
         }
     }
 

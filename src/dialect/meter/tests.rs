@@ -260,6 +260,17 @@ fn a_usage_too_long_to_keep_is_not_counted_and_an_error_too_long_is_still_one() 
 }
 
 #[test]
+fn where_a_stream_of_responses_stands_is_known_from_any_split() {
+    let bytes = std::fs::read(folder().join("openai/responses-cut.sse")).unwrap();
+    for size in 1..200 {
+        let meter = meter(Dialect::OpenAi, Kind::Responses, "text/event-stream");
+        let begun = read(meter, bytes.chunks(size)).begun;
+        assert_eq!(begun.id.as_deref(), Some(&br#""resp_68a1""#[..]), "{size}");
+        assert_eq!(begun.sequence, Some(40), "{size}");
+    }
+}
+
+#[test]
 fn an_answer_that_cannot_be_read_is_not_judged() {
     let mut headers =
         HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
@@ -268,6 +279,7 @@ fn an_answer_that_cannot_be_read_is_not_judged() {
         usage: None,
         error: None,
         complete: true,
+        begun: Begun::default(),
     };
     assert_eq!(
         read(

@@ -80,7 +80,7 @@ enum Meaning {
 }
 
 /// Words that mean the same with any status.
-const WORDS: [(&str, Meaning); 26] = [
+const WORDS: [(&str, Meaning); 33] = [
     ("context_length_exceeded", Meaning::TooLong),
     ("insufficient_quota", Meaning::QuotaSpent),
     ("credit_balance_exhausted", Meaning::QuotaSpent),
@@ -107,6 +107,15 @@ const WORDS: [(&str, Meaning); 26] = [
     ("SlowDownException", Meaning::Busy),
     ("ThrottlingException", Meaning::Limited),
     ("ThrottlingError", Meaning::Limited),
+    // LiteLLM, where it has no database: the key is not its only one. A 400.
+    ("no_db_connection", Meaning::KeyDead),
+    // LiteLLM: what the account may spend is spent. A 422 or 429.
+    ("budget_exceeded", Meaning::QuotaSpent),
+    ("key_model_access_denied", Meaning::UnknownModel),
+    ("user_model_access_denied", Meaning::UnknownModel),
+    ("team_model_access_denied", Meaning::UnknownModel),
+    ("org_model_access_denied", Meaning::UnknownModel),
+    ("project_model_access_denied", Meaning::UnknownModel),
 ];
 
 /// Sentences that vendors begin a message with where they have no word for it. Only the beginning

@@ -82,6 +82,13 @@ const OUTCOMES: &str = "
     aws/429-monthly                         quota_dead -
     aws/500-high-load                       overloaded
     aws/500-internal                        transient
+    litellm/400-wrong-key                   auth_dead
+    litellm/400-model                       model_unavailable
+    litellm/400-no-messages                 client_fault
+    litellm/403-model-access                model_unavailable
+    litellm/422-budget                      quota_dead -
+    litellm/429-rate-limit                  rate_limited 60
+    litellm/500-unreachable                 transient
 ";
 
 /// What a stream's error event means.
@@ -210,7 +217,7 @@ fn every_recorded_answer_means_what_the_table_says() {
 
 #[test]
 fn no_recorded_answer_is_left_out_of_the_table() {
-    for vendor in ["openai", "anthropic", "gemini", "aws"] {
+    for vendor in ["openai", "anthropic", "gemini", "aws", "litellm"] {
         for entry in std::fs::read_dir(folder().join(vendor)).unwrap() {
             let path = entry.unwrap().path();
             let name = format!("{vendor}/{}", path.file_stem().unwrap().to_str().unwrap());
