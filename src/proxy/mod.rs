@@ -3,8 +3,13 @@
 
 mod admit;
 mod body;
+mod chunks;
+mod connection;
 mod context;
 mod dispatch;
+mod farewell;
+mod frames;
+mod guarded;
 mod head;
 mod inject;
 mod local;
@@ -14,6 +19,7 @@ mod reject;
 mod retry;
 mod settle;
 mod verdict;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +41,7 @@ use crate::net::Resolver;
 use crate::pool::Pool;
 use crate::telemetry::{Access, Metrics};
 
+pub use connection::Connections;
 pub use local::{OlderAnswer, OlderPaths, OlderRequest};
 
 /// What a request needs of the rest of the program.
