@@ -12,6 +12,7 @@
 mod bodies;
 mod clients;
 mod clients_keys;
+mod edges;
 mod failover;
 mod first_steps;
 mod health;

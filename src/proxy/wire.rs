@@ -57,7 +57,7 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Reject> {
         return Err(bad("the head has control characters"));
     }
     let mut lines = lines(head);
-    let is_http10 = check_request_line(lines.next().unwrap_or_default())?;
+    let first = check_request_line(lines.next().unwrap_or_default())?;
     let (mut fields, mut hosts, mut lengths, mut encodings) = (0, 0, 0, 0);
     for line in lines {
         let colon = memchr(b':', line).unwrap_or(0);
@@ -67,7 +67,18 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Reject> {
         }
         fields += 1;
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => hosts += 1,
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                hosts += 1;
+                let host = value.trim_ascii();
+                if first
+                    .authority
+                    .is_some_and(|named| !named.eq_ignore_ascii_case(host))
+                {
+                    return Err(bad(
+                        "the request is for one host and its Host header for another",
+                    ));
+                }
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 lengths += 1;
                 check_length(value.trim_ascii())?;
@@ -84,11 +95,11 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Reject> {
     if fields > MOST_FIELDS {
         return Err(bad("the head has more than 256 headers"));
     }
-    if lengths + encodings > 1 || (is_http10 && encodings > 0) {
+    if lengths + encodings > 1 || (first.is_http10 && encodings > 0) {
         let problem = "the length of the body is stated in more than one way";
         return Err(bad(problem));
     }
-    if hosts > 1 || (hosts == 0 && !is_http10) {
+    if hosts > 1 || (hosts == 0 && !first.is_http10) {
         return Err(bad("there must be one Host header"));
     }
     Ok(Framing {
@@ -103,8 +114,14 @@ fn has_control_bytes(head: &[u8]) -> bool {
     head.iter().fold(false, |any, byte| any | control(*byte)) || count(b'\r') != count(b'\n')
 }
 
-/// Is it HTTP/1.0?
-fn check_request_line(line: &[u8]) -> Result<bool, Reject> {
+/// What matters of the first line.
+struct RequestLine<'a> {
+    is_http10: bool,
+    /// Of the form that is meant for proxies, which servers must understand too (RFC 9112 §3.2.2).
+    authority: Option<&'a [u8]>,
+}
+
+fn check_request_line(line: &[u8]) -> Result<RequestLine<'_>, Reject> {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -114,28 +131,36 @@ fn check_request_line(line: &[u8]) -> Result<bool, Reject> {
     if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
         return Err(bad("the method is no word"));
     }
-    let is_path = target.starts_with(b"/");
-    if !is_path && !is_absolute(target) {
+    let authority = authority(target);
+    if !target.starts_with(b"/") && authority.is_none() {
         return Err(bad("the request is for no path"));
     }
-    let is_plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#';
+    // No URI has these five in it (RFC 3986 §2).
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"#<>`".contains(byte);
     if !target.iter().all(is_plain) {
         return Err(bad("the path has characters that must be encoded"));
     }
-    match version {
-        b"HTTP/1.1" => Ok(false),
-        b"HTTP/1.0" => Ok(true),
-        _ => Err(bad("this is neither HTTP/1.1 nor HTTP/1.0")),
-    }
+    let is_http10 = match version {
+        b"HTTP/1.1" => false,
+        b"HTTP/1.0" => true,
+        _ => return Err(bad("this is neither HTTP/1.1 nor HTTP/1.0")),
+    };
+    Ok(RequestLine {
+        is_http10,
+        authority,
+    })
 }
 
-/// The form of a request to a proxy, which servers must understand too (RFC 9112 §3.2.2).
-fn is_absolute(target: &[u8]) -> bool {
-    let starts = |scheme: &[u8]| {
-        let start = target.get(..scheme.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+/// The host of `http://host/path`.
+fn authority(target: &[u8]) -> Option<&[u8]> {
+    let after = |scheme: &str| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start
+            .eq_ignore_ascii_case(scheme.as_bytes())
+            .then_some(rest)
     };
-    starts(b"http://") || starts(b"https://")
+    let rest = after("http://").or_else(|| after("https://"))?;
+    rest.split(|byte| matches!(byte, b'/' | b'?')).next()
 }
 
 fn check_length(value: &[u8]) -> Result<(), Reject> {

@@ -35,7 +35,7 @@ fn sound_heads_are_taken() {
     for head in [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
-        "get /a?b=%00|\"<> HTTP/1.1\r\nhOST:a\r\nEmpty:\r\nTab: a\tb\r\n\r\n",
+        "get /a?b=%00|\\ HTTP/1.1\r\nhOST:a\r\nEmpty:\r\nTab: a\tb\r\n\r\n",
         "GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 05 \r\n\r\n",
     ] {
