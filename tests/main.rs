@@ -13,6 +13,7 @@ mod bodies;
 mod clients;
 mod clients_keys;
 mod connections;
+mod edges;
 mod failover;
 mod first_steps;
 mod health;

@@ -4,7 +4,6 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
@@ -15,12 +14,12 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{Server, ShutdownWatch};
 use pingora_core::services::background::background_service;
 use pingora_core::services::listening::Service;
-use pingora_proxy::{HttpProxy, http_proxy};
+use pingora_proxy::http_proxy;
 
 use super::{App, ready::Background};
 use crate::admin::{AdminApp, router};
 use crate::config::{Address, Config};
-use crate::proxy::Gateway;
+use crate::proxy::{Connections, Gateway};
 
 /// None: the readers of heads and bodies have buffers of their own, and connections that only wait
 /// outnumber all others. Pingora's default is 64 KiB for each. TLS, which reads in small pieces,
@@ -98,14 +97,16 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
     let mut http1 = http_proxy(&server.configuration, gateway.clone());
     http1.server_options = Some(options.clone());
     options.h2c = true;
-    let mut http2 = http_proxy(&server.configuration, gateway);
+    let mut http2 = http_proxy(&server.configuration, gateway.clone());
     http2.server_options = Some(options);
     let door = Door {
-        http1: Arc::new(http1),
-        http2: Arc::new(http2),
+        connections: Connections {
+            gateway,
+            http1: Arc::new(http1),
+            http2: Arc::new(http2),
+        },
         open: app.connections.clone(),
         most: max_connections(config),
-        patience: config.clients.keepalive,
     };
     let mut service = Service::new("clients".to_owned(), door);
     for listen in &config.listen {
@@ -149,20 +150,11 @@ fn max_connections(config: &Config) -> usize {
 }
 
 /// The proxy behind a limit of connections; one too many is closed at once.
-///
-/// There are two of it: Pingora tells HTTP/2 by the first 24 bytes, and waits for them without a
-/// limit, also for those of a shorter request of HTTP/1.0. Three bytes are enough.
 struct Door {
-    http1: Arc<HttpProxy<Gateway>>,
-    http2: Arc<HttpProxy<Gateway>>,
+    connections: Connections,
     open: Arc<AtomicUsize>,
     most: usize,
-    /// How long a connection may stay without a byte.
-    patience: Duration,
 }
-
-/// How HTTP/2 begins (RFC 9113 §3.4), and no request of HTTP/1 that is known.
-const HTTP2: [u8; 3] = *b"PRI";
 
 struct Open(Arc<AtomicUsize>);
 
@@ -176,31 +168,18 @@ impl Drop for Open {
 impl ServerApp for Door {
     async fn process_new(
         self: &Arc<Self>,
-        mut stream: Stream,
+        stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let _open = Open(self.open.clone());
-        if self.open.fetch_add(1, Ordering::SeqCst) >= self.most {
-            return None;
+        if self.open.fetch_add(1, Ordering::SeqCst) < self.most {
+            self.connections.serve(stream, shutdown).await;
         }
-        let mut first = [0; HTTP2.len()];
-        let mut stop = shutdown.clone();
-        tokio::select! {
-            peeked = tokio::time::timeout(self.patience, stream.try_peek(&mut first)) => {
-                peeked.ok()?.ok()?;
-            }
-            _ = stop.wait_for(|stop| *stop) => return None,
-        }
-        let proxy = if first == HTTP2 {
-            &self.http2
-        } else {
-            &self.http1
-        };
-        proxy.process_new(stream, shutdown).await
+        None
     }
 
     async fn cleanup(&self) {
-        ServerApp::cleanup(&*self.http1).await;
-        ServerApp::cleanup(&*self.http2).await;
+        ServerApp::cleanup(&*self.connections.http1).await;
+        ServerApp::cleanup(&*self.connections.http2).await;
     }
 }

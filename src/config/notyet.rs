@@ -30,7 +30,6 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
     ("admin.address", Begins("unix:"), REFUSE, "admin needs an address and a port"),
     ("admin.tls", Set, REFUSE, "the admin token would cross the network in the clear"),
     ("clients.max_concurrent_per_key", Set, REFUSE, "a key may use every connection"),
-    ("clients.header_timeout", Set, NOTE, "each read of a head has the web server's own limit"),
     ("tiers.*.assignment", Not("any"), REFUSE, "keys of this tier would use every account"),
     ("tiers.*.max_concurrent", Set, REFUSE, "keys of this tier would not be limited"),
     ("tiers.*.limits", Set, REFUSE, "keys of this tier would not be limited"),

@@ -6,6 +6,7 @@
 //! is read up to [`HEAD`] (enough to find the model in it) and streamed from there on; such a
 //! request can only be sent again while Pingora still has all of it.
 
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -146,9 +147,17 @@ pub(super) async fn read(
     }
 }
 
+/// Is this a body that is not in proper chunks, and not a connection that broke?
+pub(super) fn is_malformed(e: &Error) -> bool {
+    let cause = e.cause.as_deref();
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == ErrorKind::InvalidData)
+}
+
 /// What a body that cannot be read to its end means.
 fn unreadable(e: Box<Error>) -> Refused {
     match e.etype() {
+        _ if is_malformed(&e) => Reject::bad_request("the body is not in proper chunks").into(),
         ErrorType::ReadTimedout => Reject::request_timeout().into(),
         ErrorType::ReadError | ErrorType::ConnectionClosed => Refused::Gone(e.into_down()),
         _ => Reject::bad_request("the body could not be read").into(),

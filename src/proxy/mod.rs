@@ -3,9 +3,14 @@
 
 mod admit;
 mod body;
+mod chunks;
+mod connection;
 mod context;
 mod dial;
 mod dispatch;
+mod farewell;
+mod frames;
+mod guarded;
 mod head;
 mod inject;
 mod local;
@@ -16,6 +21,7 @@ mod retry;
 mod settle;
 mod upgrade;
 mod verdict;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +43,7 @@ use crate::net::Resolver;
 use crate::pool::Pool;
 use crate::telemetry::{Access, Metrics};
 
+pub use connection::Connections;
 pub use local::{OlderAnswer, OlderPaths, OlderRequest};
 
 /// What a request needs of the rest of the program.

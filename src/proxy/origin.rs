@@ -32,7 +32,8 @@ pub(super) fn identify(config: &Config, session: &Session, ctx: &mut Context) {
     ctx.line.client = client_address(config, session, peer);
 }
 
-fn request_id(headers: &HeaderMap) -> String {
+/// The client's own request id where it is safe to repeat, else a new one.
+pub(super) fn request_id(headers: &HeaderMap) -> String {
     let is_safe = |id: &&str| {
         (1..=REQUEST_ID_LENGTH).contains(&id.len())
             && id

@@ -111,7 +111,8 @@ fn is_gone(e: &Error, ctx: &Context) -> bool {
             | ErrorType::ReadError
             | ErrorType::ConnectionClosed
     );
-    *e.esource() == ErrorSource::Downstream && dead && ctx.reject.is_none()
+    let is_dead = dead && !body::is_malformed(e);
+    *e.esource() == ErrorSource::Downstream && is_dead && ctx.reject.is_none()
 }
 
 /// The last real answer, if it is one that concerns the client: an account's own trouble does not.

@@ -1,0 +1,232 @@
+//! A head of HTTP/1 as bytes: where it ends, and whether all readers would take it for the same
+//! request. What a second reader could understand otherwise is refused before it is parsed.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use memchr::{memchr, memchr_iter};
+
+use crate::dialect::Reject;
+
+/// As many as Pingora takes (`MAX_HEADERS`).
+const MOST_FIELDS: usize = 256;
+
+/// Looks for the end of a head that comes in pieces.
+#[derive(Default)]
+pub(super) struct Scan {
+    /// Everything before was looked at.
+    seen: usize,
+}
+
+impl Scan {
+    /// Has it seen nothing yet?
+    pub(super) fn is_new(&self) -> bool {
+        self.seen == 0
+    }
+
+    /// The length of the head if its end is there: `bytes` is all of it that has come so far.
+    ///
+    /// # Errors
+    /// A line ends in LF alone, which some readers take for the end of a line and some do not.
+    pub(super) fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Reject> {
+        let from = std::mem::replace(&mut self.seen, bytes.len());
+        for at in memchr_iter(b'\n', &bytes[from..]) {
+            let line = &bytes[..from + at];
+            match line.strip_suffix(b"\r") {
+                None => return Err(bad("a line of the head does not end in CR LF")),
+                Some(line) if line.ends_with(b"\r\n") => return Ok(Some(from + at + 1)),
+                Some(_) => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What the head says about the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Framing {
+    pub(super) is_chunked: bool,
+}
+
+/// Checks a whole head (RFC 9112 §2 to §6), stricter than most parsers.
+///
+/// # Errors
+/// What is wrong with it, as the client is told.
+pub(super) fn check(head: &[u8]) -> Result<Framing, Reject> {
+    if has_control_bytes(head) {
+        return Err(bad("the head has control characters"));
+    }
+    let mut lines = lines(head);
+    let first = check_request_line(lines.next().unwrap_or_default())?;
+    let (mut fields, mut hosts, mut lengths, mut encodings) = (0, 0, 0, 0);
+    for line in lines {
+        let colon = memchr(b':', line).unwrap_or(0);
+        let (name, value) = (&line[..colon], line[colon..].get(1..).unwrap_or_default());
+        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+            return Err(bad("a line of the head is no header"));
+        }
+        fields += 1;
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                hosts += 1;
+                let host = value.trim_ascii();
+                if first
+                    .authority
+                    .is_some_and(|named| !named.eq_ignore_ascii_case(host))
+                {
+                    return Err(bad(
+                        "the request is for one host and its Host header for another",
+                    ));
+                }
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                lengths += 1;
+                check_length(value.trim_ascii())?;
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                encodings += 1;
+                if !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    return Err(bad("the only transfer coding that is taken is `chunked`"));
+                }
+            }
+            _ => {}
+        }
+    }
+    if fields > MOST_FIELDS {
+        return Err(bad("the head has more than 256 headers"));
+    }
+    if lengths + encodings > 1 || (first.is_http10 && encodings > 0) {
+        let problem = "the length of the body is stated in more than one way";
+        return Err(bad(problem));
+    }
+    if hosts > 1 || (hosts == 0 && !first.is_http10) {
+        return Err(bad("there must be one Host header"));
+    }
+    Ok(Framing {
+        is_chunked: encodings > 0,
+    })
+}
+
+/// CR and LF but at the ends of lines, NUL and the like: two passes without a branch.
+fn has_control_bytes(head: &[u8]) -> bool {
+    let control = |byte: u8| (byte < b' ' && !matches!(byte, b'\t' | b'\r' | b'\n')) || byte == 127;
+    let count = |wanted: u8| head.iter().filter(|byte| **byte == wanted).count();
+    head.iter().fold(false, |any, byte| any | control(*byte)) || count(b'\r') != count(b'\n')
+}
+
+/// What matters of the first line.
+struct RequestLine<'a> {
+    is_http10: bool,
+    /// Of the form that is meant for proxies, which servers must understand too (RFC 9112 §3.2.2).
+    authority: Option<&'a [u8]>,
+}
+
+fn check_request_line(line: &[u8]) -> Result<RequestLine<'_>, Reject> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(bad("the request line is not METHOD PATH VERSION"));
+    };
+    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
+        return Err(bad("the method is no word"));
+    }
+    let authority = authority(target);
+    if !target.starts_with(b"/") && authority.is_none() {
+        return Err(bad("the request is for no path"));
+    }
+    // No URI has these five in it (RFC 3986 §2).
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"#<>`".contains(byte);
+    if !target.iter().all(is_plain) {
+        return Err(bad("the path has characters that must be encoded"));
+    }
+    let is_http10 = match version {
+        b"HTTP/1.1" => false,
+        b"HTTP/1.0" => true,
+        _ => return Err(bad("this is neither HTTP/1.1 nor HTTP/1.0")),
+    };
+    Ok(RequestLine {
+        is_http10,
+        authority,
+    })
+}
+
+/// The host of `http://host/path`.
+fn authority(target: &[u8]) -> Option<&[u8]> {
+    let after = |scheme: &str| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start
+            .eq_ignore_ascii_case(scheme.as_bytes())
+            .then_some(rest)
+    };
+    let rest = after("http://").or_else(|| after("https://"))?;
+    rest.split(|byte| matches!(byte, b'/' | b'?')).next()
+}
+
+fn check_length(value: &[u8]) -> Result<(), Reject> {
+    // 18 digits are beyond every body and within every counter.
+    let is_number = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    if is_number {
+        Ok(())
+    } else {
+        Err(bad("Content-Length is not one number"))
+    }
+}
+
+/// RFC 9110 §5.6.2.
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The lines of a head, without their ends and without the empty one at the end.
+fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut from = 0;
+    let lines = memchr_iter(b'\n', head).map(move |at| {
+        let line = &head[from..at];
+        from = at + 1;
+        line.strip_suffix(b"\r").unwrap_or(line)
+    });
+    lines.take_while(|line| !line.is_empty())
+}
+
+fn bad(problem: &'static str) -> Reject {
+    Reject::bad_request(problem)
+}
+
+/// As much of a head that was refused as can be understood, so that its sender is answered in the
+/// right words.
+pub(super) struct Readable<'a> {
+    pub(super) method: Method,
+    pub(super) path: Cow<'a, str>,
+    pub(super) headers: HeaderMap,
+}
+
+impl<'a> Readable<'a> {
+    /// `head` may be broken in any way; only its first [`MOST_FIELDS`] lines are read.
+    pub(super) fn of(head: &'a [u8]) -> Readable<'a> {
+        let mut lines = lines(head).take(MOST_FIELDS);
+        let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
+        let method = words.next().map(Method::from_bytes);
+        let target = words.next().unwrap_or_default();
+        let path = target.split(|byte| *byte == b'?').next();
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let colon = memchr(b':', line).unwrap_or(0);
+            let value = line[colon..].get(1..).unwrap_or_default().trim_ascii();
+            if let Ok(name) = HeaderName::from_bytes(&line[..colon])
+                && let Ok(value) = HeaderValue::from_bytes(value)
+            {
+                headers.append(name, value);
+            }
+        }
+        Readable {
+            method: method.and_then(Result::ok).unwrap_or(Method::GET),
+            path: String::from_utf8_lossy(path.unwrap_or_default()),
+            headers,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

@@ -1,0 +1,59 @@
+//! Heads that are taken, heads that are not, and where a head ends. Over sockets: tests/edges.
+
+use super::*;
+
+fn problem(head: &str) -> Option<String> {
+    check(head.as_bytes())
+        .err()
+        .map(|reject| reject.message.into_owned())
+}
+
+#[test]
+fn the_end_of_a_head_is_found_in_any_pieces() {
+    let bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\n";
+    let end = bytes.len() - 5;
+    assert_eq!(Scan::default().end(bytes), Ok(Some(end)));
+    let mut scan = Scan::default();
+    let found = (1..=bytes.len()).find_map(|length| scan.end(&bytes[..length]).unwrap());
+    assert_eq!(found, Some(end));
+}
+
+#[test]
+fn a_line_that_ends_in_lf_alone_is_refused_at_once() {
+    for bytes in [
+        "\n",
+        "GET / HTTP/1.1\n",
+        "GET / HTTP/1.1\r\nA: b\nC",
+        "A\r\n\n",
+    ] {
+        assert!(Scan::default().end(bytes.as_bytes()).is_err(), "{bytes:?}");
+    }
+}
+
+#[test]
+fn sound_heads_are_taken() {
+    for head in [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "get /a?b=%00|\\ HTTP/1.1\r\nhOST:a\r\nEmpty:\r\nTab: a\tb\r\n\r\n",
+        "GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 05 \r\n\r\n",
+    ] {
+        assert_eq!(problem(head), None, "{head:?}");
+    }
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\tCHUNKED\r\n\r\n";
+    assert_eq!(check(chunked.as_bytes()), Ok(Framing { is_chunked: true }));
+    let text = b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\xfe\r\n\r\n";
+    assert_eq!(check(text), Ok(Framing::default()));
+}
+
+#[test]
+fn a_broken_head_is_read_as_far_as_it_goes() {
+    let head = b"POST /v1/messages?x HTTP/9\r\nX-Request-Id: abc\r\nbad\r\n: \r\nA: b\r\nrest";
+    let readable = Readable::of(head);
+    assert_eq!(readable.method, Method::POST);
+    assert_eq!(readable.path, "/v1/messages");
+    assert_eq!(readable.headers.len(), 2);
+    let nothing = Readable::of(b"\xff");
+    assert_eq!((nothing.method, &*nothing.path), (Method::GET, ""));
+}
