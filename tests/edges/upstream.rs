@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// A running upstream; it ends with the test.
 pub(super) struct Upstream {
@@ -39,7 +41,7 @@ impl Upstream {
 
     /// Everything it has heard so far, of all connections.
     pub(super) fn heard(&self) -> String {
-        String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned()
+        String::from_utf8_lossy(&self.heard.lock()).into_owned()
     }
 
     /// How many requests it has heard.
@@ -51,7 +53,7 @@ impl Upstream {
 fn serve(mut socket: TcpStream, log: &Mutex<Vec<u8>>, answer: &dyn Fn(&mut TcpStream) -> bool) {
     let (mut request, mut piece) = (vec![], [0; 16 * 1024]);
     while let Ok(length @ 1..) = socket.read(&mut piece) {
-        log.lock().unwrap().extend_from_slice(&piece[..length]);
+        log.lock().extend_from_slice(&piece[..length]);
         request.extend_from_slice(&piece[..length]);
         if is_whole(&request) {
             request.clear();
