@@ -19,6 +19,7 @@ mod lifecycle;
 mod operators;
 mod outcomes;
 mod rejects;
+mod secrets;
 mod selection;
 mod streaming;
 mod support;
