@@ -112,6 +112,7 @@ pub fn run(options: Options) -> Result<()> {
     let announce = options.announce;
     state::leave_no_core();
     let app = Arc::new(App::build(options, log.access())?);
+    telemetry::count_panics(app.metrics.clone());
     let config = app.config.load_full();
     listeners::check_free(&config)?;
     state::issue_first_key(&app)?;

@@ -149,3 +149,14 @@ impl Context {
         &self.line.request_id
     }
 }
+
+/// A panic in a hook ends the task of its request: the client's connection is closed, over HTTP/2
+/// its stream is reset, and what is held here is given back. No hook comes to write it down.
+impl Drop for Context {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let request_id = self.request_id();
+            tracing::error!(request_id, "the request was ended by a panic");
+        }
+    }
+}

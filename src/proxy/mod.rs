@@ -13,6 +13,8 @@ mod origin;
 mod reject;
 mod retry;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::sync::Arc;
