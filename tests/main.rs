@@ -9,6 +9,7 @@
     reason = "a panic is how a test reports, and tests may look at the clock"
 )]
 
+mod aborts;
 mod bodies;
 mod clients;
 mod clients_keys;
@@ -21,7 +22,9 @@ mod lifecycle;
 mod operators;
 mod outcomes;
 mod rejects;
+mod secrets;
 mod selection;
+mod stalls;
 mod streaming;
 mod support;
 mod tidy;

@@ -73,7 +73,17 @@ impl IntoResponse for Problem {
 
 /// Reads a JSON body, whatever its Content-Type says.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|e| Problem::bad("body", &e.to_string()))
+    serde_json::from_slice(body).map_err(|e| Problem::bad("body", &without_value(e.to_string())))
+}
+
+/// The parser quotes a text that stands where none belongs, and that may be a key or a token.
+fn without_value(mut message: String) -> String {
+    if let (Some(first), Some(last)) = (message.find('"'), message.rfind('"'))
+        && first < last
+    {
+        message.replace_range(first + 1..last, "****");
+    }
+    message
 }
 
 /// Gives every answer its headers, and a refusal of the router or of an extractor our shape.

@@ -110,7 +110,9 @@ impl App {
 pub fn run(options: Options) -> Result<()> {
     let log = telemetry::init(&options.config.log).context("the log cannot be opened")?;
     let announce = options.announce;
+    state::leave_no_core();
     let app = Arc::new(App::build(options, log.access())?);
+    telemetry::count_panics(app.metrics.clone());
     let config = app.config.load_full();
     listeners::check_free(&config)?;
     state::issue_first_key(&app)?;

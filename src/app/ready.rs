@@ -2,10 +2,13 @@
 //! ready.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use tokio::net::TcpStream;
@@ -30,17 +33,24 @@ impl Background {
 impl BackgroundService for Background {
     async fn start(&self, stop: ShutdownWatch) {
         let app = &self.app;
+        let files = || app.watched_files();
+        let changed = |path: &Path| app.file_changed(path);
         tokio::join!(
-            say_ready(app, stop.clone()),
-            app.health.run(|| app.pools.load().to_vec(), stop.clone()),
-            watch_files(
-                || app.watched_files(),
-                |path| app.file_changed(path),
-                stop.clone()
-            ),
-            tick(app, stop.clone()),
-            reload_on_signal(app, stop),
+            kept_up(|| say_ready(app, stop.clone())),
+            kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),
+            kept_up(|| watch_files(files, changed, stop.clone())),
+            kept_up(|| tick(app, stop.clone())),
+            kept_up(|| reload_on_signal(app, stop.clone())),
         );
+    }
+}
+
+/// Does a work to its end, and begins it again when it panics: else a gateway would serve on and
+/// never again look at its accounts' health or its files.
+async fn kept_up<F: Future<Output = ()>>(work: impl Fn() -> F) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    while AssertUnwindSafe(work()).catch_unwind().await.is_err() {
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a first start leaves in `state.dir`: the folder, the admin token, a first client key.
+//! What a start leaves behind: in `state.dir` the folder, the admin token, a first client key; and of
+//! a crash no image of the memory.
 
 use std::fs;
 use std::io::Write;
@@ -6,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::App;
 use crate::admin::{Auth, Hosts};
@@ -15,6 +17,16 @@ use crate::secret::Secret;
 
 /// The file of the token that is made where none is configured.
 const ADMIN_TOKEN: &str = "admin.token";
+
+/// This memory holds every account's token, so a crash writes no core file. Only the limit that the
+/// process may raise again is lowered: who must look into a crash can do so with `prlimit`.
+pub(super) fn leave_no_core() {
+    let lowered = getrlimit(Resource::RLIMIT_CORE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_CORE, 0, most));
+    if let Err(error) = lowered {
+        tracing::warn!("a crash may write a core file, with secrets in it: {error}");
+    }
+}
 
 pub(super) fn prepare_dir(dir: &Path) -> Result<()> {
     let made = fs::DirBuilder::new()

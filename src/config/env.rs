@@ -49,8 +49,9 @@ impl EnvFile {
                 .ok_or_else(|| format!("{}: expected NAME=value", index + 1))?;
             let name = name.trim();
             if !is_name(name) {
+                // Not told: a line that is no assignment may be a secret with a `=` in it.
                 return Err(format!(
-                    "{}: `{name}` is not a name of a variable",
+                    "{}: what stands before the `=` is not a name of a variable",
                     index + 1
                 ));
             }
@@ -205,5 +206,7 @@ mod tests {
                 .unwrap()
                 .starts_with("2:")
         );
+        let secret = EnvFile::parse("hunter/2==").err().unwrap();
+        assert!(!secret.contains("hunter"), "{secret}");
     }
 }

@@ -3,12 +3,17 @@
 //! Header values are made when the token changes, not for each request, and are marked sensitive,
 //! so that a `Debug` of a request does not show them.
 
+mod echo;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+
+pub use echo::Sent;
 
 use crate::config::{self, SecretSource};
 use crate::dialect::Dialect;
@@ -56,6 +61,14 @@ pub enum Error {
     #[error("the secret has characters that cannot stand in a header")]
     Unprintable,
 }
+
+/// What is escaped in a part of a path or a query: all but the unreserved characters (RFC 3986
+/// §2.3), as names of models have dots and dashes.
+pub const RESERVED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");

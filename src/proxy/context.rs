@@ -12,7 +12,7 @@ use super::body::Replay;
 use crate::clock::{self, Instant};
 use crate::dialect::{Dialect, Kind, Meter, Reading, Reject};
 use crate::key::Client;
-use crate::pool::{Demand, Lease, Outcome, Pool, Refusal};
+use crate::pool::{Account, Demand, Lease, Outcome, Pool, Refusal};
 use crate::telemetry::AccessLine;
 
 /// The context of a request: what is known before any account is asked, then the attempt under way.
@@ -98,7 +98,7 @@ pub(super) struct Retry {
     pub(super) silent: bool,
     pub(super) forbidden: bool,
     /// Accounts that said they do not know the model.
-    pub(super) without_model: Vec<Arc<crate::pool::Account>>,
+    pub(super) without_model: Vec<Arc<Account>>,
     /// The last failure of an attempt that gave no answer.
     pub(super) last_failure: Option<Failure>,
 }
@@ -115,7 +115,7 @@ pub(super) struct HeldAnswer {
     pub(super) head: Box<ResponseHeader>,
     pub(super) body: BytesMut,
     pub(super) outcome: Outcome,
-    pub(super) account: Arc<str>,
+    pub(super) account: Arc<Account>,
 }
 
 impl HeldAnswer {
@@ -147,5 +147,16 @@ impl Context {
 
     pub(super) fn request_id(&self) -> &str {
         &self.line.request_id
+    }
+}
+
+/// A panic in a hook ends the task of its request: the client's connection is closed, over HTTP/2
+/// its stream is reset, and what is held here is given back. No hook comes to write it down.
+impl Drop for Context {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let request_id = self.request_id();
+            tracing::error!(request_id, "the request was ended by a panic");
+        }
     }
 }

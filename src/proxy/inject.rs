@@ -7,7 +7,7 @@ use http::header::{
     USER_AGENT,
 };
 use http::uri::PathAndQuery;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use percent_encoding::{PercentEncode, utf8_percent_encode};
 use pingora::http::RequestHeader;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
@@ -18,7 +18,7 @@ use super::context::{Attempt, Context, Request};
 use super::upgrade;
 use super::verdict;
 use crate::clock;
-use crate::credential::Injection;
+use crate::credential::{Injection, RESERVED};
 use crate::dialect::{Reject, replace_model};
 use crate::key;
 use crate::pool::Account;
@@ -176,13 +176,6 @@ fn target(
         .map_err(|_| Error::explain(ErrorType::InternalError, "the upstream path is not valid"))?;
     Ok(target.into())
 }
-
-/// All but the unreserved characters (RFC 3986 §2.3): names of models have dots and dashes.
-const RESERVED: AsciiSet = NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 fn encoded(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, &RESERVED)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use super::context::Context;
-use crate::dialect::Reject;
+use crate::dialect::{Meter, Reject};
 
 /// A part of the answer goes to the client: a copy is read. Only to a stream that ends before its
 /// own end something is added, so that it does not look complete.
@@ -14,6 +14,13 @@ pub(super) fn on_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Context) {
     if let Some(attempt) = &mut ctx.attempt {
         if let (Some(meter), Some(bytes)) = (&mut attempt.meter, body.as_deref()) {
             meter.push(bytes);
+        }
+        if attempt.meter.as_ref().is_some_and(Meter::tells_error)
+            && let Some(bytes) = body
+        {
+            // Errors say back what was sent; ordinary answers are not looked at.
+            let sent = attempt.lease.account().credential.sent();
+            *bytes = sent.blanked(bytes).unwrap_or_else(|| bytes.clone());
         }
         if end && let Some(event) = last_words(ctx) {
             let bytes = body.take().unwrap_or_default();

@@ -19,6 +19,8 @@ mod origin;
 mod reject;
 mod retry;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod upgrade;
 mod verdict;
 mod wire;

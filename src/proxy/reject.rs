@@ -187,7 +187,7 @@ async fn write(session: &mut Session, ctx: &mut Context, reject: &Reject) -> Res
     send(session, ctx, head, body).await
 }
 
-/// Writes an error answer as its upstream gave it.
+/// Writes an error answer as its upstream gave it, but for the account's own secrets.
 async fn deliver(
     gateway: &Gateway,
     session: &mut Session,
@@ -195,13 +195,15 @@ async fn deliver(
     held: HeldAnswer,
 ) -> Result<u16> {
     let status = held.status();
-    ctx.line.account = Some(held.account.clone());
-    let mut head = *held.head;
+    ctx.line.account = Some(held.account.id.clone());
+    let sent = held.account.credential.sent();
+    let (mut head, mut body) = (*held.head, held.body);
+    sent.blank(&mut body);
     for name in hop_by_hop(&head.headers) {
         head.remove_header(name.as_str());
     }
-    settle::clean_answer(gateway, &mut head, ctx)?;
-    send(session, ctx, head, held.body.freeze()).await?;
+    settle::clean_answer(gateway, &mut head, ctx, Some(&sent))?;
+    send(session, ctx, head, body.freeze()).await?;
     Ok(status.as_u16())
 }
 

@@ -1,7 +1,7 @@
 //! What the client sees of an answer's head, and the end of every request: outcome, metrics, and
 //! the access line, once.
 
-use http::header::{HeaderName, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::{HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, Result};
@@ -11,6 +11,7 @@ use super::Gateway;
 use super::context::{Attempt, Context};
 use super::retry;
 use crate::clock;
+use crate::credential::Sent;
 use crate::dialect::{Meter, Reading};
 use crate::pool::Outcome;
 use crate::telemetry::AccessLine;
@@ -45,21 +46,26 @@ pub(super) fn clean_head(
         head.remove_header(&TRANSFER_ENCODING);
         session.set_keepalive(None);
     }
-    clean_answer(gateway, head, ctx)
+    let sent = ctx.attempt.as_ref();
+    let sent = sent.map(|attempt| attempt.lease.account().credential.sent());
+    clean_answer(gateway, head, ctx, sent.as_ref())
 }
 
-/// Takes off what belongs to the account, and puts on what belongs to the request.
+/// Takes off what belongs to the account, and puts on what belongs to the request. `sent`: what the
+/// account's request carried, and its upstream may say back.
 pub(super) fn clean_answer(
     gateway: &Gateway,
     head: &mut ResponseHeader,
     ctx: &Context,
+    sent: Option<&Sent>,
 ) -> Result<()> {
     let pass_limits = gateway.config.load().clients.pass_rate_limit_headers;
+    let tells = |value: &HeaderValue| sent.is_some_and(|sent| sent.is_in(value.as_bytes()));
     let hidden: Vec<HeaderName> = head
         .headers
-        .keys()
-        .filter(|name| is_hidden(name, pass_limits))
-        .cloned()
+        .iter()
+        .filter(|(name, value)| is_hidden(name, pass_limits) || tells(value))
+        .map(|(name, _)| name.clone())
         .collect();
     hidden
         .iter()

@@ -51,7 +51,7 @@ pub(super) fn on_head(
         head: Box::new(head.clone()),
         body: BytesMut::new(),
         outcome: Outcome::Transient,
-        account: attempt.lease.account().id.clone(),
+        account: attempt.lease.account().clone(),
     };
     attempt.held = Some(held);
     if has_no_body(session, head) {

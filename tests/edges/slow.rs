@@ -132,8 +132,9 @@ fn many_slow_readers_are_let_go_and_their_accounts_are_free() {
     let gateway = gateway_over(&upstream, "write_timeout: 2s");
     let mut siege = Siege::begin(&gateway, "-X -w 1 -y 2 -n 1 -z 32 -k 1", "/v1/models");
     let active = || gateway.metric("poolgate_active_requests", &[]);
-    wait_for("all to be served", || {
-        (active() >= SIEGE as f64).then_some(())
+    // Those who came first may be gone before the last has come.
+    wait_for("many to be served", || {
+        (active() >= SIEGE as f64 / 4.0).then_some(())
     });
     wait_for("their accounts to be free", || {
         assert_eq!(gateway.get("/livez").status, 200);

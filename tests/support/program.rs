@@ -100,10 +100,20 @@ impl Drop for Program {
     }
 }
 
-/// A port of the loopback that nobody listens on now.
+/// A port of the loopback that nobody listens on, and that is given to no other test: the system
+/// gives the same one to two of them who ask before the first has begun to listen, and to a client
+/// in between. So it is one below those that the system gives, claimed by a lock on a file for as
+/// long as this process lives.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    let folder = std::env::temp_dir().join("poolgate-test-ports");
+    fs::create_dir_all(&folder).unwrap();
+    loop {
+        let port = fastrand::u16(10_000..32_000);
+        let claim = File::create(folder.join(port.to_string())).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if claim.try_lock().is_ok() && TcpListener::bind(address).is_ok() {
+            std::mem::forget(claim);
+            return address;
+        }
+    }
 }

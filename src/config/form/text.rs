@@ -80,13 +80,18 @@ pub(in crate::config) const HEADER: Checked = Checked(|text| {
     }
 });
 
-/// An http or https URL.
+/// An http or https URL. It is shown, so it may hold no password.
 pub(in crate::config) const URL: Checked = Checked(|text| {
     let uri = text.parse::<Uri>().ok();
     let web =
         uri.filter(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some());
-    web.map(|_| text.to_owned())
-        .ok_or_else(|| "must be an http:// or https:// URL".to_owned())
+    let web = web.ok_or("must be an http:// or https:// URL")?;
+    match web.authority() {
+        Some(authority) if authority.as_str().contains('@') => {
+            Err("must not hold a user name or password".to_owned())
+        }
+        _ => Ok(text.to_owned()),
+    }
 });
 
 /// A JSON pointer (RFC 6901) that points below the root.

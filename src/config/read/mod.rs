@@ -6,6 +6,8 @@
 
 mod secret;
 
+use std::collections::HashSet;
+
 use super::document::{Document, Kind};
 use super::form::{Form, PathIn};
 use super::problem::{Severity, did_you_mean};
@@ -444,6 +446,13 @@ impl<'n> Section<'_, 'n> {
     }
 
     fn report_unknown(&mut self) {
+        let mut seen = HashSet::new();
+        for field in self.fields {
+            // Of a key that is written twice the second value is read by nobody; it may be a secret.
+            if !seen.insert(&field.key) {
+                self.doc.hide(&field.value);
+            }
+        }
         for field in self
             .fields
             .iter()

@@ -73,7 +73,11 @@ impl<'n> Section<'_, 'n> {
 
     fn secret_of(&mut self, node: &'n Node, spot: Spot, folder: PathIn) -> Option<SecretSource> {
         let message = match &node.value {
-            Value::Broken => return None,
+            Value::Broken => {
+                // A secret may stand beside the variable, or between its braces.
+                self.doc.hide(node);
+                return None;
+            }
             Value::Map(_) => {
                 let no_path = std::path::PathBuf::new();
                 let read = |s: &mut Section<'_, 'n>| s.require("file", folder, no_path);

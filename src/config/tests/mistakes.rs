@@ -340,6 +340,19 @@ fn no_problem_shows_a_secret() {
         account(&format!(
             "upstream: openai, credential: {{api_key: \"{CANARY}\\n\\0\"}}"
         )),
+        account(&format!(
+            "upstream: openai, credential: {{api_key: x, api_key: {CANARY}}}"
+        )),
+        account(&format!(
+            "upstream: openai, credential: {{api_key: '${{NOT_SET}}{CANARY}'}}"
+        )),
+        account(&format!(
+            "upstream: openai, credential: {{api_key: '${{NOT-{CANARY}}}'}}"
+        )),
+        account(&format!(
+            "upstream: openai, credential: {{oauth2: {{token_url: 'https://me:{CANARY}@host/', \
+             client_id: x, refresh_token: y}}}}"
+        )),
         account(&format!("upstream: 'https://me:{CANARY}@host/'")),
         account(&format!("upstream: 'https://host/?key={CANARY}'")),
         with_account(&format!("state: {{redis: 'http://:{CANARY}@x'}}")),

@@ -98,6 +98,11 @@ impl Meter {
         self.framing == Framing::Sse
     }
 
+    /// Whether an error was found in the answer so far.
+    pub fn tells_error(&self) -> bool {
+        self.document.findings.error.is_some()
+    }
+
     /// Whether the answer so far ends within an event, so that an event of ours needs a blank line
     /// before it.
     pub fn mid_event(&self) -> bool {

@@ -6,6 +6,7 @@ mod invariants;
 mod queue;
 mod recovery;
 mod strategies;
+mod stress;
 
 use std::collections::BTreeMap;
 use std::path::Path;

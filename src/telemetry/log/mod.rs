@@ -4,6 +4,7 @@ mod access;
 mod escape;
 mod events;
 mod fields;
+mod panic;
 mod rotate;
 mod setup;
 mod sink;
@@ -11,5 +12,6 @@ mod sink;
 mod tests;
 
 pub use access::{AccessLine, Try};
+pub use panic::count_panics;
 pub use setup::{Guard, InitError, init};
 pub use sink::Access;

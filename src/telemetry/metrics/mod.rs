@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 pub use families::Family;
@@ -34,6 +34,7 @@ pub struct Metrics {
     registry: Registry,
     series: Arc<Series>,
     last_reload: IntGauge,
+    panics: IntCounter,
     accounts: Mutex<HashMap<String, Arc<AccountMetrics>>>,
     pools: Mutex<HashMap<String, Arc<PoolMetrics>>>,
     version: String,
@@ -72,7 +73,9 @@ impl Metrics {
         };
         let last_reload = IntGauge::new(families::LAST_RELOAD.name, families::LAST_RELOAD.help)?;
         last_reload.set(1);
+        let panics = IntCounter::new(families::PANICS.name, families::PANICS.help)?;
         Ok(Metrics {
+            panics: register(&registry, panics)?,
             last_reload: register(&registry, last_reload)?,
             registry,
             series: Arc::new(series),
@@ -137,6 +140,11 @@ impl Metrics {
             .with_label_values(&[outcome(taken)])
             .inc();
         self.last_reload.set(i64::from(taken));
+    }
+
+    /// Something panicked.
+    pub(in crate::telemetry) fn panicked(&self) {
+        self.panics.inc();
     }
 
     /// The text for Prometheus (exposition format 0.0.4), with the state that is true just now.
