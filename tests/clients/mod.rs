@@ -1,6 +1,5 @@
 //! The vendors' own clients through the gateway, as their users call them: whole answers, streams, usage.
 
-mod broken;
 mod litellm;
 
 use std::path::{Path, PathBuf};
@@ -22,13 +21,14 @@ fn installed(program: &str) -> PathBuf {
     path
 }
 
-/// Runs a script of this folder with the clients pointed at a gateway; it must end well.
+/// Runs a script of this folder, with its arguments and the clients pointed at a gateway; it must end well.
 #[track_caller]
 fn run(script: &str, gateway: &Gateway) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let address = format!("http://{}", gateway.address);
     let run = Command::new(installed("clients-venv/bin/python"))
-        .arg(folder.join(script))
+        .args(script.split(' ').take(1).map(|name| folder.join(name)))
+        .args(script.split(' ').skip(1))
         .env_clear()
         .env("HOME", gateway.program.folder())
         .env("PYTHONDONTWRITEBYTECODE", "1")

@@ -95,7 +95,7 @@ impl AccessLine {
             }
         };
         text("key", self.key.as_deref());
-        text("method", Some(self.method.as_str()));
+        text("method", Some(named(&self.method)));
         text("path", Some(self.path));
         text("model", self.model.as_deref());
         text("pool", self.pool.as_deref());
@@ -120,6 +120,27 @@ impl AccessLine {
             line.text("error", error, CLIENT_TEXT);
         }
         line.end();
+    }
+}
+
+/// A method by its name if it is one of the standard's (RFC 9110 §9): of a request that is none, the
+/// first word may be anything, a secret too.
+fn named(method: &http::Method) -> &str {
+    use http::Method;
+    let known = [
+        Method::GET,
+        Method::POST,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::CONNECT,
+        Method::TRACE,
+    ];
+    match known.contains(method) {
+        true => method.as_str(),
+        false => "other",
     }
 }
 
