@@ -186,8 +186,9 @@ fn the_vendors_clients_are_served_by_it_after_the_account_before_it_failed(house
         let (input, output) = (tokens("input"), tokens("output"));
         run(script, house);
         let served = count("success", account) - before.0;
-        assert!(served >= 3.0, "{script}: {served}");
-        assert_eq!(count("transient", "first") - before.1, served, "{script}");
+        assert!(served >= 2.0, "{script}: {served}");
+        // The clients try again by themselves, and are counted again at the first account.
+        assert!(count("transient", "first") - before.1 >= served, "{script}");
         assert!(
             tokens("input") > input && tokens("output") > output,
             "{script}"
