@@ -1,5 +1,6 @@
 //! An open WebSocket: each byte of each frame passes, and an end on one side is one on the other.
 
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -7,7 +8,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{in_front_of, one, wait_until_free};
-use crate::support::{Gateway, SWITCH, Vendor, Wire, handshake, respond};
+use crate::support::{Gateway, SWITCH, Vendor, Wire, count, handshake, respond};
 
 /// Frames as a client and a server send them (RFC 6455 §5.7): text whole and in fragments with a
 /// ping between them, binary of 1 MB, a compressed one, pong, close with a code, and no frame at all.
@@ -41,21 +42,15 @@ fn every_byte_passes_both_ways_at_the_same_time() {
     let gateway = in_front_of(&vendor, "");
     let (mut client, mut upstream) = tunnel(&gateway, &vendor, b"");
     let frames = frames();
-    for (from, to) in [(&mut client, &mut upstream)] {
-        for _ in 0..3 {
-            let (mut writer, mut other) = (
-                from.stream.try_clone().unwrap(),
-                to.stream.try_clone().unwrap(),
-            );
-            std::thread::scope(|scope| {
-                use std::io::Write;
-                scope.spawn(|| writer.write_all(&frames).unwrap());
-                scope.spawn(|| other.write_all(&frames).unwrap());
-                let back = scope.spawn(|| from.read(frames.len()));
-                assert!(to.read(frames.len()) == frames);
-                assert!(back.join().unwrap() == frames);
-            });
-        }
+    let [mut down, mut up] = [&client, &upstream].map(|wire| wire.stream.try_clone().unwrap());
+    for _ in 0..3 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| down.write_all(&frames).unwrap());
+            scope.spawn(|| up.write_all(&frames).unwrap());
+            let back = scope.spawn(|| client.read(frames.len()));
+            assert!(upstream.read(frames.len()) == frames);
+            assert!(back.join().unwrap() == frames);
+        });
     }
 }
 
@@ -71,7 +66,7 @@ fn what_follows_the_head_waits_for_the_101_and_is_not_lost() {
     assert!(upstream.rest.is_empty());
     let mut early = [0; 1];
     upstream.stream.set_nonblocking(true).unwrap();
-    let read = std::io::Read::read(&mut upstream.stream, &mut early);
+    let read = upstream.stream.read(&mut early);
     assert!(read.is_err(), "nothing goes before the upstream has agreed");
     upstream.stream.set_nonblocking(false).unwrap();
     // The vendor is in a hurry too.
@@ -140,9 +135,6 @@ fn an_end_of_one_side_is_an_end_of_the_other() {
 
 #[test]
 fn silence_of_both_sides_ends_it_and_is_nobodys_fault() {
-    let vendor = Vendor::start();
-    let gateway = in_front_of(&vendor, "");
-    drop(gateway);
     let idle = "    timeouts: {read: 1s}\n    breaker: {consecutive_failures: 1}\n";
     let (_vendor, gateway) = one(&["--gap", "300ms", "--events", "5"], idle);
     let mut socket = gateway.socket(&[]);
@@ -161,6 +153,16 @@ fn silence_of_both_sides_ends_it_and_is_nobodys_fault() {
     assert_eq!(gateway.account("a0")["status"], "healthy");
     let succeeded = gateway.metric("poolgate_requests_total", &["outcome=\"success\""]);
     assert_eq!(succeeded, 1.0);
+}
+
+#[test]
+fn a_socket_may_be_silent_for_longer_than_a_minute() {
+    // Pingora's own limit, where nobody sets another, is a minute: too long for every day.
+    let minutes = count(0, 1) as u64;
+    let (_vendor, gateway) = one(&[], "");
+    let mut socket = gateway.socket(&[]);
+    std::thread::sleep(Duration::from_secs(minutes * 65));
+    assert!(respond(&mut socket).unwrap().len() > 3);
 }
 
 #[test]
