@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use super::planted::Planted;
 use super::tattler::Tattler;
 use crate::support::{Gateway, free_address};
@@ -96,6 +98,9 @@ pub(super) fn house(log: &str) -> House {
         ("RUST_LOG", "trace"),
         ("RUST_BACKTRACE", "1"),
     ];
+    // Else the gateway inherits that nothing may be left, and would not have to see to it.
+    let (_, most) = getrlimit(Resource::RLIMIT_CORE).unwrap();
+    setrlimit(Resource::RLIMIT_CORE, most, most).unwrap();
     let gateway = Gateway::start_with(&text, &files, &environment);
     House {
         planted,

@@ -12,8 +12,9 @@ use parking_lot::Mutex;
 pub(super) const TELLS: &str = "x-tells";
 
 /// Everything it can be asked for.
-pub(super) const ANSWERS: [&str; 12] = [
+pub(super) const ANSWERS: [&str; 15] = [
     "200", "307", "400", "401", "403", "404", "429", "500", "503", "529", "stream", "cut",
+    "no head", "no field", "no chunk",
 ];
 
 pub(super) struct Tattler {
@@ -79,6 +80,17 @@ fn answer(mut socket: &TcpStream, asked: &str, head: &str) -> std::io::Result<bo
     );
     let text = serde_json::json!({"error": {"type": "invalid_request_error", "code": "some",
         "message": format!("you sent: {line}")}});
+    if let Some(broken) = match asked {
+        "no head" => Some(format!("{line}\r\n\r\n")),
+        "no field" => Some(format!("HTTP/1.1 200 OK\r\n\0: {line}\r\n\r\n")),
+        "no chunk" => Some(format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n{line}\r\n"
+        )),
+        _ => None,
+    } {
+        write!(socket, "{broken}")?;
+        return Ok(false);
+    }
     if matches!(asked, "stream" | "cut") {
         let event = match asked {
             "cut" => String::new(),
