@@ -77,6 +77,43 @@ fn a_client_that_leaves_frees_its_account_and_the_vendor_within_100_ms() {
 }
 
 #[test]
+fn a_stream_that_came_to_its_end_is_a_success_although_its_connection_does_not_end() {
+    let vendors = Mock::several(1, &["--usage", "5,7"]);
+    let keys = "    timeouts: {read_stream: 300ms}\n    breaker: {consecutive_failures: 1}\n";
+    let gateway = Gateway::start(&pool(&vendors, keys));
+    // Eleven events with the last one, `[DONE]`: then the vendor says no more.
+    let request = |id: &str| {
+        let request = chat(true).header("x-mock-hang", 11);
+        request.header("x-request-id", id)
+    };
+    let mut stream = request("left").open(gateway.address).unwrap();
+    while stream.event().unwrap().unwrap().data != "[DONE]" {}
+    // The vendors' clients hang up here.
+    drop(stream);
+    assert_eq!(gateway.tries("left"), "a0:success");
+    let mut stream = request("stayed").open(gateway.address).unwrap();
+    while stream.event().unwrap().unwrap().data != "[DONE]" {}
+    assert_eq!(gateway.tries("stayed"), "a0:success");
+    assert_eq!(gateway.account("a0")["status"], "healthy");
+}
+
+#[test]
+fn an_error_event_is_judged_by_what_it_says_although_the_connection_breaks_too() {
+    let vendors = Mock::several(1, &[]);
+    let keys = "    timeouts: {read_stream: 300ms}\n    breaker: {consecutive_failures: 1}\n";
+    let gateway = Gateway::start(&pool(&vendors, keys));
+    let request = chat(true).header("x-mock-error-event", 4);
+    let request = request.header("x-mock-hang", 5);
+    let mut stream = request
+        .header("x-request-id", "stayed")
+        .open(gateway.address)
+        .unwrap();
+    while !stream.event().unwrap().unwrap().data.contains("\"error\"") {}
+    assert_eq!(gateway.tries("stayed"), "a0:overloaded");
+    assert_eq!(gateway.account("a0")["status"], "healthy");
+}
+
+#[test]
 fn a_client_that_leaves_before_the_answer_frees_its_account() {
     let vendors = Mock::several(1, &["--hang", "head"]);
     let gateway = Gateway::start(&pool(&vendors, ""));

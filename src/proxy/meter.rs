@@ -34,9 +34,9 @@ pub(super) fn on_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Context) {
 /// told that an event stream is not complete.
 pub(super) fn last_words(ctx: &mut Context) -> Option<Bytes> {
     let meter = ctx.attempt.as_mut()?.meter.take()?;
-    let (is_stream, mid_event) = (meter.is_event_stream(), meter.mid_event());
+    let mid_event = meter.mid_event();
     let reading = ctx.reading.insert(meter.finish());
-    if !is_stream || reading.is_over() {
+    if !reading.is_stream || reading.is_over() {
         return None;
     }
     let request = ctx.request.as_ref()?;

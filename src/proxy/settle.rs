@@ -8,11 +8,10 @@ use pingora_core::{Error, Result};
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::context::{Attempt, Context};
+use super::context::Context;
 use super::retry;
 use crate::clock;
 use crate::credential::Sent;
-use crate::dialect::{Meter, Reading};
 use crate::pool::Outcome;
 use crate::telemetry::AccessLine;
 
@@ -100,9 +99,7 @@ pub(super) fn add_own_headers(head: &mut ResponseHeader, ctx: &Context) -> Resul
 
 /// Settles the attempt that served, or did not, and writes the request down.
 pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &mut Context) {
-    if let Some(mut attempt) = ctx.attempt.take() {
-        settle(ctx, &mut attempt, e);
-    }
+    settle(ctx, e);
     if ctx.is_local {
         // Probes would drown the log.
         return;
@@ -120,38 +117,41 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
 }
 
 /// The one outcome of an attempt that no error has ended.
-fn settle(ctx: &mut Context, attempt: &mut Attempt, e: Option<&Error>) {
-    let reading = ctx
-        .reading
-        .take()
-        .or_else(|| attempt.meter.take().map(Meter::finish));
-    let request = ctx.request.as_ref();
-    let (outcome, detail) = match (e, &reading) {
-        (Some(e), _) => (Outcome::ClientGone, e.etype().as_str()),
-        (
-            None,
-            Some(Reading {
-                error: Some(error), ..
-            }),
-        ) => {
-            let renewable = attempt.lease.account().credential.is_renewable();
-            let model = request.and_then(|request| request.demand.model.as_deref());
-            let outcome = Outcome::of_stream_error(error, model, renewable, clock::wall());
-            (outcome, "an error in the stream")
-        }
-        (
-            None,
-            Some(Reading {
-                complete: false, ..
-            }),
-        ) => (Outcome::BrokenStream, "the answer has no end"),
-        (None, _) => (Outcome::Success, ""),
+fn settle(ctx: &mut Context, e: Option<&Error>) {
+    let said = said(ctx);
+    let Some(mut attempt) = ctx.attempt.take() else {
+        return;
     };
-    ctx.reading = reading;
+    let has_no_end = ctx.reading.as_ref().is_some_and(|read| !read.complete);
+    let (outcome, detail) = match (said, e) {
+        (Some(Outcome::Success), _) => (Outcome::Success, ""),
+        (Some(outcome), _) => (outcome, "an error in the stream"),
+        (None, Some(e)) => (Outcome::ClientGone, e.etype().as_str()),
+        (None, None) if has_no_end => (Outcome::BrokenStream, "the answer has no end"),
+        (None, None) => (Outcome::Success, ""),
+    };
     if outcome == Outcome::Success {
         mark_those_without_model(ctx);
     }
-    retry::report(ctx, attempt, &outcome, detail, true);
+    retry::report(ctx, &mut attempt, &outcome, detail, true);
+}
+
+/// What the answer itself says of how it went, whatever became of the connections: a stream that
+/// came to its end is a success, and clients often hang up before the empty chunk that follows.
+pub(super) fn said(ctx: &mut Context) -> Option<Outcome> {
+    let attempt = ctx.attempt.as_mut()?;
+    if let Some(meter) = attempt.meter.take() {
+        ctx.reading = Some(meter.finish());
+    }
+    let reading = ctx.reading.as_ref()?;
+    let Some(error) = &reading.error else {
+        return (reading.complete && reading.is_stream).then_some(Outcome::Success);
+    };
+    let renewable = attempt.lease.account().credential.is_renewable();
+    let request = ctx.request.as_ref();
+    let model = request.and_then(|request| request.demand.model.as_deref());
+    let outcome = Outcome::of_stream_error(error, model, renewable, clock::wall());
+    Some(outcome)
 }
 
 /// Accounts that did not know a model which this one served are not asked for it for a while.

@@ -13,6 +13,7 @@ use pingora_proxy::Session;
 use super::context::{Context, Failure, HeldAnswer};
 use super::meter;
 use super::retry::{self, Sent, conclude};
+use super::settle;
 use super::upgrade;
 use crate::clock::{self, Instant};
 use crate::dialect::{Meter, success_hint};
@@ -227,13 +228,8 @@ pub(super) fn on_error(
         _ if fell_silent => conclude(session, ctx, Outcome::Success, e.etype(), Sent::Answered),
         ErrorSource::Upstream if answer_began(session) => {
             ctx.last_words = meter::last_words(ctx);
-            conclude(
-                session,
-                ctx,
-                Outcome::BrokenStream,
-                e.etype(),
-                Sent::Answered,
-            )
+            let outcome = settle::said(ctx).unwrap_or(Outcome::BrokenStream);
+            conclude(session, ctx, outcome, e.etype(), Sent::Answered)
         }
         ErrorSource::Upstream
             if reused && (marked || is_broken(e.etype())) && retry::anew(session, ctx) =>
@@ -250,7 +246,9 @@ pub(super) fn on_error(
             conclude(session, ctx, Outcome::Transient, e.etype(), sent)
         }
         ErrorSource::Downstream => {
-            conclude(session, ctx, Outcome::ClientGone, e.etype(), Sent::Answered)
+            let said = answer_began(session).then(|| settle::said(ctx)).flatten();
+            let outcome = said.unwrap_or(Outcome::ClientGone);
+            conclude(session, ctx, outcome, e.etype(), Sent::Answered)
         }
         ErrorSource::Internal | ErrorSource::Unset => conclude(
             session,

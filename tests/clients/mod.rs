@@ -77,4 +77,5 @@ fn anthropic_s_client_works() {
 #[test]
 fn gemini_s_client_works() {
     works("gemini_sdk.py");
+    works("gemini_count.py");
 }

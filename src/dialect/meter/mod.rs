@@ -24,6 +24,8 @@ pub struct Reading {
     pub error: Option<StreamError>,
     /// The dialect's own end was seen; also of an answer that has none and cannot be judged.
     pub complete: bool,
+    /// It is an event stream that could be read.
+    pub is_stream: bool,
     pub begun: Begun,
 }
 
@@ -93,11 +95,6 @@ impl Meter {
         }
     }
 
-    /// Whether the answer is an event stream that can be read.
-    pub fn is_event_stream(&self) -> bool {
-        self.framing == Framing::Sse
-    }
-
     /// Whether an error was found in the answer so far.
     pub fn tells_error(&self) -> bool {
         self.document.findings.error.is_some()
@@ -128,6 +125,7 @@ impl Meter {
             usage: counts.usage(),
             error,
             complete,
+            is_stream: self.framing == Framing::Sse,
             begun,
         }
     }

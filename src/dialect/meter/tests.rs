@@ -279,6 +279,7 @@ fn an_answer_that_cannot_be_read_is_not_judged() {
         usage: None,
         error: None,
         complete: true,
+        is_stream: false,
         begun: Begun::default(),
     };
     assert_eq!(
