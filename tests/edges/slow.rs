@@ -31,7 +31,7 @@ fn connect(gateway: &Gateway) -> TcpStream {
 }
 
 /// Writes `bytes` one by one and again from the start, until an answer is there; returns it.
-fn drip(mut socket: TcpStream, bytes: &[u8]) -> String {
+pub(super) fn drip(mut socket: TcpStream, bytes: &[u8]) -> String {
     let gap = Duration::from_millis(20);
     socket.set_read_timeout(Some(gap)).unwrap();
     let begun = Instant::now();
