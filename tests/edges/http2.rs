@@ -397,3 +397,38 @@ fn what_is_a_request_is_served() {
         assert_eq!(upstream.requests(), before + 1);
     }
 }
+
+#[test]
+fn a_body_that_stalls_is_408_and_no_account_was_bothered() {
+    let upstream = Upstream::start();
+    let gateway = gateway_over(&upstream, "body_timeout: 500ms");
+    for length in [vec![], field("content-length", "60000")] {
+        let mut peer = Peer::open(gateway.address, &[]);
+        let head = [request("POST", "/v1/chat/completions"), length].concat();
+        let head = frame(HEADERS, END_HEADERS, 1, &head);
+        let piece = frame(DATA, 0, 1, &[b' '; 10_000]);
+        peer.send(&[head, piece.repeat(5)].concat()).unwrap();
+        assert_eq!(peer.end_of(1), End::Status(408));
+    }
+    assert_eq!(upstream.heard(), "");
+}
+
+#[test]
+fn a_body_with_trailers_arrives_once() {
+    let upstream = Upstream::start();
+    let gateway = gateway_over(&upstream, "");
+    for length in [vec![], field("content-length", "16")] {
+        let before = upstream.heard().len();
+        let mut peer = Peer::open(gateway.address, &[]);
+        let head = [request("POST", "/v1/chat/completions"), length].concat();
+        let frames = [
+            frame(HEADERS, END_HEADERS, 1, &head),
+            frame(DATA, 0, 1, b"{\"once\": \"once\"}"),
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, &field("x-sum", "1")),
+        ];
+        peer.send(&frames.concat()).unwrap();
+        assert_eq!(peer.end_of(1), End::Status(200));
+        let heard = upstream.heard().split_off(before);
+        assert_eq!(heard.matches("\"once\": \"once\"").count(), 1, "{heard}");
+    }
+}
