@@ -128,6 +128,31 @@ fn every_size_arrives_over_http2() {
 }
 
 #[test]
+fn every_size_arrives_over_http2_without_a_length_too() {
+    let (vendors, gateway) = house();
+    // The largest takes long where nothing is optimised.
+    for (n, size) in SIZES
+        .into_iter()
+        .filter(|size| *size <= 1 << 20)
+        .enumerate()
+    {
+        let request = failing(&of_size(size), n).chunked();
+        let answer = request.try_send_h2(gateway.address).unwrap();
+        assert_eq!(answer.status, status_of(size), "{size}: {}", answer.text());
+        assert_arrived(&vendors[1], &request, &format!("{size}"));
+        heal(&gateway);
+    }
+    let small = "clients: {max_body: 100KiB, buffer_budget: 64KiB}\n";
+    let gateway = Gateway::start(&format!("{small}{}", pool(&vendors, "")));
+    let status = |size: usize| {
+        let request = of_size(size).chunked();
+        request.try_send_h2(gateway.address).unwrap().status
+    };
+    assert_eq!(status(100 * 1024), 200, "larger than all memory for bodies");
+    assert_eq!(status(100 * 1024 + 1), 413);
+}
+
+#[test]
 fn a_small_body_without_a_length_is_sent_again_and_a_large_one_streams() {
     let (vendors, gateway) = house();
     for (n, size) in SIZES.into_iter().enumerate() {

@@ -159,9 +159,7 @@ async fn read(
         max_replay: pool.settings().retry.max_body,
         timeout: config.clients.body_timeout,
     };
-    let length = body::stated_length(session);
-    let budget = body::reserve(gateway, length, &limits).await?;
-    let body = body::read(session, length, &limits).await?;
+    let (body, budget) = body::read(gateway, session, &limits).await?;
     let has_json = target.kind.is_some() && !matches!(body, Replay::None);
     let peek = if has_json {
         Peek::of(body.seen())

@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Gateway;
 use super::reject::Refused;
+use super::unmeasured;
 use crate::dialect::Reject;
 
 /// Pingora's own buffer for replays (`BODY_BUF_LIMIT`).
@@ -33,7 +34,7 @@ const ALWAYS_WHOLE: usize = 128 * 1024;
 const SLOWEST_BYTES_PER_SECOND: usize = 64 * 1024;
 
 /// Bodies up to this size count for nothing: connections are limited, and so are they.
-const FREE_KIB: u32 = 64;
+pub(super) const FREE_KIB: u32 = 64;
 
 /// How long a request waits for memory for its body.
 const BUDGET_WAIT: Duration = Duration::from_secs(1);
@@ -93,40 +94,30 @@ pub(super) fn stated_length(session: &Session) -> Option<usize> {
         .ok()
 }
 
-/// Takes the body's share of the memory for bodies; waits a moment for it where it is short.
-pub(super) async fn reserve(
-    gateway: &Gateway,
-    length: Option<usize>,
-    limits: &Limits,
-) -> Result<Option<OwnedSemaphorePermit>, Refused> {
-    let length = length
-        .filter(|length| *length <= limits.max_replay)
-        .unwrap_or(HEAD);
-    // A body larger than the whole budget takes all of it, instead of waiting for ever.
-    let whole = gateway.config.load().clients.buffer_budget / 1024;
-    let kib = u32::try_from(length.div_ceil(1024).min(whole)).unwrap_or(u32::MAX);
-    if kib <= FREE_KIB {
-        return Ok(None);
-    }
-    let taking = gateway.body_budget.clone().acquire_many_owned(kib);
-    match tokio::time::timeout(BUDGET_WAIT, taking).await {
-        Ok(Ok(permit)) => Ok(Some(permit)),
-        _ => Err(Reject::overloaded(BUDGET_WAIT).into()),
-    }
-}
+/// A body as far as it was read, and its share of the memory for bodies.
+pub(super) type Read = (Replay, Option<OwnedSemaphorePermit>);
 
 /// Reads the body, or its beginning.
 pub(super) async fn read(
+    gateway: &Gateway,
     session: &mut Session,
-    length: Option<usize>,
     limits: &Limits,
-) -> Result<Replay, Refused> {
+) -> Result<Read, Refused> {
+    let length = stated_length(session);
     if length.is_some_and(|length| length > limits.max_body) {
         return Err(Reject::request_too_large(limits.max_body).into());
     }
     if length == Some(0) || session.is_body_done() || session.is_body_empty() {
-        return Ok(Replay::None);
+        return Ok((Replay::None, None));
     }
+    let is_http2 = session.as_http2().is_some();
+    let max_whole = if is_http2 {
+        limits.max_body
+    } else {
+        limits.max_replay
+    };
+    let whole = length.filter(|length| *length <= max_whole.max(ALWAYS_WHOLE));
+    let share = reserve(gateway, whole.unwrap_or(HEAD)).await?;
     if session.req_header().headers.contains_key(EXPECT) {
         let keepalive = session.get_keepalive();
         let told = session.write_continue_response().await;
@@ -134,16 +125,37 @@ pub(super) async fn read(
         // Pingora takes the 100 for an early answer, after which it would close the connection.
         session.set_keepalive(keepalive);
     }
+    if is_http2 && whole.is_none() {
+        return unmeasured::read(gateway, session, limits).await;
+    }
     let patience = patience(limits.timeout, length.unwrap_or(0));
     let reading = async {
-        match length.filter(|length| *length <= limits.max_replay.max(ALWAYS_WHOLE)) {
+        match whole {
             Some(length) => read_whole(session, length).await,
             None => read_head(session, limits.max_body, limits.timeout).await,
         }
     };
     match tokio::time::timeout(patience, reading).await {
-        Ok(read) => read,
+        Ok(read) => Ok((read?, share)),
         Err(_) => Err(Reject::request_timeout().into()),
+    }
+}
+
+/// Takes so much of the memory for bodies; waits a moment for it where it is short.
+pub(super) async fn reserve(
+    gateway: &Gateway,
+    length: usize,
+) -> Result<Option<OwnedSemaphorePermit>, Refused> {
+    // A body larger than the whole budget takes all of it, instead of waiting for ever.
+    let all = gateway.config.load().clients.buffer_budget / 1024;
+    let kib = u32::try_from(length.div_ceil(1024).min(all)).unwrap_or(u32::MAX);
+    if kib <= FREE_KIB {
+        return Ok(None);
+    }
+    let taking = gateway.body_budget.clone().acquire_many_owned(kib);
+    match tokio::time::timeout(BUDGET_WAIT, taking).await {
+        Ok(Ok(permit)) => Ok(Some(permit)),
+        _ => Err(Reject::overloaded(BUDGET_WAIT).into()),
     }
 }
 
@@ -155,7 +167,7 @@ pub(super) fn is_malformed(e: &Error) -> bool {
 }
 
 /// What a body that cannot be read to its end means.
-fn unreadable(e: Box<Error>) -> Refused {
+pub(super) fn unreadable(e: Box<Error>) -> Refused {
     match e.etype() {
         _ if is_malformed(&e) => Reject::bad_request("the body is not in proper chunks").into(),
         ErrorType::ReadTimedout => Reject::request_timeout().into(),

@@ -78,7 +78,7 @@ pub(super) struct Attempt {
     /// The body as this account needs it, if it is another one.
     pub(super) rewritten: Option<Bytes>,
     pub(super) meter: Option<Meter>,
-    /// The head of a body that is too long to be kept went out.
+    /// What was kept of the body went out: all of it, or its beginning.
     pub(super) head_sent: bool,
 }
 

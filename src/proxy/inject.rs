@@ -216,7 +216,12 @@ pub(super) fn body(
     attempt.sent = true;
     match &request.body {
         Replay::None | Replay::Sent => {}
-        Replay::Whole(whole) => *body = Some(attempt.rewritten.as_ref().unwrap_or(whole).clone()),
+        // Trailers come after all of it.
+        Replay::Whole(_) if attempt.head_sent => *body = None,
+        Replay::Whole(whole) => {
+            attempt.head_sent = true;
+            *body = Some(attempt.rewritten.as_ref().unwrap_or(whole).clone());
+        }
         Replay::Kept(_) => {}
         Replay::Head(_) if attempt.head_sent => {}
         Replay::Head(head) => {

@@ -21,6 +21,7 @@ mod retry;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod unmeasured;
 mod upgrade;
 mod verdict;
 mod wire;

@@ -1,6 +1,8 @@
 //! Clients and requests that mean no good: what must be refused is, and no upstream hears of it;
 //! who is slow is let go; others are served meanwhile.
 
+mod frames;
+mod http2;
 mod slow;
 mod upstream;
 mod vectors;

@@ -16,7 +16,10 @@ const LONG: usize = 32 << 20;
 fn long_winded() -> Upstream {
     Upstream::answering(|socket| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LONG}\r\n\r\n");
-        socket.write_all(head.as_bytes()).is_ok() && socket.write_all(&vec![b'x'; LONG]).is_ok()
+        let piece = [b'x'; 64 << 10];
+        let mut pieces = std::iter::repeat_n(&piece, LONG / piece.len());
+        socket.write_all(head.as_bytes()).is_ok()
+            && pieces.all(|piece| socket.write_all(piece).is_ok())
     })
 }
 
@@ -28,7 +31,7 @@ fn connect(gateway: &Gateway) -> TcpStream {
 }
 
 /// Writes `bytes` one by one and again from the start, until an answer is there; returns it.
-fn drip(mut socket: TcpStream, bytes: &[u8]) -> String {
+pub(super) fn drip(mut socket: TcpStream, bytes: &[u8]) -> String {
     let gap = Duration::from_millis(20);
     socket.set_read_timeout(Some(gap)).unwrap();
     let begun = Instant::now();

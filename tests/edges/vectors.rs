@@ -3,7 +3,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::{Arc, mpsc};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{Upstream, answer_to, gateway_over, status};
@@ -402,4 +404,31 @@ fn of_several_keys_the_first_valid_one_counts_and_none_goes_on() {
     );
     let heard = upstream.heard();
     assert!(!heard.contains("sk-") && heard.contains("token"), "{heard}");
+}
+
+#[test]
+fn a_second_request_before_the_answer_to_the_first_is_not_served_and_frees_the_account() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Arc::new(Mutex::new(wait));
+    // It answers nothing until the test lets go of it.
+    let upstream = Upstream::answering(move |_| wait.lock().recv().is_ok());
+    let gateway = gateway_over(&upstream, "");
+    let mut socket = TcpStream::connect(gateway.address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(format!("{GET}\r\n").as_bytes()).unwrap();
+    wait_for("the first to arrive", || {
+        (upstream.requests() == 1).then_some(())
+    });
+    let second = GET.replace("models", "models?second");
+    socket
+        .write_all(format!("{second}\r\n").as_bytes())
+        .unwrap();
+    let mut status = [0; 12];
+    socket.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 400");
+    wait_for("the account to be free", || {
+        (gateway.account("a")["in_flight"] == 0).then_some(())
+    });
+    assert!(!upstream.heard().contains("second"));
+    drop(go);
 }

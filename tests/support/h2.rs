@@ -1,9 +1,13 @@
 //! The same requests over HTTP/2 without TLS.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 
-use http_body_util::{BodyExt, Full};
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::{BodyExt, Either, Full, StreamBody};
+use hyper::body::Frame;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
@@ -32,7 +36,14 @@ impl Request {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let request = request.body(Full::<bytes::Bytes>::from(self.body.clone()))?;
+        let pieces = self.body.chunks(8000).map(Bytes::copy_from_slice);
+        let pieces: Vec<_> = pieces
+            .map(|piece| Ok::<_, Infallible>(Frame::data(piece)))
+            .collect();
+        let request = request.body(match self.chunked {
+            true => Either::Left(StreamBody::new(stream::iter(pieces))),
+            false => Either::Right(Full::<Bytes>::from(self.body.clone())),
+        })?;
         let answer = sender.send_request(request).await?;
         let status = answer.status().as_u16();
         let text =

@@ -17,7 +17,7 @@ pub(crate) struct Request {
     pub(super) path: String,
     pub(super) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    chunked: bool,
+    pub(super) chunked: bool,
 }
 
 pub(crate) fn get(path: &str) -> Request {
@@ -57,7 +57,7 @@ impl Request {
         self
     }
 
-    /// The body goes in chunks, its length unsaid.
+    /// The body goes in pieces, its length unsaid.
     pub(crate) fn chunked(mut self) -> Request {
         self.chunked = true;
         self
