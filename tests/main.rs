@@ -10,6 +10,7 @@
 )]
 
 mod bodies;
+mod broken;
 mod clients;
 mod clients_keys;
 mod failover;

@@ -156,7 +156,7 @@ impl ProxyHttp for Gateway {
         settle::clean_head(self, session, head, ctx)
     }
 
-    /// Step 10: a copy is read for usage; the bytes stay as they are.
+    /// Step 10: the answer is read for usage; its bytes stay as they are.
     fn response_body_filter(
         &self,
         _: &mut Session,
@@ -164,7 +164,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        meter::on_body(body, end, ctx);
+        meter::on_body(body, end, ctx)?;
         Ok(None)
     }
 

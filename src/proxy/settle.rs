@@ -8,7 +8,7 @@ use pingora_core::{Error, Result};
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::context::{Attempt, Context};
+use super::context::{Attempt, Context, Request};
 use super::retry;
 use crate::clock;
 use crate::dialect::{Meter, Reading};
@@ -112,33 +112,34 @@ fn settle(ctx: &mut Context, attempt: &mut Attempt, e: Option<&Error>) {
         .reading
         .take()
         .or_else(|| attempt.meter.take().map(Meter::finish));
-    let request = ctx.request.as_ref();
     let (outcome, detail) = match (e, &reading) {
         (Some(e), _) => (Outcome::ClientGone, e.etype().as_str()),
-        (
-            None,
-            Some(Reading {
-                error: Some(error), ..
-            }),
-        ) => {
-            let renewable = attempt.lease.account().credential.is_renewable();
-            let model = request.and_then(|request| request.demand.model.as_deref());
-            let outcome = Outcome::of_stream_error(error, model, renewable, clock::wall());
-            (outcome, "an error in the stream")
-        }
-        (
-            None,
-            Some(Reading {
-                complete: false, ..
-            }),
-        ) => (Outcome::BrokenStream, "the answer has no end"),
-        (None, _) => (Outcome::Success, ""),
+        (None, Some(reading)) => of_reading(ctx.request.as_ref(), attempt, reading),
+        (None, None) => (Outcome::Success, ""),
     };
     ctx.reading = reading;
     if outcome == Outcome::Success {
         mark_those_without_model(ctx);
     }
     retry::report(ctx, attempt, &outcome, detail, true);
+}
+
+/// What an answer that had begun came to, by what it said of itself.
+pub(super) fn of_reading(
+    request: Option<&Request>,
+    attempt: &Attempt,
+    reading: &Reading,
+) -> (Outcome, &'static str) {
+    if let Some(error) = &reading.error {
+        let renewable = attempt.lease.account().credential.is_renewable();
+        let model = request.and_then(|request| request.demand.model.as_deref());
+        let outcome = Outcome::of_stream_error(error, model, renewable, clock::wall());
+        return (outcome, "an error in the stream");
+    }
+    match reading.complete {
+        true => (Outcome::Success, ""),
+        false => (Outcome::BrokenStream, "the answer has no end"),
+    }
 }
 
 /// Accounts that did not know a model which this one served are not asked for it for a while.

@@ -13,6 +13,7 @@ use pingora_proxy::Session;
 use super::context::{Context, Failure, HeldAnswer};
 use super::meter;
 use super::retry::{self, Sent, conclude};
+use super::settle;
 use crate::clock::{self, Instant};
 use crate::dialect::{Meter, success_hint};
 use crate::pool::{Answer, Outcome};
@@ -60,7 +61,7 @@ pub(super) fn on_head(
 }
 
 /// The account serves: whatever happens from here on, no other one is asked.
-fn good_head(session: &Session, head: &ResponseHeader, now: Instant, ctx: &mut Context) {
+fn good_head(session: &Session, head: &mut ResponseHeader, now: Instant, ctx: &mut Context) {
     let (Some(request), Some(attempt)) = (&mut ctx.request, &mut ctx.attempt) else {
         return;
     };
@@ -76,6 +77,10 @@ fn good_head(session: &Session, head: &ResponseHeader, now: Instant, ctx: &mut C
         .kind
         .filter(|_| !has_no_body(session, head))
         .map(|kind| Meter::new(dialect, kind, &head.headers));
+    if attempt.meter.as_ref().is_some_and(Meter::is_event_stream) {
+        // What is said at the end of a stream that broke off is not in the stated length.
+        head.remove_header(&CONTENT_LENGTH);
+    }
     ctx.line.account = Some(attempt.lease.account().id.clone());
 }
 
@@ -197,14 +202,8 @@ pub(super) fn on_error(
     }
     let again = match e.esource() {
         ErrorSource::Upstream if answer_began(session) => {
-            ctx.last_words = meter::last_words(ctx);
-            conclude(
-                session,
-                ctx,
-                Outcome::BrokenStream,
-                e.etype(),
-                Sent::Answered,
-            )
+            let outcome = broke_off(ctx);
+            conclude(session, ctx, outcome, e.etype(), Sent::Answered)
         }
         ErrorSource::Upstream
             if reused && (marked || is_broken(e.etype())) && retry::anew(session, ctx) =>
@@ -233,6 +232,18 @@ pub(super) fn on_error(
     };
     e.set_retry(again);
     e
+}
+
+/// The connection is gone within an answer. An event stream may have said all there was before, or
+/// why it would not go on; of any other answer something is missing.
+fn broke_off(ctx: &mut Context) -> Outcome {
+    ctx.last_words = meter::last_words(ctx);
+    match (&ctx.attempt, &ctx.reading) {
+        (Some(attempt), Some(reading)) if ctx.last_words.is_some() => {
+            settle::of_reading(ctx.request.as_ref(), attempt, reading).0
+        }
+        _ => Outcome::BrokenStream,
+    }
 }
 
 /// What a connection looks like that the other side had closed. Pingora marks it when it finds out

@@ -8,6 +8,7 @@ mod http;
 mod load;
 mod mock;
 mod program;
+mod wire;
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ pub(crate) use http::{Answer, Connection, Request, get, post};
 pub(crate) use load::{count, many};
 pub(crate) use mock::Mock;
 pub(crate) use program::{Program, free_address};
+pub(crate) use wire::Wire;
 
 /// The longest a test waits for anything: far more than it takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
