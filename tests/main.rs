@@ -19,6 +19,7 @@ mod health;
 mod lifecycle;
 mod operators;
 mod outcomes;
+mod readers;
 mod rejects;
 mod selection;
 mod streaming;

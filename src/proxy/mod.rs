@@ -6,6 +6,8 @@ mod body;
 mod context;
 mod dispatch;
 mod head;
+#[cfg(test)]
+mod head_tests;
 mod inject;
 mod local;
 mod meter;
@@ -36,6 +38,12 @@ use crate::pool::Pool;
 use crate::telemetry::{Access, Metrics};
 
 pub use local::{OlderAnswer, OlderPaths, OlderRequest};
+
+/// Whether the head of a request is taken, for the fuzzing of it.
+#[cfg(fuzzing)]
+pub fn takes_head(config: &Config, session: &Session) -> bool {
+    head::check(config, session).is_ok()
+}
 
 /// What a request needs of the rest of the program.
 #[derive(Clone)]
