@@ -1,7 +1,7 @@
 # The commands of the house. `make` lists them; .ci/run calls `make test` and nothing else.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps demo build test check fmt fmt-check clippy deny bench bench-deps bench-peers clean-state
+.PHONY: help deps demo build test check fmt fmt-check clippy deny fuzz bench bench-deps bench-peers clean-state
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -37,6 +37,12 @@ clippy:
 
 deny:
 	cargo deny --locked check bans licenses sources
+
+TARGETS ?=
+
+fuzz: ## fuzz the readers of untrusted bytes, FUZZ_SECONDS=60 each; TARGETS="meter head" for some of them
+	@.ci/deps build
+	@fuzz/run $(TARGETS)
 
 bench: ## measure: selection of an account, reading of streams
 	@.ci/deps build

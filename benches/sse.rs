@@ -3,13 +3,14 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use poolgate::dialect::{Dialect, Kind, Meter};
 
 /// A chat of 500 pieces in OpenAI's dialect, with its usage at the end.
-fn openai() -> Vec<String> {
+fn openai() -> Vec<Bytes> {
     let piece = |n: usize| {
         format!(
             "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\
@@ -23,11 +24,11 @@ fn openai() -> Vec<String> {
             .to_owned(),
     );
     events.push("data: [DONE]\n\n".to_owned());
-    events
+    events.into_iter().map(Bytes::from).collect()
 }
 
 /// The same in Anthropic's dialect.
-fn anthropic() -> Vec<String> {
+fn anthropic() -> Vec<Bytes> {
     let mut events = vec![
         "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":\
          {\"input_tokens\":9,\"output_tokens\":1}}}\n\n"
@@ -45,7 +46,7 @@ fn anthropic() -> Vec<String> {
             .to_owned(),
     );
     events.push("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n".to_owned());
-    events
+    events.into_iter().map(Bytes::from).collect()
 }
 
 fn meter(criterion: &mut Criterion) {
@@ -57,12 +58,15 @@ fn meter(criterion: &mut Criterion) {
     ];
     let mut group = criterion.benchmark_group("meter");
     for (name, dialect, kind, events) in streams {
-        let bytes: usize = events.iter().map(String::len).sum();
+        let bytes: usize = events.iter().map(Bytes::len).sum();
         group.throughput(Throughput::Bytes(bytes as u64));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let mut meter = Meter::new(dialect, kind, &headers);
-                events.iter().for_each(|event| meter.push(event.as_bytes()));
+                for event in &events {
+                    let passed = meter.pass(event.clone());
+                    assert_eq!(black_box(passed).len(), event.len());
+                }
                 let usage = meter.finish().usage.map(|usage| usage.output);
                 assert_eq!(black_box(usage), Some(500));
             });

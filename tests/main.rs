@@ -11,6 +11,7 @@
 
 mod aborts;
 mod bodies;
+mod broken;
 mod clients;
 mod clients_keys;
 mod connections;
@@ -21,6 +22,7 @@ mod health;
 mod lifecycle;
 mod operators;
 mod outcomes;
+mod readers;
 mod rejects;
 mod secrets;
 mod selection;

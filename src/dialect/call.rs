@@ -130,7 +130,11 @@ pub fn is_safe_path(path: &str) -> bool {
     };
     bytes.iter().enumerate().all(|(at, byte)| match byte {
         0..=0x20 | 0x7f | b'\\' => false,
-        b'.' => bytes.get(at + 1) != Some(&b'.'),
+        b'.' => match bytes.get(at + 1) {
+            Some(b'.') => false,
+            Some(b'/') | None => bytes[at - 1] != b'/',
+            Some(_) => true,
+        },
         b'/' => bytes.get(at + 1) != Some(&b'/'),
         b'%' => ![b"2e", b"2f", b"5c", b"00"]
             .into_iter()

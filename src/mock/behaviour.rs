@@ -50,10 +50,14 @@ pub struct Behaviour {
     pub size: Option<usize>,
     /// After so many events the connection is dropped; of an answer without events half is sent.
     pub cut: Option<u32>,
+    /// Of the event at which a cut comes, half is sent.
+    pub torn: Option<bool>,
+    /// After so many events the answer ends as if it were whole; one without events after half.
+    pub end: Option<u32>,
     /// A connection is dropped with RST; without `cut`, before the head.
     pub reset: Option<bool>,
     pub hang: Option<Hang>,
-    /// After so many events the dialect's error event ends the stream.
+    /// After so many events the dialect's error event ends the stream; `body` says which one.
     pub error_event: Option<u32>,
     /// `30`, `1500ms` or a date, sent as the vendor sends it.
     pub retry_after: Option<String>,
@@ -105,6 +109,8 @@ impl Behaviour {
             "events" => self.events = Some(number()?.min(MAX_EVENTS)),
             "size" => self.size = Some((number()? as usize).min(MAX_SIZE)),
             "cut" => self.cut = Some(number()?),
+            "torn" => self.torn = Some(switch(value).ok_or_else(|| bad("1 or 0"))?),
+            "end" => self.end = Some(number()?),
             "reset" => self.reset = Some(switch(value).ok_or_else(|| bad("1 or 0"))?),
             "hang" if value == "head" => self.hang = Some(Hang::Head),
             "hang" => self.hang = Some(Hang::After(number()?)),
@@ -159,6 +165,8 @@ impl Behaviour {
             events,
             size,
             cut,
+            torn,
+            end,
             reset,
             hang,
             error_event,
@@ -177,6 +185,8 @@ impl Behaviour {
         take(&mut self.events, events);
         take(&mut self.size, size);
         take(&mut self.cut, cut);
+        take(&mut self.torn, torn);
+        take(&mut self.end, end);
         take(&mut self.reset, reset);
         take(&mut self.hang, hang);
         take(&mut self.error_event, error_event);
@@ -196,7 +206,7 @@ impl Behaviour {
 
     /// The end of the answer is told by its framing, not by a length.
     pub(super) fn states_no_length(&self) -> bool {
-        self.chunked == Some(true) || self.trailer.is_some()
+        self.chunked == Some(true) || self.trailer.is_some() || self.end.is_some()
     }
 
     /// The answer's bytes need pacing: they cannot leave as one piece.

@@ -40,6 +40,9 @@ pub(super) struct Events {
     gap: Option<Duration>,
     split: Option<usize>,
     cut: Option<(u32, End)>,
+    /// Half of one more event goes before the cut.
+    torn: bool,
+    end: Option<u32>,
     hang: Option<u32>,
     /// Bytes still to come, when the head states a length.
     length: Option<u64>,
@@ -98,6 +101,7 @@ impl Reply {
         // One of two halves goes before a fault after some events; none before one after zero.
         events.cut = events.cut.map(|(after, end)| (after.min(1), end));
         events.hang = events.hang.map(|after| after.min(1));
+        events.end = events.end.map(|after| after.min(1));
         Reply::Events(Box::new(events))
     }
 
@@ -136,6 +140,8 @@ impl Events {
             gap: behaviour.gap.filter(|gap| !gap.is_zero()),
             split: behaviour.split,
             cut: behaviour.cut.map(|after| (after, end)),
+            torn: behaviour.torn == Some(true),
+            end: behaviour.end,
             hang: match behaviour.hang {
                 Some(Hang::After(after)) => Some(after),
                 _ => None,
@@ -167,6 +173,9 @@ impl Events {
                 return Poll::Pending;
             }
             if let Some((_, end)) = self.cut.filter(|(after, _)| *after == self.sent) {
+                if let Some(half) = self.half() {
+                    return Poll::Ready(Some(Frame::data(half)));
+                }
                 if !self.waited {
                     self.wait = Some(Box::pin(sleep(BEFORE_A_CUT)));
                     continue;
@@ -175,7 +184,11 @@ impl Events {
                 self.line.end(end);
                 return Poll::Pending;
             }
-            let Some(event) = self.held.take().or_else(|| self.events.next()) else {
+            let next = match self.end == Some(self.sent) {
+                true => None,
+                false => self.held.take().or_else(|| self.events.next()),
+            };
+            let Some(event) = next else {
                 let trailer = self.trailer.take();
                 self.finish();
                 let trailer = trailer.map(|(name, value)| HeaderMap::from_iter([(name, value)]));
@@ -212,10 +225,21 @@ impl Events {
         let fault_ahead =
             self.hang == Some(self.sent) || self.cut.is_some_and(|(n, _)| n == self.sent);
         let more = fault_ahead || self.held.is_some() || self.trailer.is_some();
-        if !more && self.events.peek().is_none() {
+        let over = self.end == Some(self.sent) || self.events.peek().is_none();
+        if !more && over {
             self.finish();
         }
         bytes
+    }
+
+    /// The torn event before a cut, once.
+    fn half(&mut self) -> Option<Bytes> {
+        if !std::mem::take(&mut self.torn) {
+            return None;
+        }
+        let mut bytes = self.held.take().or_else(|| self.events.next())?.bytes;
+        bytes.truncate(bytes.len() / 2);
+        Some(bytes).filter(|bytes| !bytes.is_empty())
     }
 
     /// Leaves the place with the last event, before it is written, so that a client who answers it

@@ -43,7 +43,13 @@ impl Visit {
                 return self.fail("model_not_found", behaviour, place);
             }
         }
-        if behaviour.body.is_some() || behaviour.status.is_some_and(|s| s.as_u16() >= 400) {
+        // Of a stream that is to fail later on, the body is that of its error event.
+        let fails_later =
+            behaviour.error_event.is_some() && wish.as_ref().is_some_and(|wish| wish.stream);
+        let is_error = behaviour
+            .status
+            .is_some_and(|status| status.as_u16() >= 400);
+        if is_error || (behaviour.body.is_some() && !fails_later) {
             return self.fail("", behaviour, place);
         }
         if call.kind == Kind::Socket {

@@ -34,7 +34,7 @@ pub struct Context {
     pub(super) refusal: Option<Refusal>,
     /// What the answer said about itself, once it was read to its end.
     pub(super) reading: Option<Reading>,
-    /// The error event that ends a stream which broke off.
+    /// What a stream that broke off ends with.
     pub(super) last_words: Option<Bytes>,
     /// Answered by `local`, without an account and without an access line.
     pub(super) is_local: bool,

@@ -12,6 +12,8 @@ mod farewell;
 mod frames;
 mod guarded;
 mod head;
+#[cfg(test)]
+mod head_tests;
 mod inject;
 mod local;
 mod meter;
@@ -48,6 +50,15 @@ use crate::telemetry::{Access, Metrics};
 
 pub use connection::Connections;
 pub use local::{OlderAnswer, OlderPaths, OlderRequest};
+
+/// Whether the head that `bytes` begin with is taken: both looks at it, before and after `session`
+/// parsed it. For the checks that no other reader sees another request in it.
+#[cfg(any(test, fuzzing))]
+pub fn takes_head(config: &Config, bytes: &[u8], session: &Session) -> bool {
+    let end = wire::Scan::default().end(bytes);
+    let is_sound = |end: usize| wire::check(&bytes[..end]).is_ok();
+    end.is_ok_and(|end| end.is_some_and(is_sound)) && head::check(config, session).is_ok()
+}
 
 /// What a request needs of the rest of the program.
 #[derive(Clone)]
@@ -168,7 +179,7 @@ impl ProxyHttp for Gateway {
         settle::clean_head(self, session, head, ctx)
     }
 
-    /// Step 10: a copy is read for usage; the bytes stay as they are.
+    /// Step 10: the answer is read for usage; its bytes stay as they are.
     fn response_body_filter(
         &self,
         _: &mut Session,
@@ -176,7 +187,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        meter::on_body(body, end, ctx);
+        meter::on_body(body, end, ctx)?;
         Ok(None)
     }
 

@@ -91,13 +91,14 @@ pub(super) async fn final_answer(
     }
 }
 
-/// Tells a client that its stream broke off; where that cannot be said, the connection just ends.
+/// Ends a stream that broke off with what is to be said of it; where that cannot be said, the
+/// connection just ends.
 async fn end_stream(session: &mut Session, ctx: &mut Context) {
-    let Some(event) = ctx.last_words.take() else {
+    let Some(last) = ctx.last_words.take() else {
         return;
     };
-    ctx.line.bytes_out += event.len() as u64;
-    if let Err(e) = session.write_response_body(Some(event), true).await {
+    ctx.line.bytes_out += last.len() as u64;
+    if let Err(e) = session.write_response_body(Some(last), true).await {
         tracing::debug!(kind = e.etype().as_str(), "the client left too");
     }
 }

@@ -87,7 +87,7 @@ fn on_switch(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context
 }
 
 /// The account serves: whatever happens from here on, no other one is asked.
-fn good_head(session: &Session, head: &ResponseHeader, now: Instant, ctx: &mut Context) {
+fn good_head(session: &Session, head: &mut ResponseHeader, now: Instant, ctx: &mut Context) {
     let (Some(request), Some(attempt)) = (&mut ctx.request, &mut ctx.attempt) else {
         return;
     };
@@ -103,6 +103,10 @@ fn good_head(session: &Session, head: &ResponseHeader, now: Instant, ctx: &mut C
         .kind
         .filter(|_| !has_no_body(session, head))
         .map(|kind| Meter::new(dialect, kind, &head.headers));
+    if attempt.meter.as_ref().is_some_and(Meter::is_event_stream) {
+        // What is said at the end of a stream that broke off is not in the stated length.
+        head.remove_header(&CONTENT_LENGTH);
+    }
     ctx.line.account = Some(attempt.lease.account().id.clone());
 }
 

@@ -27,8 +27,7 @@ fn run(script: &str, gateway: &Gateway) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let address = format!("http://{}", gateway.address);
     let run = Command::new(installed("clients-venv/bin/python"))
-        .args(script.split(' ').take(1).map(|name| folder.join(name)))
-        .args(script.split(' ').skip(1))
+        .arg(folder.join(script))
         .env_clear()
         .env("HOME", gateway.program.folder())
         .env("PYTHONDONTWRITEBYTECODE", "1")

@@ -18,7 +18,7 @@ fn holds(rule: &str, folders: &[&str], check: fn(&Source) -> Vec<String>) {
     assert!(found.is_empty(), "{rule}:\n  {}", found.join("\n  "));
 }
 
-const ALL: &[&str] = &["src", "tests", "benches"];
+const ALL: &[&str] = &["src", "tests", "benches", "fuzz"];
 const SRC: &[&str] = &["src"];
 
 #[test]

@@ -188,6 +188,10 @@ impl<'n> Section<'_, 'n> {
         let (mut values, mut list) = (Vec::new(), Vec::new());
         for (index, node) in nodes.into_iter().enumerate() {
             let spot = self.below(&format!("{key}[{index}]"), &format!("{key}[]"));
+            if let Some(node) = node.filter(|node| matches!(node.value, Value::Null)) {
+                let message = "is an item without anything in it; fill it or take it off";
+                self.doc.problem(node.place, &spot.path, message);
+            }
             let (value, shown) = enter(self.doc, node, spot, &mut read);
             values.push(value);
             list.push(shown);

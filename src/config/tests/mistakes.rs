@@ -28,6 +28,16 @@ fn one(text: &str, path: &str, part: &str) {
 }
 
 #[test]
+fn an_item_without_anything_in_it_is_no_account() {
+    let text = "pools:\n  default:\n    accounts:\n      - {id: a, upstream: openai}\n      -\n";
+    one(
+        text,
+        "pools.default.accounts[1]",
+        "an item without anything",
+    );
+}
+
+#[test]
 fn every_mistake_is_reported_at_once_with_its_place() {
     let text = "\
 listen:

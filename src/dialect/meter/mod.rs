@@ -1,15 +1,18 @@
-//! Reads a copy of an answer as it passes: the tokens it states, an error within it, and whether
-//! it came to its own end. The bytes are not altered and hardly any are kept.
+//! Reads an answer as it passes: the tokens it states, an error within it, and whether it came to
+//! its own end. The bytes are not altered, and none are kept but those of an event that is not whole.
 
+mod hold;
 mod scan;
 mod sse;
 #[cfg(test)]
 mod tests;
 mod usage;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
+use self::hold::Hold;
 use self::scan::{Place, Scanner};
 use self::sse::{Piece, Sse};
 use self::usage::Counts;
@@ -27,6 +30,8 @@ pub struct Reading {
     /// It is an event stream that could be read.
     pub is_stream: bool,
     pub begun: Begun,
+    /// The error came in an event that is whole, so that the client sees it.
+    is_told: bool,
 }
 
 /// What OpenAI's responses say of themselves as they begin: an event that ends such a stream must
@@ -42,7 +47,7 @@ pub struct Begun {
 impl Reading {
     /// Whether the client knows that the answer is over, well or badly.
     pub fn is_over(&self) -> bool {
-        self.complete || self.error.is_some()
+        self.complete || self.is_told
     }
 }
 
@@ -64,6 +69,7 @@ impl StreamError {
 pub struct Meter {
     framing: Framing,
     sse: Sse,
+    hold: Hold,
     document: Document,
 }
 
@@ -76,23 +82,50 @@ enum Framing {
 }
 
 impl Meter {
+    /// The most memory that reading takes, in bytes, whatever comes: an open event, a value that is
+    /// being caught, what an error event said. Twice each, as buffers grow by doubling.
+    pub const MOST_KEPT: usize = 2 * (hold::LONGEST + 5 * scan::LONGEST);
+
     /// A meter for the answer to a call; `headers` are the answer's.
     pub fn new(dialect: Dialect, kind: Kind, headers: &HeaderMap) -> Meter {
         Meter {
             framing: Framing::of(kind, headers),
             sse: Sse::new(),
+            hold: Hold::default(),
             document: Document::new(dialect, kind),
         }
     }
 
-    /// Reads on.
-    pub fn push(&mut self, bytes: &[u8]) {
+    /// Reads on, and returns what may go to the client now. Of an event stream these are whole
+    /// events: no client can do anything with a part of one.
+    pub fn pass(&mut self, bytes: Bytes) -> Bytes {
+        let ended = self.push(&bytes);
+        match self.framing {
+            Framing::Sse => self.hold.pass(bytes, ended),
+            Framing::Json | Framing::Unread => bytes,
+        }
+    }
+
+    /// What [`Meter::pass`] kept back.
+    pub fn rest(&mut self) -> Bytes {
+        self.hold.rest()
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Option<usize> {
         let document = &mut self.document;
         match self.framing {
             Framing::Sse => self.sse.push(bytes, &mut |piece| document.piece(&piece)),
-            Framing::Json => document.data(bytes),
-            Framing::Unread => {}
+            Framing::Json => {
+                document.data(bytes);
+                None
+            }
+            Framing::Unread => None,
         }
+    }
+
+    /// Whether the answer is an event stream that can be read.
+    pub fn is_event_stream(&self) -> bool {
+        self.framing == Framing::Sse
     }
 
     /// Whether an error was found in the answer so far.
@@ -100,10 +133,15 @@ impl Meter {
         self.document.findings.error.is_some()
     }
 
-    /// Whether the answer so far ends within an event, so that an event of ours needs a blank line
-    /// before it.
-    pub fn mid_event(&self) -> bool {
-        self.sse.mid_event()
+    /// Whether what [`Meter::pass`] let go ends within an event, so that an event of ours needs a
+    /// blank line before it.
+    pub fn is_torn(&self) -> bool {
+        self.hold.is_torn()
+    }
+
+    /// Bytes of memory that reading takes now, at most [`Meter::MOST_KEPT`].
+    pub fn kept(&self) -> usize {
+        self.hold.size() + self.document.scanner.kept() + self.document.findings.kept()
     }
 
     /// The answer is over, or was cut.
@@ -119,6 +157,7 @@ impl Meter {
             error,
             complete,
             begun,
+            is_told,
             ..
         } = self.document.findings;
         Reading {
@@ -127,6 +166,7 @@ impl Meter {
             complete,
             is_stream: self.framing == Framing::Sse,
             begun,
+            is_told,
         }
     }
 }
@@ -139,7 +179,10 @@ impl Framing {
                 .and_then(|value| value.to_str().ok())
                 .map(str::to_ascii_lowercase)
         };
-        let is_plain = header(CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
+        let is_plain = headers
+            .get_all(CONTENT_ENCODING)
+            .iter()
+            .all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
         let media = header(CONTENT_TYPE).unwrap_or_default();
         if !is_plain || kind == Kind::ResponsesSocket {
             Framing::Unread
@@ -259,6 +302,7 @@ struct Findings {
     error: Option<StreamError>,
     complete: bool,
     begun: Begun,
+    is_told: bool,
     event: Event,
 }
 
@@ -267,6 +311,7 @@ struct Findings {
 struct Event {
     /// It is one that ends an answer.
     ends: bool,
+    /// It says so by its type, or holds an error.
     is_error: bool,
     code: Option<Vec<u8>>,
     message: Option<Vec<u8>>,
@@ -280,6 +325,7 @@ impl Findings {
             error: None,
             complete: false,
             begun: Begun::default(),
+            is_told: false,
             event: Event::default(),
         }
     }
@@ -297,7 +343,7 @@ impl Findings {
                     raw,
                     br#""message_stop""# | br#""response.completed""# | br#""response.incomplete""#
                 );
-                self.event.is_error = raw == br#""error""#;
+                self.event.is_error |= matches!(raw, br#""error""# | br#""response.failed""#);
             }
             (Catch::End, raw) => self.event.ends |= raw != Some(b"null"),
             (Catch::Code, raw) => self.event.code = raw.map(<[u8]>::to_vec),
@@ -310,30 +356,36 @@ impl Findings {
         }
     }
 
+    /// Bytes of memory.
+    fn kept(&self) -> usize {
+        let event = [&self.event.code, &self.event.message];
+        let event = event.into_iter().flatten().map(Vec::capacity);
+        let error = self.error.iter().map(|error| error.raw.capacity());
+        event.chain(error).sum()
+    }
+
     /// The first error stays: what follows it is its consequence.
     fn error(&mut self, raw: &[u8]) {
         let is_none = matches!(raw, b"null" | b"false" | b"{}" | br#""""#);
-        if !is_none && self.error.is_none() {
-            self.error = Some(StreamError { raw: raw.to_vec() });
+        if is_none {
+            return;
         }
+        self.event.is_error = true;
+        self.error
+            .get_or_insert_with(|| StreamError { raw: raw.to_vec() });
     }
 
     fn event_ends(&mut self, is_whole: bool, is_done: bool) {
         let event = std::mem::take(&mut self.event);
         self.complete |= is_whole && event.ends || is_done && self.dialect == Dialect::OpenAi;
+        self.is_told |= is_whole && event.is_error;
         if event.is_error && self.error.is_none() {
             let part = |raw: Option<Vec<u8>>| raw.unwrap_or_else(|| b"null".to_vec());
             let (code, message) = (part(event.code), part(event.message));
-            self.error(
-                &[
-                    b"{\"code\":",
-                    code.as_slice(),
-                    b",\"message\":",
-                    message.as_slice(),
-                    b"}",
-                ]
-                .concat(),
-            );
+            let parts: [&[u8]; 5] = [b"{\"code\":", &code, b",\"message\":", &message, b"}"];
+            self.error = Some(StreamError {
+                raw: parts.concat(),
+            });
         }
     }
 }

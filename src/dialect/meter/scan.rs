@@ -91,9 +91,8 @@ impl<T: Copy> Scanner<T> {
         self.closed && self.state != State::Broken
     }
 
-    /// Bytes held in memory, for the tests of the bound.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    /// Bytes of memory.
+    pub(super) fn kept(&self) -> usize {
         self.caught.capacity()
     }
 

@@ -19,7 +19,7 @@ pub(super) struct Sse {
     after_cr: bool,
     /// The event has a `data` line.
     has_data: bool,
-    /// A line of the event has begun.
+    /// A line of the event has begun, or a byte order mark.
     in_event: bool,
 }
 
@@ -49,54 +49,59 @@ impl Sse {
         }
     }
 
-    /// Whether the bytes so far end within an event.
-    pub(super) fn mid_event(&self) -> bool {
-        self.in_event
-    }
-
-    /// Reads on; `piece` gets what the bytes hold, in order.
-    pub(super) fn push(&mut self, bytes: &[u8], piece: &mut impl FnMut(Piece<'_>)) {
+    /// Reads on; `piece` gets what the bytes hold, in order. Returns how many of the bytes come
+    /// before the event that is still open at their end: all of them, if none is; `None`, if it was
+    /// open before.
+    pub(super) fn push(
+        &mut self,
+        bytes: &[u8],
+        piece: &mut impl FnMut(Piece<'_>),
+    ) -> Option<usize> {
+        let mut between = (!self.in_event).then_some(0);
         let mut at = 0;
         while at < bytes.len() {
-            let byte = bytes[at];
-            if byte == b'\n' && std::mem::take(&mut self.after_cr) {
-                at += 1;
-                continue;
-            }
-            self.after_cr = false;
-            match (self.line, byte) {
-                (Line::Data | Line::Other, _) => at = self.rest_of_line(bytes, at, piece),
-                (_, b'\n' | b'\r') => {
-                    self.line_ends(byte, piece);
-                    at += 1;
-                }
-                (Line::Mark(read), _) if MARK.get(read) == Some(&byte) => {
-                    self.line = if read + 1 == MARK.len() {
-                        Line::Name(0)
-                    } else {
-                        Line::Mark(read + 1)
-                    };
-                    at += 1;
-                }
-                // Without a mark the stream begins with a name; half a mark is some other field.
-                (Line::Mark(read), _) => {
-                    self.line = if read == 0 {
-                        Line::Name(0)
-                    } else {
-                        Line::Other
-                    }
-                }
-                (Line::Name(read), _) => {
-                    self.in_event = true;
-                    self.name(read, byte, piece);
-                    at += 1;
-                }
-                (Line::Colon, _) => {
-                    self.line = Line::Data;
-                    at += usize::from(byte == b' ');
-                }
+            at = self.step(bytes, at, piece);
+            if !self.in_event {
+                between = Some(at);
             }
         }
+        between
+    }
+
+    /// One byte, or the rest of a line of which no byte matters by itself.
+    fn step(&mut self, bytes: &[u8], at: usize, piece: &mut impl FnMut(Piece<'_>)) -> usize {
+        let byte = bytes[at];
+        if std::mem::take(&mut self.after_cr) && byte == b'\n' {
+            return at + 1;
+        }
+        match (self.line, byte) {
+            (Line::Data | Line::Other, _) => return self.rest_of_line(bytes, at, piece),
+            (_, b'\n' | b'\r') => self.line_ends(byte, piece),
+            (Line::Mark(read), _) if MARK.get(read) == Some(&byte) => {
+                self.in_event = true;
+                self.line = if read + 1 == MARK.len() {
+                    Line::Name(0)
+                } else {
+                    Line::Mark(read + 1)
+                };
+            }
+            // Without a mark the stream begins with a name; half a mark is some other field.
+            (Line::Mark(0), _) => {
+                self.line = Line::Name(0);
+                return at;
+            }
+            (Line::Mark(_), _) => self.line = Line::Other,
+            (Line::Name(read), _) => {
+                self.in_event = true;
+                self.name(read, byte, piece);
+            }
+            (Line::Colon, b' ') => self.line = Line::Data,
+            (Line::Colon, _) => {
+                self.line = Line::Data;
+                return at;
+            }
+        }
+        at + 1
     }
 
     /// The stream is over: an event without its blank line counts as well.
@@ -214,8 +219,8 @@ mod tests {
             (": x\n", true),
             ("\n", false),
         ] {
-            sse.push(bytes.as_bytes(), &mut |_| {});
-            assert_eq!(sse.mid_event(), open, "{bytes:?}");
+            let ended = sse.push(bytes.as_bytes(), &mut |_| {});
+            assert_eq!(ended != Some(bytes.len()), open, "{bytes:?}");
         }
     }
 

@@ -110,11 +110,8 @@ fn meter(dialect: Dialect, kind: Kind, media: &'static str) -> Meter {
 
 fn read<'b>(mut meter: Meter, chunks: impl IntoIterator<Item = &'b [u8]>) -> Reading {
     for chunk in chunks {
-        meter.push(chunk);
-        assert!(
-            meter.document.scanner.held() <= 2 * scan::LONGEST,
-            "memory is bounded"
-        );
+        meter.pass(Bytes::copy_from_slice(chunk));
+        assert!(meter.kept() <= Meter::MOST_KEPT, "memory is bounded");
     }
     meter.finish()
 }
@@ -244,6 +241,45 @@ fn an_end_without_its_last_blank_line_is_an_end() {
 }
 
 #[test]
+fn an_error_that_the_client_does_not_get_to_see_ends_nothing() {
+    let sse = |stream: &str| {
+        let meter = meter(Dialect::OpenAi, Kind::Responses, "text/event-stream");
+        read(meter, [stream.as_bytes()])
+    };
+    let cut = sse(r#"data: {"type":"response.failed","response":{"error":{"code":"x"}"#);
+    assert!(cut.error.is_some() && !cut.is_over());
+    let whole = sse(r#"data: {"type":"response.failed","response":{"error":{"code":"x"}}}"#);
+    assert!(whole.error.is_some() && whole.is_over());
+    let bare = sse("data: {\"type\":\"response.failed\",\"response\":{\"error\":null}}\n\n");
+    assert!(
+        bare.error.is_some() && bare.is_over(),
+        "a second one must not follow"
+    );
+    let later = sse("data: {\"error\":{\"code\":\"x\"}\n\ndata: {\"type\":\"other\"}\n\n");
+    assert!(
+        later.error.is_some() && !later.is_over(),
+        "that was another event"
+    );
+}
+
+#[test]
+fn what_states_nothing_takes_nothing_back() {
+    let stream = "data: {\"usage\":{\"prompt_tokens\":7}}\n\ndata: {\"usage\":{}}\n\n";
+    let meter = meter(Dialect::OpenAi, Kind::Chat, "text/event-stream");
+    assert_eq!(read(meter, [stream.as_bytes()]).usage.unwrap().input, 7);
+}
+
+#[test]
+fn half_a_byte_order_mark_is_no_end_of_an_event() {
+    let mut meter = meter(Dialect::OpenAi, Kind::Chat, "text/event-stream");
+    assert_eq!(meter.pass(Bytes::from_static(b"\xef\xbb")), "");
+    assert_eq!(
+        meter.pass(Bytes::from_static(b"x: y\n\n")),
+        &b"\xef\xbbx: y\n\n"[..]
+    );
+}
+
+#[test]
 fn a_usage_too_long_to_keep_is_not_counted_and_an_error_too_long_is_still_one() {
     let long = "x".repeat(scan::LONGEST);
     let stream = format!(
@@ -276,12 +312,18 @@ fn an_answer_that_cannot_be_read_is_not_judged() {
         HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     let unread = Reading {
-        usage: None,
-        error: None,
         complete: true,
-        is_stream: false,
-        begun: Begun::default(),
+        ..Reading::default()
     };
+    assert_eq!(
+        read(
+            Meter::new(Dialect::OpenAi, Kind::Chat, &headers),
+            [&b"{\"error\":1"[..]]
+        ),
+        unread
+    );
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("identity"));
+    headers.append(CONTENT_ENCODING, HeaderValue::from_static("br"));
     assert_eq!(
         read(
             Meter::new(Dialect::OpenAi, Kind::Chat, &headers),

@@ -44,13 +44,13 @@ impl Counts {
             return;
         };
         let details = stated.prompt_tokens_details.or(stated.input_tokens_details);
-        *self = Counts {
+        self.replace(Counts {
             input: stated.prompt_tokens.or(stated.input_tokens),
             cached: details.and_then(|details| details.cached_tokens),
             cached_is_in_input: true,
             output: stated.completion_tokens.or(stated.output_tokens),
             ..Counts::default()
-        };
+        });
     }
 
     /// `usage` of messages: cumulative in a stream, where fields may be absent later on.
@@ -69,7 +69,7 @@ impl Counts {
         let Some(stated) = read::<Gemini>(raw) else {
             return;
         };
-        *self = Counts {
+        self.replace(Counts {
             input: stated.prompt_token_count.map(|prompt| {
                 prompt.saturating_add(stated.tool_use_prompt_token_count.unwrap_or(0))
             }),
@@ -78,7 +78,14 @@ impl Counts {
             output: stated.candidates_token_count,
             thoughts: stated.thoughts_token_count,
             ..Counts::default()
-        };
+        });
+    }
+
+    /// A whole takes the place of the one before; one that states nothing does not.
+    fn replace(&mut self, stated: Counts) {
+        if stated.usage().is_some() {
+            *self = stated;
+        }
     }
 }
 

@@ -32,6 +32,24 @@ async fn a_cut_comes_after_the_stated_events_and_is_a_fin_or_a_reset() {
 }
 
 #[tokio::test]
+async fn a_cut_may_tear_an_event_and_an_end_may_come_too_early() {
+    let vendor = ordinary().await;
+    let path = "/v1/chat/completions";
+    let headers = "x-mock-cut: 3\r\nx-mock-torn: 1\r\n";
+    let (text, _) = Raw::post(&vendor, path, headers, STREAM).await.rest().await;
+    assert_eq!(events(&text), 4, "three and a half");
+    let torn = text.rsplit("\n\n").next().unwrap();
+    assert!(torn.contains("data: {\"id\""), "{torn}");
+    let (_, _, body) = call(&vendor, path, &[("x-mock-end", "3")], STREAM).await;
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert_eq!(events(&text), 3);
+    assert!(!text.contains("[DONE]"), "{text}");
+    let (_, _, body) = call(&vendor, path, &[("x-mock-end", "1")], CHAT).await;
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert!(text.starts_with('{') && !text.ends_with('}'), "{text}");
+}
+
+#[tokio::test]
 async fn half_of_a_whole_answer_comes_before_a_cut() {
     let vendor = ordinary().await;
     let headers = "x-mock-cut: 1\r\nx-mock-size: 1000\r\n";
@@ -86,6 +104,10 @@ async fn an_error_event_ends_a_stream_in_the_dialects_way() {
         let last = text.trim_end().rsplit("\n\n").next().unwrap();
         assert!(last.starts_with(end), "{path}: {last}");
     }
+    let asked = [("x-mock-error-event", "1"), ("x-mock-body", "rate_limit")];
+    let (status, _, body) = call(&vendor, "/v1/messages", &asked, STREAM).await;
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert!(status == 200 && text.contains("rate_limit_error"), "{text}");
 }
 
 #[tokio::test]

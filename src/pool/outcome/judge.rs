@@ -77,16 +77,20 @@ enum Meaning {
     UnknownModel,
     Busy,
     Limited,
+    /// The upstream failed, whatever status it gave itself.
+    Failed,
 }
 
 /// Words that mean the same with any status.
-const WORDS: [(&str, Meaning); 33] = [
+const WORDS: [(&str, Meaning); 40] = [
     ("context_length_exceeded", Meaning::TooLong),
+    ("CONVERSATION_LIMIT_EXCEEDED", Meaning::TooLong),
     ("insufficient_quota", Meaning::QuotaSpent),
     ("credit_balance_exhausted", Meaning::QuotaSpent),
     ("billing_error", Meaning::QuotaSpent),
     ("billing_hard_limit_reached", Meaning::QuotaSpent),
     ("enforced_spend_limit_reached", Meaning::QuotaSpent),
+    ("budget_exceeded", Meaning::QuotaSpent),
     ("MONTHLY_REQUEST_COUNT", Meaning::QuotaSpent),
     ("DAILY_REQUEST_COUNT", Meaning::QuotaSpent),
     ("OVERAGE_REQUEST_LIMIT_EXCEEDED", Meaning::QuotaSpent),
@@ -97,14 +101,17 @@ const WORDS: [(&str, Meaning); 33] = [
     ("invalid_grant", Meaning::KeyDead),
     ("invalid_client", Meaning::KeyDead),
     ("ExpiredTokenException", Meaning::TokenRefused),
+    ("UnrecognizedClientException", Meaning::TokenRefused),
     ("model_not_found", Meaning::UnknownModel),
     ("DeploymentNotFound", Meaning::UnknownModel),
+    ("INVALID_MODEL_ID", Meaning::UnknownModel),
     ("INSUFFICIENT_MODEL_CAPACITY", Meaning::Busy),
     ("overloaded_error", Meaning::Busy),
     ("engine_overloaded_error", Meaning::Busy),
     ("server_is_overloaded", Meaning::Busy),
     ("slow_down", Meaning::Busy),
     ("SlowDownException", Meaning::Busy),
+    ("ModelNotReadyException", Meaning::Busy),
     ("ThrottlingException", Meaning::Limited),
     ("ThrottlingError", Meaning::Limited),
     // LiteLLM, where it has no database: the key is not its only one. A 400.
@@ -116,12 +123,14 @@ const WORDS: [(&str, Meaning); 33] = [
     ("team_model_access_denied", Meaning::UnknownModel),
     ("org_model_access_denied", Meaning::UnknownModel),
     ("project_model_access_denied", Meaning::UnknownModel),
+    ("ServiceQuotaExceededException", Meaning::Limited),
+    ("ModelErrorException", Meaning::Failed),
 ];
 
 /// Sentences that vendors begin a message with where they have no word for it. Only the beginning
 /// counts: further on a message may quote the request, and no client shall be able to write
 /// something there that takes an account out of service.
-const SENTENCES: [(&str, Meaning); 17] = [
+const SENTENCES: [(&str, Meaning); 22] = [
     ("prompt is too long", Meaning::TooLong),
     (
         "input length and `max_tokens` exceed context limit",
@@ -135,6 +144,15 @@ const SENTENCES: [(&str, Meaning); 17] = [
         "You have reached your specified API usage limits",
         Meaning::QuotaSpent,
     ),
+    (
+        "Your project has exceeded its monthly spending cap",
+        Meaning::QuotaSpent,
+    ),
+    (
+        "Your billing account has exceeded its monthly spending cap",
+        Meaning::QuotaSpent,
+    ),
+    ("Your prepayment credits are depleted", Meaning::QuotaSpent),
     ("This organization has been disabled", Meaning::KeyDead),
     ("Your organization has been disabled", Meaning::KeyDead),
     ("Your API key was reported as leaked", Meaning::KeyDead),
@@ -144,6 +162,14 @@ const SENTENCES: [(&str, Meaning); 17] = [
     (
         "The bearer token included in the request is invalid",
         Meaning::TokenRefused,
+    ),
+    (
+        "You don't have access to the model with",
+        Meaning::UnknownModel,
+    ),
+    (
+        "The provided model identifier is invalid",
+        Meaning::UnknownModel,
     ),
     ("Encountered unexpectedly high load", Meaning::Busy),
     ("The engine is currently overloaded", Meaning::Busy),
@@ -169,6 +195,7 @@ impl Case<'_> {
             Some(Meaning::UnknownModel) => Outcome::ModelUnavailable,
             Some(Meaning::Busy) => Outcome::Overloaded,
             Some(Meaning::Limited) => self.rate_limited(),
+            Some(Meaning::Failed) => Outcome::Transient,
             None => self.by_status(),
         }
     }
@@ -232,7 +259,7 @@ impl Case<'_> {
     /// Whether the message says that the model asked for is not to be had. A wrong yes costs little:
     /// an account loses the model only when another account then serves it.
     fn names_the_model(&self) -> bool {
-        const REFUSALS: [&str; 9] = [
+        const REFUSALS: [&str; 10] = [
             "not found",
             "not exist",
             "not have access",
@@ -241,6 +268,7 @@ impl Case<'_> {
             "no access",
             "unknown model",
             "invalid model",
+            "not a valid model",
             "doesn't exist",
         ];
         let Some(message) = self.error.message.as_deref() else {

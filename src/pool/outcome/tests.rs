@@ -39,6 +39,7 @@ const OUTCOMES: &str = "
     anthropic/400-usage-limits              quota_dead 820800
     anthropic/400-organization-disabled     auth_dead
     anthropic/401-invalid-key               auth_dead
+    anthropic/401-token-expired              auth_dead
     anthropic/402-billing                   quota_dead -
     anthropic/403-permission                forbidden
     anthropic/403-revoked                   auth_dead
@@ -59,6 +60,7 @@ const OUTCOMES: &str = "
     gemini/400-invalid-argument             client_fault
     gemini/400-token-count                  client_fault
     gemini/400-location                     client_fault
+    gemini/401-token-expired                auth_dead
     gemini/403-leaked                       auth_dead
     gemini/403-suspended                    auth_dead
     gemini/403-permission                   forbidden
@@ -67,18 +69,31 @@ const OUTCOMES: &str = "
     gemini/429-per-day                      quota_dead 10.7
     gemini/429-limit-zero                   model_unavailable
     gemini/429-bare                         rate_limited 60
+    gemini/429-in-an-array                  rate_limited 60
+    gemini/429-prepaid-credits              quota_dead -
+    gemini/429-spending-cap                 quota_dead -
     gemini/500-internal                     transient
     gemini/503-unavailable                  overloaded
     gemini/503-in-an-array                  overloaded
     gemini/504-deadline                     transient
     aws/400-too-long                        client_fault
+    aws/400-conversation-limit              client_fault
+    aws/400-model-id                        model_unavailable
+    aws/400-model-identifier                model_unavailable
+    aws/400-service-quota                   rate_limited 60
     aws/400-throttling-in-the-head          rate_limited 60
     aws/400-quota-monthly                   quota_dead -
     aws/403-access-denied                   forbidden
     aws/403-bearer-token                    auth_dead
+    aws/403-token-expired                   auth_dead
+    aws/403-token-invalid                   auth_dead
+    aws/403-model-access                    model_unavailable
     aws/403-suspended                       auth_dead
+    aws/408-model-timeout                   transient
+    aws/424-model-error                     transient
     aws/429-throttling                      rate_limited 60
     aws/429-model-capacity                  overloaded
+    aws/429-model-not-ready                 overloaded
     aws/429-monthly                         quota_dead -
     aws/500-high-load                       overloaded
     aws/500-internal                        transient
@@ -89,6 +104,22 @@ const OUTCOMES: &str = "
     litellm/422-budget                      quota_dead -
     litellm/429-rate-limit                  rate_limited 60
     litellm/500-unreachable                 transient
+    aws/503-service-unavailable             transient
+    azure/400-content-filter                client_fault
+    azure/401-wrong-key                     auth_dead
+    azure/404-deployment                    model_unavailable
+    azure/429-tokens                        rate_limited 9
+    azure/429-a-day                         rate_limited 86400
+    gateways/400-litellm-budget             quota_dead -
+    gateways/400-litellm-content-policy     client_fault
+    gateways/400-litellm-model              model_unavailable
+    gateways/400-openrouter-model           model_unavailable
+    gateways/401-litellm-key                auth_dead
+    gateways/402-openrouter-credits         quota_dead -
+    gateways/402-opengateway-credits        quota_dead -
+    gateways/429-litellm-budget             quota_dead -
+    gateways/429-litellm-no-deployments     rate_limited 60
+    gateways/429-litellm-throttled          rate_limited 60
 ";
 
 /// What a stream's error event means.
@@ -217,7 +248,15 @@ fn every_recorded_answer_means_what_the_table_says() {
 
 #[test]
 fn no_recorded_answer_is_left_out_of_the_table() {
-    for vendor in ["openai", "anthropic", "gemini", "aws", "litellm"] {
+    for vendor in [
+        "openai",
+        "anthropic",
+        "gemini",
+        "aws",
+        "azure",
+        "litellm",
+        "gateways",
+    ] {
         for entry in std::fs::read_dir(folder().join(vendor)).unwrap() {
             let path = entry.unwrap().path();
             let name = format!("{vendor}/{}", path.file_stem().unwrap().to_str().unwrap());
@@ -231,11 +270,37 @@ fn no_recorded_answer_is_left_out_of_the_table() {
 }
 
 #[test]
+fn each_vendor_has_an_answer_for_each_outcome_that_an_answer_can_have() {
+    for vendor in ["openai", "anthropic", "gemini", "aws"] {
+        for outcome in [
+            "client_fault",
+            "auth_dead",
+            "forbidden",
+            "rate_limited",
+            "quota_dead",
+            "model_unavailable",
+            "overloaded",
+            "transient",
+        ] {
+            let is_it = |(name, expected): (&str, String)| {
+                name.starts_with(vendor) && expected.split(' ').next() == Some(outcome)
+            };
+            assert!(table().any(is_it), "{vendor} has no {outcome}");
+        }
+    }
+}
+
+#[test]
 fn a_renewable_token_that_is_refused_is_renewed_unless_the_account_itself_is_gone() {
     for (name, outcome) in [
         ("openai/401-invalid-key", Outcome::AuthExpired),
         ("anthropic/401-invalid-key", Outcome::AuthExpired),
+        ("anthropic/401-token-expired", Outcome::AuthExpired),
+        ("gemini/401-token-expired", Outcome::AuthExpired),
+        ("azure/401-wrong-key", Outcome::AuthExpired),
         ("aws/403-bearer-token", Outcome::AuthExpired),
+        ("aws/403-token-expired", Outcome::AuthExpired),
+        ("aws/403-token-invalid", Outcome::AuthExpired),
         ("openai/401-account-deactivated", Outcome::AuthDead),
         ("gemini/400-key-invalid", Outcome::AuthDead),
         ("anthropic/403-permission", Outcome::Forbidden),
@@ -322,7 +387,7 @@ fn a_streams_error_event_has_the_outcome_of_its_type() {
             HeaderValue::from_static("text/event-stream"),
         )]);
         let mut meter = Meter::new(dialect, kind, &sse);
-        meter.push(&std::fs::read(folder().join(name)).unwrap());
+        meter.pass(std::fs::read(folder().join(name)).unwrap().into());
         let error = meter.finish().error.unwrap();
         assert_eq!(
             described(&Outcome::of_stream_error(&error, None, false, noon())),

@@ -1,0 +1,8 @@
+//! Fuzzes what `properties/answer.rs` states.
+
+#![no_main]
+
+#[path = "../properties/answer.rs"]
+mod answer;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| answer::check(bytes));
