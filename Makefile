@@ -1,7 +1,7 @@
 # The commands of the house. `make` lists them; .ci/run calls `make test` and nothing else.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps demo build test check fmt fmt-check clippy deny fuzz bench bench-deps bench-peers clean-state
+.PHONY: help deps demo build test check fmt fmt-check clippy deny fuzz soak bench bench-deps bench-peers clean-state
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -43,6 +43,10 @@ TARGETS ?=
 fuzz: ## fuzz the readers of untrusted bytes, FUZZ_SECONDS=60 each; TARGETS="meter head" for some of them
 	@.ci/deps build
 	@fuzz/run $(TARGETS)
+
+soak: deps ## every stress figure in full, then full load for POOLGATE_SOAK_TIME=10m on the optimised program
+	POOLGATE_SOAK=1 cargo nextest run --locked --profile soak
+	cargo nextest run --locked --release --profile soak --run-ignored only --no-capture -E 'test(memory_stays_flat)'
 
 bench: ## measure: selection of an account, reading of streams
 	@.ci/deps build

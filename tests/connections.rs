@@ -138,6 +138,32 @@ fn a_connection_goes_on_after_a_refusal() {
 }
 
 #[test]
+fn a_connection_goes_on_after_an_error_of_the_upstream() {
+    let vendors = Mock::several(1, &[]);
+    let gateway = Gateway::start(&pool(&vendors, "    breaker: {enabled: false}\n"));
+    let mut connection = Connection::open(gateway.address).unwrap();
+    for (fault, value, stream, status) in [
+        ("x-mock-status", "400", false, 400),
+        ("x-mock-status", "500", true, 500),
+        ("x-mock-status", "500", false, 500),
+        // It is told in the stream, whose head had gone.
+        ("x-mock-cut", "3", true, 200),
+        ("x-mock-reset", "1", false, 502),
+    ] {
+        let request = chat(stream).header(fault, value);
+        let answer = connection.send(&request).unwrap();
+        assert_eq!(answer.status, status, "{fault}: {value}");
+        assert_ne!(answer.header("connection"), Some("close"), "{fault}");
+        let next = connection.send(&chat(false)).unwrap();
+        assert_eq!(next.status, 200, "after {fault}: {value}");
+    }
+    assert_eq!(gateway.metric("poolgate_connections", &[]), 1.0);
+    // Half a document cannot be mended: the end of its connection is what tells.
+    let cut = chat(false).header("x-mock-cut", 1);
+    assert!(connection.send(&cut).is_err());
+}
+
+#[test]
 fn a_refused_body_that_is_long_or_does_not_come_costs_the_connection() {
     let (_vendors, gateway) = house();
     let long = post("/v1/messages", &json!("x".repeat(1 << 20)));

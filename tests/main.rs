@@ -26,6 +26,7 @@ mod readers;
 mod rejects;
 mod secrets;
 mod selection;
+mod soak;
 mod stalls;
 mod streaming;
 mod support;

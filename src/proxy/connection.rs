@@ -20,6 +20,7 @@ use super::chunks::Chunks;
 use super::farewell;
 use super::frames::PREFACE;
 use super::guarded::Guarded;
+use super::kept;
 use super::wire::{self, Framing, Scan};
 use crate::dialect::Reject;
 
@@ -103,8 +104,9 @@ impl Connections {
             }
             let mut session = ServerSession::new_http1(stream);
             session.set_pipelined_prefix(head);
-            let ended = HttpServerApp::process_new_http(&self.http1, session, shutdown).await;
-            match ended.and_then(|ended| unguarded(ended.consume().0, is_guarded)) {
+            let request = HttpServerApp::process_new_http(&self.http1, session, shutdown);
+            let ended = kept::serve(request).await;
+            match ended.and_then(|stream| unguarded(stream, is_guarded)) {
                 Some(reusable) => stream = reusable,
                 None => return,
             }

@@ -36,6 +36,8 @@ pub struct Context {
     pub(super) reading: Option<Reading>,
     /// What a stream that broke off ends with.
     pub(super) last_words: Option<Bytes>,
+    /// The request failed, and its client has the whole of an answer all the same.
+    pub(super) is_answered: bool,
     /// Answered by `local`, without an account and without an access line.
     pub(super) is_local: bool,
     /// Counts the request as under way until it is over.
@@ -140,6 +142,7 @@ impl Context {
             refusal: None,
             reading: None,
             last_words: None,
+            is_answered: false,
             is_local: false,
             in_flight: None,
         }

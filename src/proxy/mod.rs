@@ -15,6 +15,7 @@ mod head;
 #[cfg(test)]
 mod head_tests;
 mod inject;
+mod kept;
 mod local;
 mod meter;
 mod origin;
@@ -215,6 +216,9 @@ impl ProxyHttp for Gateway {
     /// Step 12: once per request, whatever became of it.
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Self::CTX) {
         settle::finish(self, session, e, ctx);
+        if ctx.is_answered {
+            kept::keep(session).await;
+        }
     }
 
     /// The access line says it all; Pingora's own lines would name upstream addresses.

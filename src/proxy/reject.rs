@@ -67,40 +67,42 @@ pub(super) async fn final_answer(
     e: &Error,
     ctx: &mut Context,
 ) -> FailToProxy {
-    let status = if answer_began(session) {
-        end_stream(session, ctx).await;
-        0
-    } else if is_gone(e, ctx) {
-        0
-    } else {
-        // Pingora closes the connection after an error; the client is told so.
+    // What is left of a request would be taken for the next one, and what follows a handshake is
+    // none at all; the client is told before.
+    if !session.is_body_done() || session.is_upgrade_req() {
         session.set_keepalive(None);
-        match last_answer(ctx) {
-            Some(held) => deliver(gateway, session, ctx, held).await.unwrap_or(0),
-            None => {
-                let reject = ctx.reject.take().unwrap_or_else(|| reason(ctx, e));
-                write(session, ctx, &reject)
-                    .await
-                    .map_or(0, |()| reject.status.as_u16())
-            }
-        }
+    }
+    let answered = if answer_began(session) {
+        end_stream(session, ctx).await.then_some(0)
+    } else if is_gone(e, ctx) {
+        None
+    } else if let Some(held) = last_answer(ctx) {
+        deliver(gateway, session, ctx, held).await.ok()
+    } else {
+        let reject = ctx.reject.take().unwrap_or_else(|| reason(ctx, e));
+        let written = write(session, ctx, &reject).await;
+        written.ok().map(|()| reject.status.as_u16())
     };
+    ctx.is_answered = answered.is_some();
     FailToProxy {
-        error_code: status,
+        error_code: answered.unwrap_or(0),
+        // Pingora asks so only where no account was asked yet: `kept` sees to it everywhere.
         can_reuse_downstream: false,
     }
 }
 
 /// Ends a stream that broke off with what is to be said of it; where that cannot be said, the
-/// connection just ends.
-async fn end_stream(session: &mut Session, ctx: &mut Context) {
+/// connection just ends. Returns whether the client has a whole answer now.
+async fn end_stream(session: &mut Session, ctx: &mut Context) -> bool {
     let Some(last) = ctx.last_words.take() else {
-        return;
+        return false;
     };
     ctx.line.bytes_out += last.len() as u64;
-    if let Err(e) = session.write_response_body(Some(last), true).await {
+    let written = session.write_response_body(Some(last), true).await;
+    if let Err(e) = &written {
         tracing::debug!(kind = e.etype().as_str(), "the client left too");
     }
+    written.is_ok()
 }
 
 /// The client's own connection failed, and nobody is there to be told.

@@ -64,7 +64,7 @@ fn only_one_file_asks_the_clock() {
 
 #[test]
 fn there_is_no_global_state() {
-    let rule = "nothing is static or thread-local but the allocator";
+    let rule = "nothing is static or thread-local but the allocator and what is a task's own";
     holds(rule, SRC, rules::global_state);
 }
 

@@ -67,9 +67,14 @@ pub(super) fn asks_clock(file: &Source) -> Vec<String> {
     })
 }
 
+/// What a static that nobody shares comes right behind.
+const STATIC: [&str; 2] = ["#[global_allocator]", "task_local! {"];
+
 pub(super) fn global_state(file: &Source) -> Vec<String> {
     file.find(|before, word, after| match word {
-        "static" => !before.ends_with('\'') && !before.trim_end().ends_with("#[global_allocator]"),
+        "static" => {
+            !before.ends_with('\'') && !STATIC.iter().any(|end| before.trim_end().ends_with(end))
+        }
         "thread_local" => after.starts_with('!'),
         _ => false,
     })
@@ -202,6 +207,12 @@ fn what_is_asked_and_how_it_is_named_is_found_and_nothing_else() {
         "src/main.rs",
         "#[global_allocator]\nstatic A: Jemalloc = Jemalloc;",
         &[],
+    );
+    check(
+        global_state,
+        "src/a.rs",
+        "tokio::task_local! {\n    /// Mine.\n    static A: u8;\n}\nstatic B: u8 = 1;",
+        &[5],
     );
     check(
         empty_words,

@@ -1,7 +1,8 @@
 //! What opens no WebSocket, what goes upstream of a handshake, and that nothing is smuggled by one.
 
 use crate::support::{
-    Connection, Gateway, Mock, SWITCH, Vendor, Wire, chat, get, handshake, pool, pool_of, post,
+    Connection, Gateway, Mock, Request, SWITCH, Vendor, Wire, chat, get, handshake, pool, pool_of,
+    post,
 };
 
 use super::{ABLE, in_front_of, one};
@@ -165,15 +166,17 @@ fn other_protocols_are_not_asked_for_and_a_handshakes_headers_go_with_no_other_r
 #[test]
 fn a_101_that_was_not_asked_for_is_a_bad_answer() {
     let h2c = chat(false)
-        .header("connection", "Upgrade")
+        .header("connection", "Upgrade, close")
         .header("upgrade", "h2c");
     let plain = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
     let other = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n";
     let old = SWITCH.replace("HTTP/1.1", "HTTP/1.0") + "\r\n";
     let good = format!("{SWITCH}\r\n");
+    // So that everything which comes can be read.
+    let last = |request: Request| request.header("connection", "close");
     for (request, answer) in [
-        (chat(false), &*good),
-        (chat(true), plain),
+        (last(chat(false)), &*good),
+        (last(chat(true)), plain),
         (h2c, &good),
         (handshake("/v1/responses"), plain),
         (handshake("/v1/responses"), other),
