@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::{Gateway, Mock, PATIENCE, Request, free_address, pool, post, ranked};
+use crate::support::{Gateway, Mock, PATIENCE, Request, free_address, pool, pool_of, post, ranked};
 
 /// Around the 64 KiB that Pingora itself keeps, and our own 32 KiB of a body without a length.
 const SIZES: [usize; 11] = [
@@ -169,6 +169,22 @@ fn a_small_body_without_a_length_is_sent_again_and_a_large_one_streams() {
         }
         heal(&gateway);
     }
+}
+
+/// What is read of a body that is passed on as it comes tells where it goes, and permits nothing.
+#[test]
+fn the_beginning_of_a_long_body_without_a_length_names_its_model() {
+    let vendors = Mock::several(2, &[]);
+    let models = |n: usize| format!(", models: [{}]", ["other", "gpt-5"][n]);
+    let keys = "clients: {keys: [{name: a, key: all}, {name: s, key: some, tier: some}]}\n\
+                tiers: {some: {models: [gpt-5]}}\n";
+    let gateway = Gateway::start(&format!("{keys}{}", pool_of(&vendors, "", models)));
+    let request = of_size(500_000).chunked();
+    assert_eq!(gateway.send(&request.clone().bearer("all")).status, 200);
+    assert_arrived(&vendors[1], &request, "the account that serves it");
+    assert_eq!(vendors[0].count("requests"), 0);
+    let answer = gateway.send(&request.bearer("some"));
+    assert_eq!(answer.status, 403, "another model may follow");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod edges;
 mod failover;
 mod first_steps;
 mod health;
+mod held;
 mod lifecycle;
 mod operators;
 mod outcomes;

@@ -69,6 +69,40 @@ fn a_client_that_stops_reading_is_let_go_and_its_account_freed() {
     drop(socket);
 }
 
+/// A head is written in another way than a body: its client is let go all the same.
+#[test]
+fn a_client_that_reads_no_head_is_let_go_and_its_account_freed() {
+    let vendor = Mock::start(&[]);
+    let gateway = gateway(&vendor);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(1).unwrap();
+    socket.connect(&gateway.address.into()).unwrap();
+    let mut socket = TcpStream::from(socket);
+    let request = Request::new("HEAD", "/v1/models").bytes(gateway.address);
+    // One after the other, until what the kernels hold for a client is full of their answers.
+    let is_served = |before: u64| {
+        let since = Instant::now();
+        while since.elapsed() < WRITE_TIMEOUT / 2 {
+            if vendor.count("requests") > before {
+                return true;
+            }
+        }
+        false
+    };
+    wait_for("an answer that finds no room", || {
+        let before = vendor.count("requests");
+        socket.write_all(&request).unwrap();
+        (!is_served(before)).then_some(())
+    });
+    wait_for("the account to be free", || {
+        (gateway.account("a0")["in_flight"] == 0).then_some(())
+    });
+    wait_for("the connection to be gone", || {
+        (gateway.metric("poolgate_connections", &[]) == 0.0).then_some(())
+    });
+    drop(socket);
+}
+
 #[test]
 fn a_stream_of_http2_that_is_not_read_is_let_go_and_the_others_go_on() {
     let vendor = Mock::start(ENDLESS);

@@ -4,12 +4,14 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
 use pingora_core::protocols::Stream;
+use pingora_core::protocols::TcpKeepalive;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{Server, ShutdownWatch};
 use pingora_core::services::background::background_service;
@@ -109,11 +111,26 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         most: max_connections(config),
     };
     let mut service = Service::new("clients".to_owned(), door);
+    let patience = patience(config.clients.write_timeout);
     for listen in &config.listen {
         let address = listen.address.to_string();
-        service.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers()));
+        let config = ListenerConfig::tcp(address).l4_buffer(buffers());
+        service.add_listener(config.tcp_socket_options(patience.clone()));
     }
     Ok(service)
+}
+
+/// Clients that are gone without a word, or do not read. Pingora limits the time that a body's writes
+/// take, but not a head's; of both the kernel knows, whatever is being written.
+fn patience(write_timeout: Duration) -> TcpSocketOptions {
+    let mut options = TcpSocketOptions::default();
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(10),
+        count: 6,
+        user_timeout: write_timeout,
+    });
+    options
 }
 
 fn operators(app: &Arc<App>, config: &Config) -> Result<Service<AdminApp>> {

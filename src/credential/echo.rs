@@ -3,9 +3,9 @@
 //! Looked for is the secret as it was sent. A vendor that encodes it in another way, or compresses
 //! its errors although it was asked not to, is not seen through.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use arc_swap::Guard;
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderName, HeaderValue};
 use memchr::memmem;
@@ -16,45 +16,47 @@ use super::{Credential, Place, RESERVED, Token};
 /// A shorter secret may as well be a word of the text.
 const RECOGNISABLE: usize = 8;
 
-/// What one account's requests carry just now, and no client may see.
-pub struct Sent {
-    token: Guard<Option<Arc<Token>>>,
-    extra: Guard<Arc<Vec<(HeaderName, HeaderValue)>>>,
-    /// As it stands in a query, where that is another text.
-    in_query: Option<String>,
+/// What a request carried of its account, and no client may see.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    token: Option<Arc<Token>>,
+    extra: Arc<Vec<(HeaderName, HeaderValue)>>,
+    in_query: bool,
 }
 
 impl Credential {
-    /// What this account's requests carry just now.
-    pub fn sent(&self) -> Sent {
-        let token = self.token.load();
-        let in_query = match (&self.place, token.as_ref()) {
-            (Place::Query(_), Some(token)) => {
-                let plain = token.text.expose();
-                Some(utf8_percent_encode(plain, &RESERVED).to_string()).filter(|text| text != plain)
-            }
-            _ => None,
-        };
-        Sent {
-            token,
-            extra: self.headers.load(),
-            in_query,
+    /// What a request of this account carries that is made now.
+    pub fn secrets(&self) -> Secrets {
+        Secrets {
+            token: self.token.load_full(),
+            extra: self.headers.load_full(),
+            in_query: matches!(self.place, Place::Query(_)),
         }
     }
 }
 
-impl Sent {
+impl Secrets {
+    /// The current token.
+    pub(super) fn token(&self) -> Option<&Token> {
+        self.token.as_deref()
+    }
+
+    /// Further headers of the account.
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.extra
+    }
+
     /// Does `text` hold one of the secrets?
     pub fn is_in(&self, text: &[u8]) -> bool {
         self.all()
-            .any(|secret| secret.len() <= text.len() && memmem::find(text, secret).is_some())
+            .any(|secret| secret.len() <= text.len() && memmem::find(text, &secret).is_some())
     }
 
     /// Writes as many `*` over each of the secrets in `text`, whose length stays what was stated.
     pub fn blank(&self, text: &mut [u8]) {
         for secret in self.all() {
             let mut from = 0;
-            while let Some(at) = memmem::find(&text[from..], secret) {
+            while let Some(at) = memmem::find(&text[from..], &secret) {
                 let end = from + at + secret.len();
                 text[from + at..end].fill(b'*');
                 from = end;
@@ -71,16 +73,19 @@ impl Sent {
         })
     }
 
-    fn all(&self) -> impl Iterator<Item = &[u8]> {
-        let token = self
-            .token
-            .iter()
-            .map(|token| token.text.expose().as_bytes());
+    fn all(&self) -> impl Iterator<Item = Cow<'_, [u8]>> {
+        let token = self.token.iter().map(|token| token.text.expose());
+        // As it stands in a query, where that is another text.
+        let escaped = token.clone().filter(|_| self.in_query);
+        let escaped = escaped.map(|text| Cow::from(utf8_percent_encode(text, &RESERVED)));
+        let escaped = escaped.filter_map(|text| match text {
+            Cow::Owned(text) => Some(Cow::Owned(text.into_bytes())),
+            Cow::Borrowed(_) => None,
+        });
         let extra = self.extra.iter().map(|(_, value)| value.as_bytes());
-        let in_query = self.in_query.iter().map(String::as_bytes);
-        token
-            .chain(in_query)
-            .chain(extra)
+        let plain = token.map(str::as_bytes).chain(extra).map(Cow::Borrowed);
+        escaped
+            .chain(plain)
             .filter(|secret| secret.len() >= RECOGNISABLE)
     }
 }
@@ -91,7 +96,7 @@ mod tests {
     use crate::config::{self, SecretSource};
     use crate::secret::Secret;
 
-    fn sent(credential: config::Credential, headers: &[(&str, &str)]) -> Sent {
+    fn secrets(credential: config::Credential, headers: &[(&str, &str)]) -> Secrets {
         let value = |text: &str| SecretSource::Value(Secret::new(text));
         let headers: Vec<_> = headers
             .iter()
@@ -99,7 +104,7 @@ mod tests {
             .collect();
         let credential = Credential::new(&credential, &headers);
         credential.reload().unwrap();
-        credential.sent()
+        credential.secrets()
     }
 
     fn bearer(text: &str) -> config::Credential {
@@ -108,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_blanked_wherever_it_stands_and_nothing_else_changes() {
-        let sent = sent(bearer("sk-canary"), &[("x-team", "team-canary")]);
+        let sent = secrets(bearer("sk-canary"), &[("x-team", "team-canary")]);
         let text = Bytes::from("sk-canary: no sk-canarysk-canary, sk-canar, team-canary");
         let blanked = sent.blanked(&text).unwrap();
         assert_eq!(
@@ -122,13 +127,13 @@ mod tests {
     fn a_secret_of_the_query_is_found_as_it_was_sent() {
         let name = "key".to_owned();
         let value = SecretSource::Value(Secret::new("AIza+slash/="));
-        let sent = sent(config::Credential::Query { name, value }, &[]);
+        let sent = secrets(config::Credential::Query { name, value }, &[]);
         assert!(sent.is_in(b"GET /v1?key=AIza%2Bslash%2F%3D failed"));
         assert!(sent.is_in(b"AIza+slash/="));
     }
 
     #[test]
     fn a_short_secret_is_a_word_like_any_other() {
-        assert!(!sent(bearer("any"), &[]).is_in(b"any account"));
+        assert!(!secrets(bearer("any"), &[]).is_in(b"any account"));
     }
 }

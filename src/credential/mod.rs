@@ -13,7 +13,7 @@ use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
-pub use echo::Sent;
+pub use echo::Secrets;
 
 use crate::config::{self, SecretSource};
 use crate::dialect::Dialect;
@@ -137,11 +137,6 @@ impl Credential {
         })
     }
 
-    /// Further headers that go on each request.
-    pub fn headers(&self) -> arc_swap::Guard<Arc<Vec<(HeaderName, HeaderValue)>>> {
-        self.headers.load()
-    }
-
     /// Is there something to put on a request, or nothing to be put?
     pub fn is_usable(&self) -> bool {
         self.source.is_none() || self.token.load().is_some()
@@ -161,10 +156,9 @@ impl Credential {
         false
     }
 
-    /// What is put on a request of this dialect.
-    pub fn injection(&self, dialect: Dialect) -> Injection {
-        let token = self.token.load();
-        let Some(token) = token.as_ref() else {
+    /// Where on a request of this dialect its token goes.
+    pub fn injection(&self, secrets: &Secrets, dialect: Dialect) -> Injection {
+        let Some(token) = secrets.token() else {
             return Injection::None;
         };
         match (&self.place, dialect) {
@@ -231,7 +225,7 @@ mod tests {
     }
 
     fn header(credential: &Credential, dialect: Dialect) -> (String, String) {
-        match credential.injection(dialect) {
+        match credential.injection(&credential.secrets(), dialect) {
             Injection::Header(name, value) => {
                 assert!(value.is_sensitive());
                 (name.to_string(), value.to_str().unwrap().to_owned())

@@ -32,9 +32,16 @@ pub struct Peek<'a> {
 impl<'a> Peek<'a> {
     /// Reads `body` in one pass, without a copy unless a text holds an escape.
     pub fn of(body: &'a [u8]) -> Peek<'a> {
-        let Some(raw) = Fields::of(body) else {
-            return Peek::default();
-        };
+        Fields::of(body).map(Peek::from).unwrap_or_default()
+    }
+
+    /// The same of a body whose end is still to come. Nothing may be permitted for what is found: a
+    /// `model` may follow that counts instead.
+    pub fn of_beginning(body: &'a [u8]) -> Peek<'a> {
+        Peek::from(Fields::of_beginning(body))
+    }
+
+    fn from(raw: Fields<'a>) -> Peek<'a> {
         let max_tokens = raw
             .max_tokens
             .or(raw.max_completion_tokens)
@@ -103,7 +110,7 @@ pub fn json_value<'a>(body: &'a [u8], pointer: &str) -> Option<Cow<'a, str>> {
 }
 
 /// The fields of [`Peek`] as they are written.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Fields<'a> {
     #[serde(borrow)]
     model: Option<&'a RawValue>,
@@ -128,6 +135,50 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn of(body: &'a [u8]) -> Option<Fields<'a>> {
         is_object(body).then(|| serde_json::from_slice(body).ok())?
+    }
+
+    /// What of a body is whole so far.
+    fn of_beginning(body: &'a [u8]) -> Fields<'a> {
+        let mut fields = Fields::default();
+        if is_object(body) {
+            let mut reader = serde_json::Deserializer::from_slice(body);
+            // It breaks off somewhere, which is no mistake here.
+            let _ = reader.deserialize_map(Gather(&mut fields));
+        }
+        fields
+    }
+}
+
+/// Fills in one field after the other, and keeps them when no more can be read.
+struct Gather<'f, 'a>(&'f mut Fields<'a>);
+
+impl<'de> Visitor<'de> for Gather<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            let field = match &*name {
+                "model" => &mut self.0.model,
+                "stream" => &mut self.0.stream,
+                "max_tokens" => &mut self.0.max_tokens,
+                "max_completion_tokens" => &mut self.0.max_completion_tokens,
+                "max_output_tokens" => &mut self.0.max_output_tokens,
+                "stream_options" => &mut self.0.stream_options,
+                "prompt_cache_key" => &mut self.0.prompt_cache_key,
+                "metadata" => &mut self.0.metadata,
+                "previous_response_id" => &mut self.0.previous_response_id,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *field = Some(map.next_value()?);
+        }
+        Ok(())
     }
 }
 
@@ -209,6 +260,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn of_a_beginning_what_is_whole_counts() {
+        let body = br#"{"model":"m","stream":true,"max_tokens":7,"metadata":{"user_id":"u"},"messages":[{"content":"abc"#;
+        let peek = Peek::of_beginning(body);
+        assert_eq!(peek.model.as_deref(), Some("m"));
+        assert_eq!((peek.stream, peek.max_tokens), (Some(true), Some(7)));
+        assert_eq!(peek.user_id.as_deref(), Some("u"));
+        for length in 0..body.len() {
+            let model = Peek::of_beginning(&body[..length])
+                .model
+                .map(Cow::into_owned);
+            assert_eq!(model, (length >= 12).then(|| "m".to_owned()), "{length}");
+        }
+        assert_eq!(Peek::of_beginning(b"[1,2"), Peek::default());
+    }
 
     #[test]
     fn a_body_tells_model_streaming_and_sessions() {

@@ -68,11 +68,13 @@ impl<'a> Probe<'a> {
         };
         head.insert_header(HOST, host)?;
         if self.check.with_credential {
-            for (name, value) in self.account.credential.headers().iter() {
+            let secrets = self.account.credential.secrets();
+            for (name, value) in secrets.headers() {
                 head.insert_header(name.clone(), value.clone())?;
             }
             let dialect = self.account.config.dialects.first().copied();
-            let injection = dialect.map(|dialect| self.account.credential.injection(dialect));
+            let injection =
+                dialect.map(|dialect| self.account.credential.injection(&secrets, dialect));
             if let Some(Injection::Header(name, value)) = injection {
                 head.insert_header(name, value)?;
             }

@@ -161,10 +161,10 @@ async fn read(
     };
     let (body, budget) = body::read(gateway, session, &limits).await?;
     let has_json = target.kind.is_some() && !matches!(body, Replay::None);
-    let peek = if has_json {
-        Peek::of(body.seen())
-    } else {
-        Peek::default()
+    let peek = match (has_json, body.is_complete()) {
+        (true, true) => Peek::of(body.seen()),
+        (true, false) => Peek::of_beginning(body.seen()),
+        (false, _) => Peek::default(),
     };
     let asks_for_model = !matches!(target.kind, Some(Kind::Models) | None);
     let model_in_path = target.model.is_some();
@@ -179,7 +179,11 @@ async fn read(
     {
         return Err(Reject::bad_request("the name of the model is too long").into());
     }
-    if asks_for_model && !client.may.allows_model(model.as_deref()) {
+    // Of a body that is not all here another model may count in the end.
+    let sure = model
+        .as_deref()
+        .filter(|_| model_in_path || body.is_complete());
+    if asks_for_model && !client.may.allows_model(sure) {
         return Err(Reject::permission_denied("this model").into());
     }
     let stream = target.stream.or(peek.stream).unwrap_or(false);

@@ -121,7 +121,7 @@ pub(super) async fn read(
     if session.req_header().headers.contains_key(EXPECT) {
         let keepalive = session.get_keepalive();
         let told = session.write_continue_response().await;
-        told.map_err(Refused::Gone)?;
+        told.map_err(gone)?;
         // Pingora takes the 100 for an early answer, after which it would close the connection.
         session.set_keepalive(keepalive);
     }
@@ -174,6 +174,11 @@ pub(super) fn unreadable(e: Box<Error>) -> Refused {
         ErrorType::ReadError | ErrorType::ConnectionClosed => Refused::Gone(e.into_down()),
         _ => Reject::bad_request("the body could not be read").into(),
     }
+}
+
+/// Writing to the client failed: nobody is there to be told.
+pub(super) fn gone(e: Box<Error>) -> Refused {
+    Refused::Gone(e.into_down())
 }
 
 /// How long `length` bytes of a body may take.

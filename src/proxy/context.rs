@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Replay;
 use crate::clock::{self, Instant};
+use crate::credential::Secrets;
 use crate::dialect::{Dialect, Kind, Meter, Reading, Reject};
 use crate::key::Client;
 use crate::pool::{Account, Demand, Lease, Outcome, Pool, Refusal};
@@ -75,6 +76,8 @@ pub(super) struct Attempt {
     pub(super) lease: Lease,
     /// Something was sent: the account may have begun the work.
     pub(super) sent: bool,
+    /// The secrets on the request, which the account's may be no more when the answer comes.
+    pub(super) secrets: Secrets,
     /// An error answer that is held back until it is judged.
     pub(super) held: Option<HeldAnswer>,
     /// The body as this account needs it, if it is another one.
@@ -118,6 +121,9 @@ pub(super) struct HeldAnswer {
     pub(super) body: BytesMut,
     pub(super) outcome: Outcome,
     pub(super) account: Arc<Account>,
+    /// What its request carried.
+    pub(super) secrets: Secrets,
+    pub(super) since: Instant,
 }
 
 impl HeldAnswer {

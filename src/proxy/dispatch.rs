@@ -15,6 +15,7 @@ use super::dial::Dial;
 use super::verdict;
 use crate::clock;
 use crate::config::Host;
+use crate::credential::Secrets;
 use crate::pool::{Account, Lease};
 
 /// Addresses of one upstream that are tried before its account is blamed.
@@ -145,6 +146,7 @@ impl Attempt {
         Attempt {
             lease,
             sent: false,
+            secrets: Secrets::default(),
             held: None,
             rewritten: None,
             meter: None,

@@ -44,7 +44,10 @@ pub(super) fn apply(
         return Err(verdict::give_up());
     };
     let account = attempt.lease.account().clone();
-    let injection = account.credential.injection(request.demand.dialect);
+    attempt.secrets = account.credential.secrets();
+    let injection = account
+        .credential
+        .injection(&attempt.secrets, request.demand.dialect);
     rewrite_model(request, attempt, &account);
 
     // What is about to be replaced need not be taken off first.
@@ -85,7 +88,7 @@ pub(super) fn apply(
         head.insert_header("x-forwarded-for", address.to_string())?;
     }
     add_user_agent_suffix(gateway, head)?;
-    for (name, value) in account.credential.headers().iter() {
+    for (name, value) in attempt.secrets.headers() {
         head.insert_header(name.clone(), value.clone())?;
     }
     if let Injection::Header(name, value) = injection {

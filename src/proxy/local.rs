@@ -11,6 +11,7 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::Gateway;
+use super::body::{gone, unreadable};
 use super::reject::Refused;
 use crate::dialect::Reject;
 
@@ -71,9 +72,9 @@ pub(super) async fn answer(gateway: &Gateway, session: &mut Session) -> Result<b
         path if older.serves(path) => return answer_older(gateway, session).await,
         _ => return Ok(false),
     };
-    let mut head = ResponseHeader::build(status, Some(4)).map_err(Refused::Gone)?;
+    let mut head = ResponseHeader::build(status, Some(4)).map_err(gone)?;
     head.insert_header(CONTENT_TYPE, content_type)
-        .map_err(Refused::Gone)?;
+        .map_err(gone)?;
     write(session, head, body).await?;
     Ok(true)
 }
@@ -88,11 +89,10 @@ async fn answer_older(gateway: &Gateway, session: &mut Session) -> Result<bool, 
     *request.headers_mut() = head.headers.clone();
     let answer = gateway.older.answer(request).await;
     let (parts, body) = answer.into_parts();
-    let mut head =
-        ResponseHeader::build(parts.status, Some(parts.headers.len())).map_err(Refused::Gone)?;
+    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len())).map_err(gone)?;
     for (name, value) in &parts.headers {
         head.insert_header(name.clone(), value.clone())
-            .map_err(Refused::Gone)?;
+            .map_err(gone)?;
     }
     write(session, head, body).await?;
     Ok(true)
@@ -100,7 +100,7 @@ async fn answer_older(gateway: &Gateway, session: &mut Session) -> Result<bool, 
 
 async fn read(session: &mut Session) -> Result<Vec<u8>, Refused> {
     let mut body = Vec::new();
-    while let Some(bytes) = session.read_request_body().await.map_err(Refused::Gone)? {
+    while let Some(bytes) = session.read_request_body().await.map_err(unreadable)? {
         body.extend_from_slice(&bytes);
         if body.len() > OLDER_BODY {
             return Err(Reject::request_too_large(OLDER_BODY).into());
@@ -115,13 +115,13 @@ async fn write(
     body: Bytes,
 ) -> Result<(), Refused> {
     head.insert_header(CONTENT_LENGTH, body.len())
-        .map_err(Refused::Gone)?;
+        .map_err(gone)?;
     head.insert_header(CACHE_CONTROL, "no-store")
-        .map_err(Refused::Gone)?;
+        .map_err(gone)?;
     let bodyless = session.req_header().method == Method::HEAD;
     let head = session.write_response_header(Box::new(head), false).await;
-    head.map_err(Refused::Gone)?;
+    head.map_err(gone)?;
     let body = Some(body).filter(|_| !bodyless);
     let written = session.write_response_body(body, true).await;
-    written.map_err(Refused::Gone)
+    written.map_err(gone)
 }

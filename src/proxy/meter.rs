@@ -24,6 +24,7 @@ pub(super) fn on_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Context) ->
         *body = (!ready.is_empty()).then_some(ready);
     }
     if end {
+        append(body, rest_of_document(ctx));
         match last_words(ctx) {
             Some(last) => append(body, last),
             None if is_half_a_document(ctx) => {
@@ -38,8 +39,18 @@ pub(super) fn on_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Context) ->
 
 /// Errors say back what was sent; ordinary answers are not looked at.
 fn blanked(bytes: Bytes, attempt: &Attempt) -> Bytes {
-    let sent = attempt.lease.account().credential.sent();
-    sent.blanked(&bytes).unwrap_or(bytes)
+    attempt.secrets.blanked(&bytes).unwrap_or(bytes)
+}
+
+/// What was kept back of an answer that is no stream, and goes as it is.
+fn rest_of_document(ctx: &mut Context) -> Bytes {
+    let attempt = ctx.attempt.as_mut();
+    let rest = attempt.and_then(|attempt| {
+        let meter = attempt.meter.as_mut()?;
+        let rest = (!meter.is_event_stream()).then(|| meter.rest())?;
+        Some(blanked(rest, attempt))
+    });
+    rest.unwrap_or_default()
 }
 
 /// What the log says of it.
@@ -54,6 +65,9 @@ fn is_half_a_document(ctx: &Context) -> bool {
 }
 
 fn append(body: &mut Option<Bytes>, last: Bytes) {
+    if last.is_empty() {
+        return;
+    }
     let bytes = body.take().unwrap_or_default();
     *body = Some(match bytes.is_empty() {
         true => last,
@@ -73,6 +87,12 @@ pub(super) fn last_words(ctx: &mut Context) -> Option<Bytes> {
         return None;
     }
     if reading.is_over() {
+        // Half an event behind the end would be an error to a client that has all it needs.
+        let rest = if reading.ends_whole {
+            rest
+        } else {
+            Bytes::new()
+        };
         return Some(blanked(rest, attempt));
     }
     let request = ctx.request.as_ref()?;

@@ -113,6 +113,8 @@ fn is_gone(e: &Error, ctx: &Context) -> bool {
             | ErrorType::WriteTimedout
             | ErrorType::ReadError
             | ErrorType::ConnectionClosed
+            // The client took its request back (HTTP/2).
+            | ErrorType::H2Error
     );
     let is_dead = dead && !body::is_malformed(e);
     *e.esource() == ErrorSource::Downstream && is_dead && ctx.reject.is_none()
@@ -199,7 +201,7 @@ async fn deliver(
 ) -> Result<u16> {
     let status = held.status();
     ctx.line.account = Some(held.account.id.clone());
-    let sent = held.account.credential.sent();
+    let sent = held.secrets;
     let (mut head, mut body) = (*held.head, held.body);
     sent.blank(&mut body);
     for name in hop_by_hop(&head.headers) {

@@ -11,7 +11,7 @@ use super::Gateway;
 use super::context::Context;
 use super::retry;
 use crate::clock;
-use crate::credential::Sent;
+use crate::credential::Secrets;
 use crate::pool::Outcome;
 use crate::telemetry::AccessLine;
 
@@ -45,8 +45,7 @@ pub(super) fn clean_head(
         head.remove_header(&TRANSFER_ENCODING);
         session.set_keepalive(None);
     }
-    let sent = ctx.attempt.as_ref();
-    let sent = sent.map(|attempt| attempt.lease.account().credential.sent());
+    let sent = ctx.attempt.as_ref().map(|attempt| attempt.secrets.clone());
     clean_answer(gateway, head, ctx, sent.as_ref())
 }
 
@@ -56,7 +55,7 @@ pub(super) fn clean_answer(
     gateway: &Gateway,
     head: &mut ResponseHeader,
     ctx: &Context,
-    sent: Option<&Sent>,
+    sent: Option<&Secrets>,
 ) -> Result<()> {
     let pass_limits = gateway.config.load().clients.pass_rate_limit_headers;
     let tells = |value: &HeaderValue| sent.is_some_and(|sent| sent.is_in(value.as_bytes()));

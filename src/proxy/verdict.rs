@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, ErrorSource, ErrorType, Result, RetryType};
 use pingora_proxy::Session;
@@ -24,6 +24,9 @@ const JUDGED_BYTES: usize = 64 * 1024;
 
 /// So much of an error answer is kept for the client; what is longer is cut.
 const KEPT_BYTES: usize = 1024 * 1024;
+
+/// So long the body of an error answer may take: another account may serve meanwhile.
+const HELD_FOR: Duration = Duration::from_secs(10);
 
 /// The head of an answer: a good one passes; an error is held until its body was read too.
 pub(super) fn on_head(
@@ -53,6 +56,8 @@ pub(super) fn on_head(
         body: BytesMut::new(),
         outcome: Outcome::Transient,
         account: attempt.lease.account().clone(),
+        secrets: attempt.secrets.clone(),
+        since: now,
     };
     attempt.held = Some(held);
     if has_no_body(session, head) {
@@ -134,8 +139,11 @@ pub(super) fn on_body(
         let room = KEPT_BYTES.saturating_sub(held.body.len());
         held.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
+    let is_late = || clock::now().saturating_duration_since(held.since) > HELD_FOR;
     if end || held.body.len() >= KEPT_BYTES {
         return Err(judge(session, ctx, Body::Whole));
+    } else if is_late() {
+        return Err(judge(session, ctx, Body::Cut));
     }
     Ok(None)
 }
@@ -146,10 +154,16 @@ fn has_no_body(session: &Session, head: &ResponseHeader) -> bool {
             head.status,
             StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         )
-        || head
-            .headers
-            .get(CONTENT_LENGTH)
-            .is_some_and(|length| length.as_bytes() == b"0")
+        || head.headers.get(CONTENT_LENGTH).is_some_and(is_zero)
+}
+
+/// Pingora takes a list of equal lengths for one (RFC 9110 §8.6).
+fn is_zero(length: &HeaderValue) -> bool {
+    let mut parts = length.as_bytes().split(|byte| *byte == b',');
+    parts.all(|part| {
+        let part = part.trim_ascii();
+        !part.is_empty() && part.iter().all(|digit| *digit == b'0')
+    })
 }
 
 /// How much of a held answer came.

@@ -109,10 +109,12 @@ fn wherever_a_stream_is_cut_what_came_is_whole_events_and_then_the_error() {
             let came = &stream[..cut];
             let (seen, ended) = house.seen(shape, &id, framing.answer(SSE, came, stream.len()));
             assert!(ended, "{id}");
-            if String::from_utf8_lossy(came).contains(end) && seen == came {
+            let whole = whole_events(came);
+            let has_end = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(end);
+            // Behind the end half an event would only be something to stumble on.
+            if has_end(came) && seen == came || has_end(whole) && seen == whole {
                 continue;
             }
-            let whole = whole_events(came);
             let text = String::from_utf8_lossy(&seen).into_owned();
             let error = seen
                 .strip_prefix(whole)

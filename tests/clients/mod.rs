@@ -5,7 +5,9 @@ mod litellm;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Gateway, Mock, pool};
+use serde_json::json;
+
+use crate::support::{Gateway, Mock, pool, post};
 
 /// A program that `make deps` installed in one of its folders.
 #[track_caller]
@@ -77,4 +79,24 @@ fn anthropic_s_client_works() {
 fn gemini_s_client_works() {
     works("gemini_sdk.py");
     works("gemini_count.py");
+}
+
+/// However a stream ends before its end, each client says so by its own error.
+#[test]
+fn each_client_sees_its_own_error_on_a_stream_that_breaks_off() {
+    for fault in ["cut", "hang", "error-event"] {
+        let vendors = [Mock::start(&[])];
+        vendors[0].set(&json!({"behaviour": {fault: "5"}}));
+        let keys = "    timeouts: {read: 1s, read_stream: 1s}\n    breaker: {enabled: false}\n";
+        let gateway = Gateway::start(&pool(&vendors, keys));
+        gateway.wait_until_ready();
+        for script in [
+            "broken_openai.py",
+            "broken_anthropic.py",
+            "broken_gemini.py",
+        ] {
+            run(script, &gateway);
+            gateway.admin(post("/api/v1/accounts/a0/reset", &json!({})));
+        }
+    }
 }

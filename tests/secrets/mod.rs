@@ -3,6 +3,7 @@
 
 mod house;
 mod planted;
+mod replaced;
 mod tattler;
 
 use std::fs;

@@ -117,6 +117,11 @@ impl Wire {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// The same where the other side may have left.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     /// Reads so many bytes.
     #[track_caller]
     pub(crate) fn read(&mut self, count: usize) -> Vec<u8> {

@@ -32,6 +32,8 @@ pub struct Reading {
     pub begun: Begun,
     /// The error came in an event that is whole, so that the client sees it.
     is_told: bool,
+    /// The last event is whole, though its blank line may be missing.
+    pub ends_whole: bool,
 }
 
 /// What OpenAI's responses say of themselves as they begin: an event that ends such a stream must
@@ -97,12 +99,13 @@ impl Meter {
     }
 
     /// Reads on, and returns what may go to the client now. Of an event stream these are whole
-    /// events: no client can do anything with a part of one.
+    /// events: no client can do anything with a part of one. An error within a document is kept
+    /// back until all of it is there.
     pub fn pass(&mut self, bytes: Bytes) -> Bytes {
         let ended = self.push(&bytes);
         match self.framing {
-            Framing::Sse => self.hold.pass(bytes, ended),
-            Framing::Json | Framing::Unread => bytes,
+            Framing::Sse | Framing::Json => self.hold.pass(bytes, ended),
+            Framing::Unread => bytes,
         }
     }
 
@@ -117,7 +120,9 @@ impl Meter {
             Framing::Sse => self.sse.push(bytes, &mut |piece| document.piece(&piece)),
             Framing::Json => {
                 document.data(bytes);
-                None
+                // What an error says can only be looked at as a whole.
+                let in_error = document.scanner.catching() == Some(Catch::Error);
+                (!in_error).then_some(bytes.len())
             }
             Framing::Unread => None,
         }
@@ -158,6 +163,7 @@ impl Meter {
             complete,
             begun,
             is_told,
+            ends_whole,
             ..
         } = self.document.findings;
         Reading {
@@ -167,6 +173,7 @@ impl Meter {
             is_stream: self.framing == Framing::Sse,
             begun,
             is_told,
+            ends_whole,
         }
     }
 }
@@ -203,8 +210,10 @@ enum Catch {
     Error,
     /// Tells which event this is.
     Type,
-    /// A reason why the answer ended.
+    /// A reason why the answer ended, or one of several did.
     End,
+    /// Which of several.
+    Index,
     /// The parts of OpenAI's flat `error` event.
     Code,
     Message,
@@ -217,6 +226,7 @@ const CHAT: &[(Place, Catch)] = &[
     (&["usage"], Catch::Usage),
     (&["error"], Catch::Error),
     (&["choices", "finish_reason"], Catch::End),
+    (&["choices", "index"], Catch::Index),
 ];
 const RESPONSES: &[(Place, Catch)] = &[
     (&["type"], Catch::Type),
@@ -239,6 +249,7 @@ const GENERATE: &[(Place, Catch)] = &[
     (&["usageMetadata"], Catch::Usage),
     (&["error"], Catch::Error),
     (&["candidates", "finishReason"], Catch::End),
+    (&["candidates", "index"], Catch::Index),
     (&["promptFeedback", "blockReason"], Catch::End),
 ];
 
@@ -301,16 +312,25 @@ struct Findings {
     counts: Counts,
     error: Option<StreamError>,
     complete: bool,
+    /// An event said that nothing follows.
+    is_ended: bool,
     begun: Begun,
     is_told: bool,
+    ends_whole: bool,
+    /// Answers in one (`n`, `candidateCount`), as far as they have shown themselves.
+    choices: u32,
+    /// How many of them have come to their end.
+    ended: u32,
     event: Event,
 }
 
 /// What was found in the event that is passing by.
 #[derive(Default)]
 struct Event {
-    /// It is one that ends an answer.
+    /// It is one that ends all there is.
     ends: bool,
+    /// How many answers of several come to their end in it.
+    ended: u32,
     /// It says so by its type, or holds an error.
     is_error: bool,
     code: Option<Vec<u8>>,
@@ -324,8 +344,12 @@ impl Findings {
             counts: Counts::default(),
             error: None,
             complete: false,
+            is_ended: false,
             begun: Begun::default(),
             is_told: false,
+            ends_whole: true,
+            choices: 1,
+            ended: 0,
             event: Event::default(),
         }
     }
@@ -345,14 +369,18 @@ impl Findings {
                 );
                 self.event.is_error |= matches!(raw, br#""error""# | br#""response.failed""#);
             }
-            (Catch::End, raw) => self.event.ends |= raw != Some(b"null"),
+            (Catch::End, raw) => self.event.ended += u32::from(raw != Some(b"null")),
+            (Catch::Index, Some(raw)) => {
+                let index: u32 = serde_json::from_slice(raw).unwrap_or(0);
+                self.choices = self.choices.max(index.saturating_add(1));
+            }
             (Catch::Code, raw) => self.event.code = raw.map(<[u8]>::to_vec),
             (Catch::Message, raw) => self.event.message = raw.map(<[u8]>::to_vec),
             (Catch::Id, Some(raw)) => self.begun.id = Some(raw.to_vec()),
             (Catch::Sequence, Some(raw)) => {
                 self.begun.sequence = serde_json::from_slice(raw).ok();
             }
-            (Catch::Usage | Catch::Type | Catch::Id | Catch::Sequence, None) => {}
+            (Catch::Usage | Catch::Type | Catch::Index | Catch::Id | Catch::Sequence, None) => {}
         }
     }
 
@@ -377,7 +405,13 @@ impl Findings {
 
     fn event_ends(&mut self, is_whole: bool, is_done: bool) {
         let event = std::mem::take(&mut self.event);
-        self.complete |= is_whole && event.ends || is_done && self.dialect == Dialect::OpenAi;
+        self.ends_whole = is_whole || is_done;
+        self.is_ended |= is_whole && event.ends || is_done && self.dialect == Dialect::OpenAi;
+        if is_whole {
+            self.ended = self.ended.saturating_add(event.ended);
+        }
+        // One that shows itself after the others have ended begins another answer.
+        self.complete = self.is_ended || self.ended >= self.choices;
         self.is_told |= is_whole && event.is_error;
         if event.is_error && self.error.is_none() {
             let part = |raw: Option<Vec<u8>>| raw.unwrap_or_else(|| b"null".to_vec());

@@ -91,6 +91,11 @@ impl<T: Copy> Scanner<T> {
         self.closed && self.state != State::Broken
     }
 
+    /// Whose value is open.
+    pub(super) fn catching(&self) -> Option<T> {
+        self.catching
+    }
+
     /// Bytes of memory.
     pub(super) fn kept(&self) -> usize {
         self.caught.capacity()

@@ -306,6 +306,84 @@ fn where_a_stream_of_responses_stands_is_known_from_any_split() {
     }
 }
 
+/// Several answers at once: the end of one is not the end.
+#[test]
+fn all_of_several_answers_must_end() {
+    let chat = |index: u32, reason: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":{index},\"delta\":{{}},\"finish_reason\":{reason}}}]}}\n\n"
+        )
+    };
+    let candidate = |index: u32, end: &str| {
+        format!("data: {{\"candidates\":[{{\"content\":{{}}{end},\"index\":{index}}}]}}\n\n")
+    };
+    let (stop, none) = ("\"stop\"", "null");
+    let ended = ",\"finishReason\":\"STOP\"";
+    let openai = [
+        (vec![chat(0, stop)], true),
+        (vec![chat(0, none), chat(1, none), chat(0, stop)], false),
+        (vec![chat(0, stop), chat(1, none)], false),
+        (vec![chat(1, none), chat(0, stop), chat(1, stop)], true),
+        (
+            vec![chat(0, stop), chat(1, none), "data: [DONE]\n\n".to_owned()],
+            true,
+        ),
+    ];
+    let gemini = [
+        (vec![candidate(0, ended), candidate(1, "")], false),
+        (vec![candidate(1, ended), candidate(0, ended)], true),
+    ];
+    let openai = openai.map(|case| (Dialect::OpenAi, Kind::Chat, case));
+    let gemini = gemini.map(|case| (Dialect::Gemini, Kind::Generate, case));
+    for (dialect, kind, (events, complete)) in openai.into_iter().chain(gemini) {
+        let reading = read(
+            meter(dialect, kind, "text/event-stream"),
+            [events.concat().as_bytes()],
+        );
+        assert_eq!(reading.complete, complete, "{events:?}");
+    }
+}
+
+#[test]
+fn half_an_event_behind_the_end_is_told_from_a_whole_one() {
+    let end = "data: {\"choices\":[{\"index\":0,\"finish_reason\":\"stop\"}]}\n\n";
+    for (rest, is_whole) in [
+        ("", true),
+        ("data: {\"usage\":{\"prompt_to", false),
+        ("data: {\"usage\":null}\n", true),
+        ("data: [DONE]", true),
+        ("data: [DO", false),
+    ] {
+        let stream = format!("{end}{rest}");
+        let reading = read(
+            meter(Dialect::OpenAi, Kind::Chat, "text/event-stream"),
+            [stream.as_bytes()],
+        );
+        assert!(reading.complete);
+        assert_eq!(reading.ends_whole, is_whole, "{rest}");
+    }
+}
+
+#[test]
+fn an_error_within_a_document_is_kept_back_until_it_is_whole() {
+    let mut meter = meter(Dialect::OpenAi, Kind::Chat, "application/json");
+    let mut pass = |text: &'static str| {
+        let passed = meter.pass(text.into());
+        (
+            String::from_utf8(passed.to_vec()).unwrap(),
+            meter.tells_error(),
+        )
+    };
+    assert_eq!(pass("{\"id\":1,"), ("{\"id\":1,".to_owned(), false));
+    assert_eq!(
+        pass("\"error\":{\"message\":\"bad sk-"),
+        (String::new(), false)
+    );
+    assert_eq!(pass("1234\""), (String::new(), false));
+    let all = "\"error\":{\"message\":\"bad sk-1234\"}}";
+    assert_eq!(pass("}}"), (all.to_owned(), true));
+}
+
 #[test]
 fn an_answer_that_cannot_be_read_is_not_judged() {
     let mut headers =
@@ -313,6 +391,7 @@ fn an_answer_that_cannot_be_read_is_not_judged() {
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     let unread = Reading {
         complete: true,
+        ends_whole: true,
         ..Reading::default()
     };
     assert_eq!(

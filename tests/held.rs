@@ -1,0 +1,53 @@
+//! Error answers are held back until they are judged: none of them holds a request up for long.
+
+use std::time::Duration;
+
+use crate::support::{Gateway, Mock, Vendor, Verbatim, chat, wait_for};
+
+/// A pool in which `first` is asked before `second`.
+fn in_this_order(first: &str, second: &Mock) -> Gateway {
+    let second = second.url();
+    Gateway::start(&format!(
+        "pools:\n  default:\n    accounts:\n\
+         {0}- {{id: first, upstream: \"{first}\", credential: {{api_key: key-of-first}}}}\n\
+         {0}- {{id: second, priority: 1, upstream: \"{second}\", credential: {{api_key: any}}}}\n",
+        "      "
+    ))
+}
+
+#[test]
+fn no_body_is_no_body_however_it_is_stated() {
+    for length in ["0", "00", "0, 0", "0,0"] {
+        let vendor = Verbatim::start();
+        vendor.say(format!(
+            "HTTP/1.1 429 Too Many Requests\r\ncontent-length: {length}\r\n\r\n"
+        ));
+        let spare = Mock::start(&[]);
+        let gateway = in_this_order(&vendor.url(), &spare);
+        assert_eq!(gateway.send(&chat(false)).status, 200, "{length}");
+        let limited = ["account=\"first\"", "outcome=\"rate_limited\""];
+        let judged = gateway.metric("poolgate_requests_total", &limited);
+        assert_eq!(judged, 1.0, "{length}");
+    }
+}
+
+#[test]
+fn an_error_that_drips_leads_to_the_next_account_before_its_end() {
+    let vendor = Vendor::start();
+    let spare = Mock::start(&[]);
+    let gateway = in_this_order(&format!("http://{}", vendor.address), &spare);
+    let answer = std::thread::scope(|scope| {
+        let client = scope.spawn(|| gateway.send(&chat(false)));
+        let mut upstream = vendor.next();
+        upstream.write(b"HTTP/1.1 503 Service Unavailable\r\ntransfer-encoding: chunked\r\n\r\n");
+        // A byte at a time, and no end.
+        while !client.is_finished() && upstream.try_write(b"1\r\n.\r\n").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        client.join().unwrap()
+    });
+    assert_eq!(answer.status, 200);
+    wait_for("the first account to be blamed", || {
+        (gateway.account("first")["failures"] == 1).then_some(())
+    });
+}
