@@ -46,7 +46,7 @@ fuzz: ## fuzz the readers of untrusted bytes, FUZZ_SECONDS=60 each; TARGETS="met
 
 soak: deps ## every stress figure in full, then full load for POOLGATE_SOAK_TIME=10m on the optimised program
 	POOLGATE_SOAK=1 cargo nextest run --locked --profile soak
-	cargo nextest run --locked --release --profile soak --run-ignored only --no-capture -E 'test(memory_stays_flat)'
+	cargo nextest run --locked --release --test integration --profile soak --run-ignored only --no-capture -E 'test(memory_stays_flat)'
 
 bench: ## measure: selection of an account, reading of streams
 	@.ci/deps build

@@ -23,7 +23,7 @@ const STAY_MS: u64 = 60;
 const LARGE: usize = 300 << 10;
 
 /// What a request's vendor is asked to do, as headers of the mock.
-const FAULTS: [&[(&str, &str)]; 16] = [
+pub(super) const FAULTS: [&[(&str, &str)]; 16] = [
     &[],
     &[],
     &[("x-mock-gap", "4ms")],
