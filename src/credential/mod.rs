@@ -4,6 +4,7 @@
 //! so that a `Debug` of a request does not show them.
 
 mod echo;
+pub mod exchange;
 
 use std::path::Path;
 use std::sync::Arc;
