@@ -5,6 +5,7 @@
 
 mod echo;
 pub mod exchange;
+pub mod seal;
 
 use std::path::Path;
 use std::sync::Arc;
