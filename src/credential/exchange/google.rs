@@ -63,6 +63,11 @@ impl ServiceAccount {
         asked(&self.url, TokenFormat::Form, &fields)
     }
 
+    #[cfg(test)]
+    pub(super) fn public(&self) -> &[u8] {
+        self.key.public().as_ref()
+    }
+
     /// A JSON web token in three parts, RS256.
     fn assertion(&self, now: SystemTime) -> Result<String, ExchangeError> {
         let issued = now.duration_since(SystemTime::UNIX_EPOCH);
