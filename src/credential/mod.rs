@@ -3,7 +3,10 @@
 //! Header values are made when the token changes, not for each request, and are marked sensitive,
 //! so that a `Debug` of a request does not show them.
 
+pub mod cache;
 mod echo;
+pub mod exchange;
+pub mod seal;
 
 use std::path::Path;
 use std::sync::Arc;

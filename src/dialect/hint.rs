@@ -71,10 +71,7 @@ pub fn stated_reset(
     error: &VendorError<'_>,
     now: SystemTime,
 ) -> Option<Duration> {
-    let header = |name| headers.get(name)?.to_str().ok();
-    header("retry-after-ms")
-        .and_then(|text| number_of(text, Duration::from_millis(1)))
-        .or_else(|| header("retry-after").and_then(|text| retry_after(text, now)))
+    retry_after(headers, now)
         .or_else(|| error.retry_delay.as_deref().and_then(go_duration))
         .or_else(|| {
             latest_reset(
@@ -152,10 +149,17 @@ fn full_refill(headers: &HeaderMap) -> Option<Duration> {
     spent.or(any)
 }
 
-/// Seconds, also with a fraction, or an HTTP date (RFC 9110 §10.2.3).
-fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
-    number_of(text, Duration::from_secs(1))
-        .or_else(|| until(httpdate::parse_http_date(text.trim()).ok()?, now))
+/// `Retry-After`: seconds, also with a fraction, or an HTTP date (RFC 9110 §10.2.3); before it
+/// `Retry-After-Ms`, which some vendors send beside it.
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let header = |name| headers.get(name)?.to_str().ok();
+    let seconds_or_date = |text: &str| {
+        number_of(text, Duration::from_secs(1))
+            .or_else(|| until(httpdate::parse_http_date(text.trim()).ok()?, now))
+    };
+    header("retry-after-ms")
+        .and_then(|text| number_of(text, Duration::from_millis(1)))
+        .or_else(|| header("retry-after").and_then(seconds_or_date))
 }
 
 /// RFC 3339, or seconds since 1970.
@@ -228,6 +232,7 @@ fn regain_access(message: &str, now: SystemTime) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::RETRY_AFTER;
     use proptest::prelude::*;
 
     use super::*;
@@ -406,7 +411,9 @@ mod tests {
         fn any_text_is_read_without_harm(text in "\\PC{0,30}", number in "[0-9.eE+-]{0,12}(ms|s|m|h)?") {
             for text in [text, number] {
                 go_duration(&text);
-                retry_after(&text, noon());
+                if let Ok(value) = text.parse() {
+                    retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), noon());
+                }
                 time(&text);
                 regain_access(&format!("You will regain access on {text}"), noon());
             }

@@ -11,7 +11,7 @@ mod vendor_error;
 
 pub use body::{Peek, json_value, replace_model};
 pub use call::{Call, Kind, asks_for_websocket, is_safe_path};
-pub use hint::{Stated, rate_limit_wait, stated_reset, success_hint};
+pub use hint::{Stated, rate_limit_wait, retry_after, stated_reset, success_hint};
 pub use meter::{Begun, Meter, Reading, StreamError};
 pub use reject::Reject;
 pub use vendor_error::VendorError;
