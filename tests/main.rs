@@ -19,6 +19,7 @@ mod edges;
 mod failover;
 mod first_steps;
 mod health;
+mod leases;
 mod lifecycle;
 mod operators;
 mod outcomes;
