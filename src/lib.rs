@@ -12,6 +12,8 @@ pub mod config;
 
 pub mod telemetry;
 
+pub mod store;
+
 pub mod credential;
 pub mod key;
 

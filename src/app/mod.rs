@@ -25,6 +25,7 @@ use crate::health::Health;
 use crate::key::{Issued, Keys};
 use crate::net::Resolver;
 use crate::pool::{Moment, Pool};
+use crate::store::Store;
 use crate::telemetry::{self, Access, Metrics};
 
 /// How `run` was called.
@@ -48,6 +49,7 @@ pub(crate) struct App {
     access: Access,
     health: Health,
     auth: Auth,
+    store: Store,
     body_budget: Arc<Semaphore>,
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
@@ -78,6 +80,7 @@ impl App {
         Ok(App {
             auth: state::admin_auth(&config)?,
             health: Health::new(resolver.clone()),
+            store: Store::in_dir(&config.state.dir),
             body_budget: Arc::new(Semaphore::new(
                 (config.clients.buffer_budget / 1024).clamp(1, Semaphore::MAX_PERMITS),
             )),

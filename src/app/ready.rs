@@ -37,6 +37,7 @@ impl BackgroundService for Background {
         let changed = |path: &Path| app.file_changed(path);
         tokio::join!(
             kept_up(|| say_ready(app, stop.clone())),
+            kept_up(|| open_records(app)),
             kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),
             kept_up(|| watch_files(files, changed, stop.clone())),
             kept_up(|| tick(app, stop.clone())),
@@ -80,6 +81,13 @@ async fn say_ready(app: &App, mut stop: ShutdownWatch) {
         .sum();
     tracing::info!(accounts, listen = ?addresses, "ready");
     sd_notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Serving goes on without records; whoever needs them tries again.
+async fn open_records(app: &App) {
+    if let Err(error) = app.store.ready().await {
+        tracing::error!("no records can be kept: {error}");
+    }
 }
 
 /// Lets accounts recover whose time has come, also while nobody asks for one.

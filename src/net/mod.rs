@@ -1,10 +1,16 @@
 //! Names, addresses and files of the outside world: resolving host names, finding a free address,
-//! noticing that files change.
+//! asking others over HTTP, noticing that files change.
 
+mod egress;
+mod proxies;
+mod public;
 mod resolver;
 mod vacant;
 mod watch;
 
+pub use egress::{Answer, Egress, EgressError, NoClient, Reach};
+pub use proxies::{BadProxy, Proxies};
+pub use public::is_public;
 pub use resolver::{ResolveError, Resolver};
 pub use vacant::vacant;
 pub use watch::watch_files;

@@ -1,0 +1,167 @@
+//! Leases are exclusive, and what is wrong with the file is said in words.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{FILE, Store, StoreError};
+use crate::clock::SystemTime;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+}
+
+async fn take(store: &Store, holder: &str, seconds: u64) -> bool {
+    let taken = store.lease("refresh/a", holder, MINUTE, at(seconds));
+    taken.await.unwrap()
+}
+
+async fn error(dir: &Path) -> String {
+    Store::open(dir).await.err().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn a_lease_is_one_holders_until_it_ends_or_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    assert!(take(&store, "one", 0).await);
+    assert!(!take(&store, "two", 59).await);
+    assert!(take(&store, "one", 59).await, "its holder makes it longer");
+    assert!(!take(&store, "two", 118).await);
+    assert!(take(&store, "two", 119).await, "its time is over");
+    store.release("refresh/a", "one").await.unwrap();
+    assert!(
+        !take(&store, "one", 120).await,
+        "only its holder gives it back"
+    );
+    store.release("refresh/a", "two").await.unwrap();
+    assert!(take(&store, "one", 120).await);
+    let other = store.lease("refresh/b", "two", MINUTE, at(120));
+    assert!(other.await.unwrap(), "another name is another lease");
+}
+
+#[tokio::test]
+async fn records_outlive_the_process_and_are_their_owners_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    assert!(take(&store, "one", 0).await);
+    for name in ["", "-wal", "-shm"] {
+        let path = dir.path().join(format!("{FILE}{name}"));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+    }
+    drop(store);
+    let path = dir.path().join(FILE);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    assert!(!take(&store, "two", 1).await);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_that_race_for_a_lease_exactly_one_gets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = Arc::new(Store::open(dir.path()).await.unwrap());
+    let two = Arc::new(Store::open(dir.path()).await.unwrap());
+    let racer = |store: &Arc<Store>, holder: &'static str| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut won = vec![];
+            for round in 0..1000 {
+                let name = format!("race/{round}");
+                won.push(store.lease(&name, holder, MINUTE, at(0)).await.unwrap());
+            }
+            won
+        })
+    };
+    let (one, two) = (racer(&one, "one"), racer(&two, "two"));
+    let (one, two) = (one.await.unwrap(), two.await.unwrap());
+    assert!(one.iter().zip(&two).all(|(one, two)| one != two));
+    for won in [one, two] {
+        assert!(won.contains(&true), "both were in the race");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_may_open_a_new_folder_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let path = dir.path().to_owned();
+        tokio::spawn(async move { Store::open(&path).await.map(drop) })
+    };
+    let opened = futures::future::join_all((0..8).map(|_| open())).await;
+    for opened in opened {
+        opened.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_or_damaged_is_said_to_be_and_a_new_one_helps() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    std::fs::write(
+        &path,
+        "not a database, but long enough to be looked at ".repeat(100),
+    )
+    .unwrap();
+    let store = Store::in_dir(dir.path());
+    let error = store.ready().await.err().unwrap().to_string();
+    assert!(error.starts_with(path.to_str().unwrap()), "{error}");
+    assert!(error.contains("is damaged, or no database"), "{error}");
+    std::fs::remove_file(&path).unwrap();
+    assert!(take(&store, "one", 0).await, "the same store goes on");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_poolgate_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let pool = store.pool().await.unwrap();
+    sqlx::query("PRAGMA user_version = 99")
+        .execute(pool)
+        .await
+        .unwrap();
+    let error = error(dir.path()).await;
+    assert!(error.contains("format 99, of a newer poolgate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_said_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = error(&dir.path().join("missing")).await;
+    assert!(
+        missing.contains("cannot be used: No such file or directory"),
+        "{missing}"
+    );
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = error(&file).await;
+    assert!(error.contains("cannot be used: Not a directory"), "{error}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_and_no_more_once_there_is_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let pool = store.pool().await.unwrap();
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    let limit = |pages: i64| sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+    sqlx::query(limit(pages)).execute(pool).await.unwrap();
+    let long = "x".repeat(100_000);
+    let full = store.lease("refresh/a", &long, MINUTE, at(0)).await;
+    assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");
+    sqlx::query(limit(1_000_000)).execute(pool).await.unwrap();
+    assert!(
+        store
+            .lease("refresh/a", &long, MINUTE, at(0))
+            .await
+            .unwrap()
+    );
+}
