@@ -26,6 +26,7 @@ mod operators;
 mod outcomes;
 mod readers;
 mod rejects;
+mod renewals;
 mod secrets;
 mod selection;
 mod soak;

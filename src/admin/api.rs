@@ -86,7 +86,7 @@ async fn pools(State(control): State<Shared>, Query(page): Query<Page>) -> Answe
         .map(Json)
 }
 
-/// `enable`, `disable`, `reset` or `probe`; answers with the account as it then is.
+/// `enable`, `disable`, `reset`, `refresh` or `probe`; answers with the account as it then is.
 async fn act(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
@@ -97,8 +97,13 @@ async fn act(
         "disable" => control.disable(&id),
         "reset" => control.reset(&id),
         "probe" => control.probe(Some(&id)).await,
+        "refresh" => match control.refresh(&id).await {
+            Some(Ok(())) => true,
+            Some(Err(why)) => return Err(Problem::new(StatusCode::CONFLICT, "not_refreshed", why)),
+            None => false,
+        },
         _ => {
-            let message = "an account can be enabled, disabled, reset or probed";
+            let message = "an account can be enabled, disabled, reset, refreshed or probed";
             return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message));
         }
     };
@@ -208,7 +213,11 @@ fn account_json(account: &AccountView, upstream: Option<String>) -> Value {
         "last_heartbeat": time(account.last_heartbeat),
         "response_ms": response,
         "upstream": upstream,
-        "credential": {"kind": account.credential, "expires_at": null, "last_refresh": null},
+        "credential": {
+            "kind": account.credential,
+            "expires_at": time(account.token_expires_at),
+            "last_refresh": time(account.token_granted_at),
+        },
         "instance": instance,
     })
 }

@@ -35,6 +35,10 @@ pub trait Control: Send + Sync {
     /// such account.
     fn probe<'a>(&'a self, id: Option<&'a str>) -> BoxFuture<'a, bool>;
 
+    /// Has another token granted to the account. `None`: there is no such account; an error says why
+    /// there is none.
+    fn refresh<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Result<(), String>>>;
+
     fn queue(&self) -> QueueView;
 
     /// A dry run of a request; an error says why it would be refused before any account.

@@ -133,6 +133,17 @@ impl Control for App {
         })
     }
 
+    fn refresh<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Result<(), String>>> {
+        Box::pin(async move {
+            let pool = self.pool_of(id)?;
+            let account = pool
+                .accounts()
+                .into_iter()
+                .find(|account| *account.id == *id)?;
+            Some(account.credential.refresh().await)
+        })
+    }
+
     fn queue(&self) -> QueueView {
         let pools = self.pools.load();
         let mut queue = QueueView::default();
@@ -215,6 +226,9 @@ impl Control for App {
                 .cooling_until
                 .and_then(|until| until.duration_since(now).ok())
                 .unwrap_or_default(),
+            token_expiry: account
+                .token_expires_at
+                .map(|at| clock::unix_seconds(at) - clock::unix_seconds(now)),
             id: account.id,
         });
         let pools = self.pools().into_iter().map(|pool| PoolLive {

@@ -4,6 +4,7 @@ mod control;
 mod listeners;
 mod ready;
 mod reload;
+mod renewals;
 mod signals;
 mod state;
 
@@ -49,7 +50,8 @@ pub(crate) struct App {
     access: Access,
     health: Health,
     auth: Auth,
-    store: Store,
+    store: Arc<Store>,
+    renewals: renewals::Renewals,
     body_budget: Arc<Semaphore>,
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
@@ -66,6 +68,9 @@ impl App {
     fn build(options: Options, access: Access) -> Result<App> {
         let config = options.config;
         state::prepare_dir(&config.state.dir)?;
+        let store = Arc::new(Store::in_dir(&config.state.dir));
+        let renewals = renewals::Renewals::default();
+        renewals.prepare(&config, &store).context("tokens")?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
         let now = clock::now();
@@ -80,7 +85,8 @@ impl App {
         Ok(App {
             auth: state::admin_auth(&config)?,
             health: Health::new(resolver.clone()),
-            store: Store::in_dir(&config.state.dir),
+            store,
+            renewals,
             body_budget: Arc::new(Semaphore::new(
                 (config.clients.buffer_budget / 1024).clamp(1, Semaphore::MAX_PERMITS),
             )),
@@ -163,7 +169,7 @@ fn wait_for_end(
     // A head may be half read, or the last bytes of an answer still on their way.
     let mut quiet = 0;
     while quiet < QUIET_LOOKS && clock::now() < deadline && !server.is_finished() {
-        let busy = app.in_flight.load(Ordering::SeqCst) > 0;
+        let busy = app.in_flight.load(Ordering::SeqCst) > 0 || app.renewals.is_busy();
         quiet = if busy { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK_EVERY);
     }

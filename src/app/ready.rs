@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::App;
+use super::renewals;
 use super::signals::sd_notify;
 use crate::clock;
 use crate::net::watch_files;
@@ -38,6 +39,7 @@ impl BackgroundService for Background {
         tokio::join!(
             kept_up(|| say_ready(app, stop.clone())),
             kept_up(|| open_records(app)),
+            kept_up(|| renewals::keep(app, stop.clone())),
             kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),
             kept_up(|| watch_files(files, changed, stop.clone())),
             kept_up(|| tick(app, stop.clone())),
@@ -73,6 +75,7 @@ async fn say_ready(app: &App, mut stop: ShutdownWatch) {
             }
         }
     }
+    renewals::first_tokens(app).await;
     let accounts: usize = app
         .pools
         .load()

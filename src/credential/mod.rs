@@ -6,6 +6,7 @@
 pub mod cache;
 mod echo;
 pub mod exchange;
+pub mod renewal;
 pub mod seal;
 
 use std::path::Path;
@@ -17,15 +18,22 @@ use http::header::{AUTHORIZATION, HeaderName};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 pub use echo::Secrets;
+pub use renewal::refresher::{Keeper, Refresher, Renewed};
+pub use renewal::{NoToken, Phase, State};
 
+use crate::clock::{self, Instant, SystemTime};
 use crate::config::{self, SecretSource};
 use crate::dialect::Dialect;
 use crate::secret::Secret;
+use renewal::Renewal;
+use renewal::login::Login;
 
 /// The credential of one account.
 pub struct Credential {
     place: Place,
     source: Option<SecretSource>,
+    /// Of a token that does not stay as it is configured.
+    renewal: Option<Renewal>,
     token: ArcSwapOption<Token>,
     /// Further headers of the account, as written and as sent.
     extra: Vec<(HeaderName, SecretSource)>,
@@ -87,7 +95,11 @@ impl Credential {
                 Err(_) => (Place::None, None),
             },
             config::Credential::Query { name, value } => (Place::Query(name.clone()), Some(value)),
-            _ => (Place::None, None),
+            config::Credential::None => (Place::None, None),
+            config::Credential::OAuth2(_)
+            | config::Credential::AwsSsoOidc(_)
+            | config::Credential::GoogleServiceAccount { .. }
+            | config::Credential::JsonFile { .. } => (Place::Bearer, None),
         };
         let extra = headers
             .iter()
@@ -95,6 +107,7 @@ impl Credential {
         Credential {
             place,
             source: source.cloned(),
+            renewal: Login::of(config).map(Renewal::new),
             token: ArcSwapOption::empty(),
             extra: extra.collect(),
             headers: ArcSwap::default(),
@@ -115,6 +128,9 @@ impl Credential {
             .map(header)
             .collect::<Result<Vec<_>, _>>()?;
         self.headers.store(Arc::new(headers));
+        if let Some(renewal) = &self.renewal {
+            renewal.look_again();
+        }
         let Some(source) = &self.source else {
             return Ok(false);
         };
@@ -134,15 +150,85 @@ impl Credential {
             .source
             .iter()
             .chain(self.extra.iter().map(|(_, source)| source));
-        sources.filter_map(|source| match source {
-            SecretSource::File(path) => Some(path.as_path()),
-            SecretSource::Value(_) => None,
-        })
+        let login = self
+            .renewal
+            .iter()
+            .flat_map(|renewal| renewal.login.files());
+        sources.filter_map(SecretSource::file).chain(login)
     }
 
     /// Is there something to put on a request, or nothing to be put?
     pub fn is_usable(&self) -> bool {
         self.source.is_none() || self.token.load().is_some()
+    }
+
+    /// Another token is used from now on.
+    fn put(&self, text: Secret) -> Result<(), Error> {
+        self.token.store(Some(Arc::new(Token::new(text)?)));
+        Ok(())
+    }
+
+    fn renewal(&self) -> Option<&Renewal> {
+        self.renewal.as_ref()
+    }
+
+    /// How the renewal of its token stands, if it is one that is renewed.
+    pub fn state(&self) -> Option<State> {
+        self.renewal.as_ref().map(Renewal::state)
+    }
+
+    /// Is it of a kind whose token is renewed?
+    pub fn is_renewed(config: &config::Credential) -> bool {
+        Login::of(config).is_some()
+    }
+
+    /// Is there a token, and one that has not expired?
+    pub fn is_valid(&self, now: SystemTime) -> bool {
+        self.renewal
+            .as_ref()
+            .is_none_or(|renewal| renewal.is_valid(now))
+    }
+
+    /// Waits, where the token has expired, for the next one: at most until `until`.
+    ///
+    /// # Errors
+    /// There is none, and no hope that it comes in time.
+    pub async fn valid(&self, until: Instant) -> Result<(), NoToken> {
+        match &self.renewal {
+            Some(renewal) => renewal.valid(until).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The upstream refused the token that a request carried: waits for another one, which is asked
+    /// for unless it is under way. Returns whether there is one.
+    pub async fn replaced(&self, refused: &Secrets, until: Instant) -> bool {
+        let Some(renewal) = &self.renewal else {
+            return false;
+        };
+        renewal.replaced(|| self.is_other(refused), until).await
+    }
+
+    /// A renewal that does not work is tried again at once, though it may need a login. Returns
+    /// whether it is one of those.
+    pub fn try_again(&self) -> bool {
+        let renewal = self.renewal.as_ref();
+        let stuck = renewal.filter(|renewal| {
+            let phase = renewal.state().phase;
+            matches!(phase, Phase::Transient(_) | Phase::NeedsLogin(_))
+        });
+        stuck.map(Renewal::renew_now).is_some()
+    }
+
+    /// Another token is asked for at once, and waited for.
+    ///
+    /// # Errors
+    /// There is none, and why.
+    pub async fn refresh(&self) -> Result<(), String> {
+        match &self.renewal {
+            Some(renewal) => renewal.refresh().await,
+            None => Err("this account's credential is not one that is renewed".to_owned()),
+        }
     }
 
     /// Do both put the same token on a request?
@@ -154,9 +240,16 @@ impl Credential {
         text(self) == text(other)
     }
 
-    /// Can a new token be had when the upstream says that this one has expired?
-    pub fn is_renewable(&self) -> bool {
-        false
+    /// Can another token be had now that the upstream refuses the one that `refused` holds?
+    pub fn is_renewable(&self, refused: &Secrets) -> bool {
+        let renewal = self.renewal.as_ref();
+        renewal.is_some_and(|renewal| renewal.may_force(clock::now()) || self.is_other(refused))
+    }
+
+    /// Is another token in use than `refused` holds?
+    fn is_other(&self, refused: &Secrets) -> bool {
+        let token = self.token.load();
+        token.as_ref().map(|token| &token.text) != refused.token().map(|token| &token.text)
     }
 
     /// Where on a request of this dialect its token goes.

@@ -1,5 +1,5 @@
 //! The vendor's own paths: what it saw (`/mock/stats`), what came (`/mock/echo`), how it is to be
-//! (`/mock/settings`, `/mock/reset`), and `/health`.
+//! (`/mock/settings`, `/mock/reset`, `/mock/expire`), and `/health`.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::reply::Reply;
 use super::tally::Arrived;
 use super::vendor::State;
+use crate::clock;
 use crate::secret::Secret;
 
 /// Headers whose values `/mock/stats` does not show whole. Anybody may ask for the statistics; an
@@ -40,6 +41,10 @@ pub(super) fn answer(state: &State, arrived: &Arrived) -> Option<Response<Reply>
         ("stats", &Method::GET) => json_of(200, &stats(state)),
         ("reset", &Method::POST) => {
             state.tally.reset();
+            json_of(200, &json!({"status": "OK"}))
+        }
+        ("expire", &Method::POST) => {
+            state.issued.expire(clock::now());
             json_of(200, &json!({"status": "OK"}))
         }
         ("settings", &Method::POST) => match state.settings.load().changed(&arrived.body) {

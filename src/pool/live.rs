@@ -17,6 +17,8 @@ pub(super) mod reason {
     pub(in crate::pool) const UNHEALTHY: u32 = 4;
     pub(in crate::pool) const COOLING: u32 = 8;
     pub(in crate::pool) const NEEDS_LOGIN: u32 = 16;
+    /// Its token has expired, and the next one is not there yet.
+    pub(in crate::pool) const NO_TOKEN: u32 = 32;
 }
 
 /// How many times to first byte are kept for the percentiles.

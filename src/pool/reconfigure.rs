@@ -98,6 +98,14 @@ fn credential(
     known: Option<&Arc<Account>>,
     live: &Live,
 ) -> Arc<Credential> {
+    if let Some(known) = known
+        && known.credential.state().is_some()
+        && known.config.credential == config.credential
+        && known.config.headers == config.headers
+    {
+        // Its token goes on being renewed where it is.
+        return known.credential.clone();
+    }
     let credential = Credential::new(&config.credential, &config.headers);
     match (credential.reload(), known) {
         (Ok(_), Some(known)) if credential.is_same(&known.credential) => {}

@@ -15,8 +15,9 @@ use super::account::Account;
 use super::lease::{Lease, Report};
 use super::live::reason;
 use super::{Outcome, Pool, marks};
-use crate::clock::{self, Instant};
+use crate::clock::{self, Instant, SystemTime};
 use crate::config::{self, Strategy};
+use crate::credential::{self, Phase};
 
 /// A first refused credential may be a passing fault of the vendor.
 const AUTH_COOLDOWN: Duration = Duration::from_secs(60);
@@ -308,8 +309,8 @@ impl Pool {
             let mut rare = account.live.rare.lock();
             (rare.last_error, rare.cooling_until) = (None, 0);
             drop(rare);
-            // Without a secret it still needs one.
-            let login = match account.credential.is_usable() {
+            // Without a secret it still needs one; of one that is renewed its renewal tells.
+            let login = match account.credential.is_usable() && !account.credential.try_again() {
                 true => reason::NEEDS_LOGIN,
                 false => 0,
             };
@@ -322,6 +323,32 @@ impl Pool {
         self.with_account(id, |account, ticks| {
             account.live.auth_refusals.store(0, Ordering::Relaxed);
             self.changed(account, ticks, Some((reason::NEEDS_LOGIN, false)));
+        });
+    }
+
+    /// How the renewal of the account's token stands: it serves while there is a token that may be used.
+    pub fn token_state(self: &Arc<Self>, id: &str, state: &credential::State, now: SystemTime) {
+        let is_valid = state.is_valid(now);
+        let (login, missing, why) = match &state.phase {
+            Phase::NeedsLogin(why) => (true, false, Some(why)),
+            Phase::Transient(why) => (false, !is_valid, Some(why)),
+            Phase::Starting | Phase::Ok | Phase::Refreshing => (false, false, None),
+        };
+        self.with_account(id, |account, ticks| {
+            let live = &account.live;
+            if let Some(why) = why {
+                live.failures.fetch_add(1, Ordering::Relaxed);
+                let mut rare = live.rare.lock();
+                rare.last_error = Some(why.clone());
+                if login {
+                    // No request may try: its token is refused where tokens come from.
+                    rare.login_probe_at = u64::MAX;
+                }
+            } else {
+                live.auth_refusals.store(0, Ordering::Relaxed);
+            }
+            self.changed(account, ticks, Some((reason::NO_TOKEN, missing)));
+            self.changed(account, ticks, Some((reason::NEEDS_LOGIN, login)));
         });
     }
 

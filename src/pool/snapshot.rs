@@ -43,6 +43,7 @@ impl Pool {
             0 => None,
             ticks => Some(time(ticks)),
         };
+        let token = account.credential.state();
         let rare = live.rare.lock();
         let status = status(account, &rare);
         let cooling = (live.blocked() & reason::COOLING != 0).then_some(rare.cooling_until);
@@ -85,6 +86,8 @@ impl Pool {
                 Host::Unix(_) => 0,
             },
             credential: credential::kind_name(&account.config.credential),
+            token_expires_at: token.as_ref().and_then(|token| token.expires_at),
+            token_granted_at: token.and_then(|token| token.granted_at),
             auth_file: auth_file(account),
             current_request: None,
             has_instance: account.config.instance.is_some(),
@@ -143,7 +146,7 @@ fn status(account: &Account, rare: &Rare) -> Status {
         _ if has(reason::DRAINING) => Status::Draining,
         _ if has(reason::DISABLED) => Status::Disabled,
         _ if has(reason::NEEDS_LOGIN) => Status::NeedsLogin,
-        _ if has(reason::UNHEALTHY) => Status::Unhealthy,
+        _ if has(reason::UNHEALTHY | reason::NO_TOKEN) => Status::Unhealthy,
         _ if has(reason::COOLING) => Status::Cooling,
         State::Open => Status::Open,
         State::HalfOpen => Status::HalfOpen,

@@ -155,6 +155,8 @@ mod tests {
             response_ms: None,
             upstream_port: 443,
             credential: "api_key",
+            token_expires_at: None,
+            token_granted_at: None,
             auth_file: None,
             current_request: None,
             has_instance: false,

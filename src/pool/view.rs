@@ -73,6 +73,9 @@ pub struct AccountView {
     pub upstream_port: u16,
     /// `api_key`, `bearer`, `oauth2` …
     pub credential: &'static str,
+    /// Of a token that is renewed.
+    pub token_expires_at: Option<SystemTime>,
+    pub token_granted_at: Option<SystemTime>,
     /// Base name only.
     pub auth_file: Option<String>,
     /// The id of a request in flight.

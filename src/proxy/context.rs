@@ -102,10 +102,21 @@ pub(super) struct Retry {
     pub(super) counted: bool,
     pub(super) silent: bool,
     pub(super) forbidden: bool,
+    pub(super) refused: Option<RefusedToken>,
+    /// That was so once: a token is renewed once for a request.
+    pub(super) renewed: bool,
     /// Accounts that said they do not know the model.
     pub(super) without_model: Vec<Arc<Account>>,
     /// The last failure of an attempt that gave no answer.
     pub(super) last_failure: Option<Failure>,
+}
+
+/// A token that its account's upstream refused.
+pub(super) struct RefusedToken {
+    pub(super) account: Arc<Account>,
+    pub(super) slot: u32,
+    /// What the request carried.
+    pub(super) secrets: Secrets,
 }
 
 /// Why an attempt gave no answer.

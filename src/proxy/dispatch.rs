@@ -12,11 +12,12 @@ use super::Gateway;
 use super::body;
 use super::context::{Attempt, Context, Failure};
 use super::dial::Dial;
+use super::retry::{Sent, conclude};
 use super::verdict;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::config::Host;
 use crate::credential::Secrets;
-use crate::pool::{Account, Lease};
+use crate::pool::{Account, Lease, Outcome};
 
 /// Addresses of one upstream that are tried before its account is blamed.
 const ADDRESSES: u32 = 4;
@@ -34,11 +35,26 @@ pub(super) async fn next_peer(
     if let Some(pause) = ctx.retry.pause.take() {
         tokio::time::sleep(pause).await;
     }
+    renew_refused(ctx).await;
     loop {
         // The attempt before must not hold its account any longer.
         ctx.attempt = None;
         let lease = lease(session, ctx).await?;
         ctx.retry.attempts += 1;
+        if lease
+            .account()
+            .credential
+            .valid(patience(ctx))
+            .await
+            .is_err()
+        {
+            ctx.attempt = Some(Attempt::new(lease));
+            let kind = ErrorType::Custom("no valid token");
+            if !conclude(session, ctx, Outcome::AuthExpired, &kind, Sent::Nothing) {
+                return Err(verdict::give_up());
+            }
+            continue;
+        }
         match peer(gateway, lease.account(), ctx).await {
             Ok(peer) => {
                 ctx.attempt = Some(Attempt::new(lease));
@@ -54,6 +70,26 @@ pub(super) async fn next_peer(
             }
         }
     }
+}
+
+/// A token that its upstream refused is replaced; if it cannot be, another account is asked.
+async fn renew_refused(ctx: &mut Context) {
+    let Some(refused) = ctx.retry.refused.take() else {
+        return;
+    };
+    ctx.attempt = None;
+    let credential = &refused.account.credential;
+    let is_replaced = credential.replaced(&refused.secrets, patience(ctx)).await;
+    if let Some(request) = ctx.request.as_mut().filter(|_| !is_replaced) {
+        request.demand.tried.push(refused.slot);
+    }
+}
+
+/// So long a request may wait for a token.
+fn patience(ctx: &Context) -> Instant {
+    let request = ctx.request.as_ref();
+    let timeout = request.map(|request| request.pool.settings().queue.timeout);
+    clock::now() + timeout.unwrap_or_default()
 }
 
 /// Waits for an account no longer than the queue allows, and no longer than the client stays.

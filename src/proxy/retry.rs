@@ -6,7 +6,7 @@ use pingora_core::ErrorType;
 use pingora_proxy::Session;
 
 use super::body::Replay;
-use super::context::{Attempt, Context, Retry};
+use super::context::{Attempt, Context, RefusedToken, Retry};
 use super::verdict::answer_began;
 use crate::clock;
 use crate::dialect::Meter;
@@ -47,14 +47,23 @@ pub(super) fn conclude(
     report(ctx, &mut attempt, &outcome, &detail, counts);
     let again = may_try_again(session, ctx, &outcome, sent);
     remember(&mut ctx.retry, &attempt, &outcome, sent);
-    if let Some(request) = &mut ctx.request {
+    let renews = outcome == Outcome::AuthExpired && sent == Sent::Answered && !ctx.retry.renewed;
+    if renews && again {
+        // The same account is asked again, with another token (`dispatch`).
+        ctx.retry.renewed = true;
+        ctx.retry.refused = Some(RefusedToken {
+            account: attempt.lease.account().clone(),
+            slot: attempt.lease.slot(),
+            secrets: attempt.secrets.clone(),
+        });
+    } else if let Some(request) = &mut ctx.request {
         // An account that cools down is out anyway, and may be asked again when it has recovered.
         if !matches!(outcome, Outcome::RateLimited { .. }) {
             request.demand.tried.push(attempt.lease.slot());
         }
-        if again {
-            request.pool.count_retry(&outcome);
-        }
+    }
+    if again && let Some(request) = &ctx.request {
+        request.pool.count_retry(&outcome);
     }
     again
 }

@@ -146,7 +146,8 @@ pub(super) fn said(ctx: &mut Context) -> Option<Outcome> {
     let Some(error) = &reading.error else {
         return (reading.complete && reading.is_stream).then_some(Outcome::Success);
     };
-    let renewable = attempt.lease.account().credential.is_renewable();
+    let credential = &attempt.lease.account().credential;
+    let renewable = credential.is_renewable(&attempt.secrets);
     let request = ctx.request.as_ref();
     let model = request.and_then(|request| request.demand.model.as_deref());
     let outcome = Outcome::of_stream_error(error, model, renewable, clock::wall());

@@ -192,7 +192,7 @@ fn judge(session: &Session, ctx: &mut Context, body: Body) -> Box<Error> {
         headers: &held.head.headers,
         body: &held.body[..held.body.len().min(JUDGED_BYTES)],
         model: asked.map(|asked| account.model_name(asked).unwrap_or(asked)),
-        renewable: account.credential.is_renewable(),
+        renewable: account.credential.is_renewable(&held.secrets),
         now: clock::wall(),
     });
     let (mut outcome, status) = (held.outcome.clone(), held.status());

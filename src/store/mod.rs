@@ -104,6 +104,18 @@ impl Store {
         released.map(|_| ()).map_err(|error| self.told(&error))
     }
 
+    /// Who has the lease, or had it last.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub async fn holder(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let holder = sqlx::query_scalar("SELECT holder FROM leases WHERE name = $1")
+            .bind(name)
+            .fetch_optional(self.pool().await?)
+            .await;
+        holder.map_err(|error| self.told(&error))
+    }
+
     async fn pool(&self) -> Result<&SqlitePool, StoreError> {
         self.pool.get_or_try_init(|| self.connect()).await
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::http::{Answer, Request, get, post};
@@ -57,6 +58,15 @@ impl Gateway {
             address,
             admin_address,
         }
+    }
+
+    /// Ends it by this signal and starts it again with the same files.
+    #[track_caller]
+    pub(crate) fn restart(&mut self, signal: Signal) {
+        self.program.restart(signal);
+        self.program.wait_until_it_serves(self.address, "/livez");
+        self.program
+            .wait_until_it_serves(self.admin_address, "/livez");
     }
 
     /// Waits until an account could serve.

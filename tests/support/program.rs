@@ -15,6 +15,8 @@ use super::{get, wait_for};
 pub(crate) struct Program {
     child: Child,
     folder: tempfile::TempDir,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Program {
@@ -28,19 +30,23 @@ impl Program {
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let output = File::create(folder.path().join("output.txt")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_poolgate"))
-            .args(arguments)
-            .current_dir(folder.path())
-            .env_clear()
-            .env("HOME", folder.path())
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
-        Program { child, folder }
+        let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment: Vec<_> = environment.iter().map(owned).collect();
+        let child = spawn(folder.path(), &arguments, &environment);
+        Program {
+            child,
+            folder,
+            arguments,
+            environment,
+        }
+    }
+
+    /// Ends it by this signal and starts it again where it was.
+    pub(crate) fn restart(&mut self, signal: Signal) {
+        self.signal(signal);
+        self.wait();
+        self.child = spawn(self.folder.path(), &self.arguments, &self.environment);
     }
 
     /// Waits until this path answers at all: the listener is there.
@@ -87,6 +93,25 @@ impl Program {
     pub(crate) fn wait(&mut self) -> ExitStatus {
         wait_for("poolgate to end", || self.child.try_wait().unwrap())
     }
+}
+
+fn spawn(folder: &Path, arguments: &[String], environment: &[(String, String)]) -> Child {
+    let output = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("output.txt"));
+    let output = output.unwrap();
+    let command = Command::new(env!("CARGO_BIN_EXE_poolgate"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
+        .spawn();
+    command.unwrap()
 }
 
 impl Drop for Program {

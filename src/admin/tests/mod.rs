@@ -67,6 +67,8 @@ pub(super) fn account(id: &str) -> AccountView {
         }),
         upstream_port: 2048,
         credential: "api_key",
+        token_expires_at: None,
+        token_granted_at: None,
         auth_file: Some("a@example.com.json".to_owned()),
         current_request: Some("req-1".to_owned()),
         has_instance: true,
@@ -172,6 +174,13 @@ impl Control for Gateway {
     fn probe<'a>(&'a self, id: Option<&'a str>) -> BoxFuture<'a, bool> {
         self.probed.lock().push(id.map(String::from));
         Box::pin(async move { id.is_none_or(|id| self.account(id).is_some()) })
+    }
+
+    fn refresh<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Result<(), String>>> {
+        let known = self
+            .account(id)
+            .map(|_| Err("this account has no token to renew".to_owned()));
+        Box::pin(async move { known })
     }
 
     fn queue(&self) -> QueueView {

@@ -7,7 +7,7 @@ mod pool;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -47,10 +47,20 @@ pub enum Address {
 }
 
 /// A secret as written: in the file itself (or from `${NAME}`), or in a file of its own.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum SecretSource {
     Value(Secret),
     File(PathBuf),
+}
+
+impl SecretSource {
+    /// The file that holds it, if one does.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            SecretSource::File(path) => Some(path),
+            SecretSource::Value(_) => None,
+        }
+    }
 }
 
 /// Certificate and key, both PEM files.

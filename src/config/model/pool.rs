@@ -177,7 +177,7 @@ pub struct UpstreamTls {
 }
 
 /// What proves us to the upstream. Exactly one kind per account.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
     None,
     ApiKey(SecretSource),
@@ -203,7 +203,7 @@ pub enum Credential {
     },
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OAuth2 {
     pub token_url: String,
     pub client_id: String,
@@ -228,7 +228,7 @@ pub enum TokenFormat {
     Json,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AwsSsoOidc {
     pub region: String,
     pub token_url: Option<String>,

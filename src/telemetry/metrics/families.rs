@@ -39,6 +39,7 @@ families! {
     BREAKER_OPENED = "breaker_opened_total" ["account"] "How often the breaker opened.";
     BREAKER_STATE = "breaker_state" ["account"] "0 closed, 1 half open, 2 open.";
     COOLDOWN = "cooldown_seconds" ["account"] "Seconds until the account may be used again; 0 when it may.";
+    TOKEN_EXPIRY = "token_expiry_seconds" ["account"] "Seconds until the token expires, of accounts whose token is renewed; negative when it has.";
     RETRIES = "retries_total" ["pool", "outcome"] "Further accounts tried, by what came of the try before.";
     BUDGET_EXHAUSTED = "retry_budget_exhausted_total" ["pool"] "Retries left out because too many failed.";
     WAITING = "queue_waiting" ["pool"] "Requests waiting for an account.";

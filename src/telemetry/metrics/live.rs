@@ -25,6 +25,8 @@ pub struct AccountLive {
     pub breaker: BreakerLive,
     /// Zero when it may be used.
     pub cooldown: Duration,
+    /// Seconds until the token expires, negative when it has. `None`: nobody says.
+    pub token_expiry: Option<f64>,
 }
 
 /// The values of `poolgate_breaker_state`.
@@ -61,7 +63,11 @@ impl Live {
             .connections
             .iter()
             .map(|(state, n)| ([*state], *n as f64));
+        let expiry = |a: &'_ AccountLive| Some((a.id.clone(), a.token_expiry?));
+        let expiries: Vec<_> = self.accounts.iter().filter_map(expiry).collect();
+        let expiries = expiries.iter().map(|(id, left)| ([id.as_str()], *left));
         [
+            gauge(&families::TOKEN_EXPIRY, expiries),
             accounts(&families::ACTIVE, |a| a.active as f64),
             accounts(&families::AVAILABLE, |a| f64::from(u8::from(a.available))),
             accounts(&families::BREAKER_STATE, |a| f64::from(a.breaker as u8)),

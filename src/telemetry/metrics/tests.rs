@@ -18,6 +18,7 @@ fn live() -> Live {
             available: false,
             breaker: BreakerLive::Open,
             cooldown: Duration::from_millis(1500),
+            token_expiry: Some(-2.5),
         }],
         pools: vec![PoolLive {
             name: "default".into(),

@@ -1,0 +1,160 @@
+//! Keeps tokens renewed: one task for each account whose token is, started when the account appears.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+use pingora_core::server::ShutdownWatch;
+use tokio::task::JoinHandle;
+
+use super::App;
+use crate::clock;
+use crate::config::{self, Config, SecretSource};
+use crate::credential::cache::TokenCache;
+use crate::credential::seal::Key;
+use crate::credential::{Credential, Keeper, Phase, Refresher, Renewed, State};
+use crate::net::{Egress, Proxies, Reach};
+use crate::pool::{Account, Pool};
+use crate::store::Store;
+
+/// The folder in `state.dir`.
+const FOLDER: &str = "tokens";
+
+/// Accounts come and go with the configuration.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Readiness waits no longer for tokens that are not there at the start.
+const FIRST_TOKENS: Duration = Duration::from_secs(5);
+
+/// The tasks.
+#[derive(Default)]
+pub(super) struct Renewals {
+    keeper: Mutex<Option<Arc<Keeper>>>,
+    tasks: Mutex<HashMap<Arc<str>, Task>>,
+    /// How many are asking a vendor or saving what it said.
+    busy: Arc<AtomicUsize>,
+}
+
+struct Task {
+    credential: Weak<Credential>,
+    work: JoinHandle<()>,
+}
+
+impl Renewals {
+    /// Makes sure that tokens can be kept, if there is an account that needs it.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub(super) fn prepare(&self, config: &Config, store: &Arc<Store>) -> Result<()> {
+        let accounts = config.pools.iter().flat_map(|pool| &pool.accounts);
+        let mut credentials = accounts.map(|account| &account.credential);
+        if credentials.any(Credential::is_renewed) {
+            self.keeper(config, store)?;
+        }
+        Ok(())
+    }
+
+    fn keeper(&self, config: &Config, store: &Arc<Store>) -> Result<Arc<Keeper>> {
+        let mut keeper = self.keeper.lock();
+        if let Some(keeper) = &*keeper {
+            return Ok(keeper.clone());
+        }
+        let state = &config.state;
+        let key = match &state.key {
+            SecretSource::Value(text) => Key::of_text(text)?,
+            SecretSource::File(path) => {
+                let credentials = config::process_env("CREDENTIALS_DIRECTORY");
+                Key::open(path, credentials.as_deref().map(std::path::Path::new))?
+            }
+        };
+        let cache = TokenCache::open(&state.dir.join(FOLDER), key)?;
+        let proxies = Proxies::of(config::process_env);
+        let egress = Egress::new(Reach::Anywhere, &proxies).context("requests for tokens")?;
+        let made = Arc::new(Keeper::new(egress, cache, store.clone(), self.busy.clone()));
+        Ok(keeper.insert(made).clone())
+    }
+
+    /// Would a stop now lose a token that is on its way?
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::SeqCst) > 0
+    }
+
+    /// Starts the tasks of accounts that have none.
+    fn start_missing(&self, app: &App) {
+        let mut tasks = self.tasks.lock();
+        tasks.retain(|_, task| task.credential.strong_count() > 0 && !task.work.is_finished());
+        for pool in app.pools.load().iter() {
+            for account in pool.accounts() {
+                let is_renewed = account.credential.state().is_some();
+                let has_task = tasks.get(&account.id).is_some_and(|task| {
+                    std::ptr::eq(task.credential.as_ptr(), Arc::as_ptr(&account.credential))
+                });
+                if is_renewed && !has_task {
+                    match self.start(app, pool, &account) {
+                        Ok(task) => drop(tasks.insert(account.id.clone(), task)),
+                        Err(error) => {
+                            let account = &*account.id;
+                            tracing::error!(account, "its token is not renewed: {error:#}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&self, app: &App, pool: &Arc<Pool>, account: &Arc<Account>) -> Result<Task> {
+        let keeper = self.keeper(&app.config.load(), &app.store)?;
+        let (pool, id) = (Arc::downgrade(pool), account.id.clone());
+        let metrics = account.metrics.clone();
+        let told = Box::new(move |state: &State, renewed: Option<Renewed>| {
+            if let Some(pool) = pool.upgrade() {
+                pool.token_state(&id, state, clock::wall());
+            }
+            if let Some(renewed) = renewed {
+                metrics.token_refresh(renewed == Renewed::Success);
+            }
+        });
+        let credential = account.credential.clone();
+        let refresher = Refresher::new(account.id.clone(), credential, keeper, told);
+        let refresher = refresher.context("this credential is none that is renewed")?;
+        Ok(Task {
+            credential: Arc::downgrade(&account.credential),
+            work: tokio::spawn(refresher.run()),
+        })
+    }
+}
+
+/// Looks after the tasks until the stop; a renewal that is under way then still ends.
+pub(super) async fn keep(app: &App, mut stop: ShutdownWatch) {
+    loop {
+        app.renewals.start_missing(app);
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = stop.changed() => return,
+        }
+    }
+}
+
+/// Returns when each account's token was looked at once, and renewed if it was time.
+pub(super) async fn first_tokens(app: &App) {
+    const LOOK_EVERY: Duration = Duration::from_millis(5);
+    let is_settled = || {
+        let pools = app.pools.load();
+        let mut accounts = pools.iter().flat_map(|pool| pool.accounts());
+        accounts.all(|account| {
+            let phase = account.credential.state().map(|state| state.phase);
+            !matches!(phase, Some(Phase::Starting | Phase::Refreshing))
+        })
+    };
+    let settled = async {
+        while !is_settled() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    // Who comes before waits for the token that is on its way.
+    let _ = tokio::time::timeout(FIRST_TOKENS, settled).await;
+}
