@@ -3,10 +3,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use poolgate::dialect::{Dialect, VendorError, rate_limit_wait, success_hint};
 use poolgate::pool::{Answer, Outcome};
 use serde_json::{Value, json};
+
+use super::recorded::taken_apart;
 
 /// 2026-11-21T12:00:00Z.
 const NOON: u64 = 1_795_262_400;
@@ -15,7 +16,7 @@ const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 /// `bytes` are an answer as in `tests/fixtures/*/*.http`, more or less.
 pub(crate) fn check(bytes: &[u8]) {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOON);
-    let (status, headers, body) = taken_apart(bytes);
+    let (status, headers, body) = taken_apart(bytes, 429);
     let judge = |status, body: &[u8], renewable| {
         Outcome::of(&Answer {
             status,
@@ -93,25 +94,4 @@ fn quoted(text: &str, judge: impl Fn(u16, &[u8], bool) -> Outcome) {
             "{outcome:?}: {message}"
         );
     }
-}
-
-/// Status, headers and body; what is not as it should be is left out.
-fn taken_apart(bytes: &[u8]) -> (u16, HeaderMap, &[u8]) {
-    let end = bytes.windows(2).position(|pair| pair == b"\n\n");
-    let (head, body) = match end {
-        Some(at) => (&bytes[..at], &bytes[at + 2..]),
-        None => (&bytes[..0], bytes),
-    };
-    let head = String::from_utf8_lossy(head).into_owned();
-    let mut lines = head.lines();
-    let status = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    let header = |line: &str| {
-        let (name, value) = line.split_once(':')?;
-        let value = HeaderValue::from_str(value.trim()).ok()?;
-        Some((name.trim().parse::<HeaderName>().ok()?, value))
-    };
-    let headers = lines.filter_map(header).collect();
-    (status.unwrap_or(429).clamp(100, 999), headers, body)
 }

@@ -4,5 +4,7 @@
 
 #[path = "../properties/answer.rs"]
 mod answer;
+#[path = "../properties/recorded.rs"]
+mod recorded;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| answer::check(bytes));

@@ -15,6 +15,10 @@ mod document;
 mod events;
 #[path = "../../fuzz/properties/meter.rs"]
 mod meter;
+#[path = "../../fuzz/properties/recorded.rs"]
+mod recorded;
+#[path = "../../fuzz/properties/token_reply.rs"]
+mod token_reply;
 
 use std::path::Path;
 
@@ -132,6 +136,11 @@ fn answers_are_read_alike_however_they_are_cut() {
 #[test]
 fn every_error_answer_has_a_meaning_and_quotes_do_no_harm() {
     holds(files("tests/fixtures"), 2000, answer::check);
+}
+
+#[test]
+fn every_token_reply_has_a_meaning_and_a_granted_token_can_be_sent() {
+    holds(files("tests/fixtures/tokens"), 2000, token_reply::check);
 }
 
 #[test]

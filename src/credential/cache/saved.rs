@@ -76,7 +76,8 @@ impl Saved {
         blake3::derive_key(PURPOSE, configured.expose().as_bytes())
     }
 
-    pub(super) fn to_bytes(&self) -> io::Result<Zeroizing<Vec<u8>>> {
+    /// As JSON, with blanks behind it up to a multiple of `size` bytes.
+    pub(super) fn to_bytes(&self, size: usize) -> io::Result<Zeroizing<Vec<u8>>> {
         let origin = self
             .descends_from
             .map(|origin| Hash::from_bytes(origin).to_hex());
@@ -91,8 +92,10 @@ impl Saved {
         };
         // Room for any token, so that the buffer does not grow and leave copies behind.
         let tokens = written.access_token.len() + refresh.map_or(0, str::len);
-        let mut bytes = Zeroizing::new(Vec::with_capacity(512 + 6 * tokens));
+        let mut bytes = Zeroizing::new(Vec::with_capacity(512 + 6 * tokens + size));
         serde_json::to_writer(&mut *bytes, &written)?;
+        let padded = bytes.len().next_multiple_of(size);
+        bytes.resize(padded, b' ');
         Ok(bytes)
     }
 
@@ -161,7 +164,8 @@ mod tests {
                 descends_from: origin,
                 saved_at: at(saved_at),
             };
-            let bytes = saved.to_bytes().unwrap();
+            let bytes = saved.to_bytes(1000).unwrap();
+            prop_assert!(bytes.len().is_multiple_of(1000));
             prop_assert!(Saved::parse(&bytes).ok() == Some(saved));
         }
 

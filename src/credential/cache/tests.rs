@@ -1,8 +1,11 @@
 //! What is kept survives whatever happens to the process and to other accounts' files.
 
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime};
 
+use super::slot::ROOM;
 use super::*;
+use crate::credential::seal::OVERHEAD;
 use crate::secret::Secret;
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -113,7 +116,10 @@ fn a_slot_is_room_on_the_disk_and_is_given_back_when_it_is_not_needed() {
     assert_keeps(&disk.cache(), "a", "two");
     assert_eq!((disk.names().len(), mode(&disk.file("a"))), (1, 0o600));
     let length = fs::metadata(disk.file("a")).unwrap().len();
-    assert!(length < 1024, "what was written ahead is gone: {length}");
+    assert_eq!(
+        length, ROOM as u64,
+        "what was written ahead is used, no more"
+    );
 }
 
 #[test]
@@ -128,42 +134,61 @@ fn a_token_longer_than_the_room_is_kept_whole() {
     assert!(disk.cache().load("a").unwrap() == Some(long));
 }
 
+/// Kept later than the others.
+fn later(name: &str) -> Saved {
+    Saved {
+        saved_at: at(1_795_262_401),
+        ..saved(name)
+    }
+}
+
+fn sealed(id: &str, saved: &Saved) -> Vec<u8> {
+    let plain = saved.to_bytes(ROOM - OVERHEAD).unwrap();
+    key(KEY).seal(&format!("tokens/{id}"), &plain).unwrap()
+}
+
 #[test]
 fn a_process_killed_at_any_step_leaves_the_old_token_or_the_new_one() {
-    let sealed = |slot: &Slot| slot.key.seal(&slot.name, &saved("new").to_bytes().unwrap());
     // As SIGKILL does: what is open is closed, nothing is tidied up.
-    let killed = |slot: Slot| drop(slot.file.keep().unwrap());
+    let killed = |slot: Slot, written: usize| {
+        let bytes = sealed("a", &later("new"));
+        slot.file
+            .as_file()
+            .write_all_at(&bytes[..written], 0)
+            .unwrap();
+        drop(slot.file.keep().unwrap());
+    };
     type Step<'a> = &'a dyn Fn(&TokenCache);
-    let steps: [(&str, Step<'_>, &str); 5] = [
-        ("made", &|cache| killed(cache.begin("a").unwrap()), "old"),
-        ("ready", &|cache| killed(cache.ready("a").unwrap()), "old"),
+    let steps: [(&str, Step<'_>, Saved); 6] = [
         (
-            "half written",
-            &|cache| {
-                let mut slot = cache.ready("a").unwrap();
-                let bytes = sealed(&slot).unwrap();
-                slot.file.rewind().unwrap();
-                slot.file.write_all(&bytes[..bytes.len() / 2]).unwrap();
-                killed(slot);
-            },
-            "old",
+            "made",
+            &|cache| killed(cache.begin("a").unwrap(), 0),
+            saved("old"),
         ),
         (
-            "written, not renamed",
-            &|cache| {
-                let mut slot = cache.ready("a").unwrap();
-                let bytes = sealed(&slot).unwrap();
-                slot.file.rewind().unwrap();
-                slot.file.write_all(&bytes).unwrap();
-                slot.file.as_file().set_len(bytes.len() as u64).unwrap();
-                killed(slot);
-            },
-            "old",
+            "ready",
+            &|cache| killed(cache.ready("a").unwrap(), 0),
+            saved("old"),
+        ),
+        (
+            "half",
+            &|cache| killed(cache.ready("a").unwrap(), 100),
+            saved("old"),
+        ),
+        (
+            "almost",
+            &|cache| killed(cache.ready("a").unwrap(), ROOM - 1),
+            saved("old"),
+        ),
+        (
+            "written",
+            &|cache| killed(cache.ready("a").unwrap(), ROOM),
+            later("new"),
         ),
         (
             "renamed",
-            &|cache| cache.ready("a").unwrap().write(&saved("new")).unwrap(),
-            "new",
+            &|cache| cache.ready("a").unwrap().write(&later("new")).unwrap(),
+            later("new"),
         ),
     ];
     for (step, run, expected) in steps {
@@ -172,11 +197,37 @@ fn a_process_killed_at_any_step_leaves_the_old_token_or_the_new_one() {
         cache.save("a", &saved("old")).unwrap();
         run(&cache);
         let restarted = disk.cache();
-        assert_keeps(&restarted, "a", expected);
+        assert!(restarted.load("a").unwrap() == Some(expected), "{step}");
         assert_eq!(disk.names(), ["a.token"], "{step}");
         restarted.save("a", &saved("next")).unwrap();
         assert_keeps(&disk.cache(), "a", "next");
     }
+}
+
+#[test]
+fn what_was_left_whole_is_kept_if_it_is_the_accounts_latest() {
+    let left = |disk: &Disk, bytes: &[u8]| {
+        fs::write(disk.folder().join("a.b.x1Y2z3.new"), bytes).unwrap();
+        let kept = disk.cache().load("a.b");
+        assert!(!disk.names().iter().any(|name| name.ends_with(".new")));
+        kept
+    };
+    let disk = Disk::new();
+    disk.cache();
+    assert!(left(&disk, &sealed("b", &later("b's"))).unwrap().is_none());
+    assert!(left(&disk, &sealed("a.b", &saved("first"))).unwrap() == Some(saved("first")));
+    assert!(left(&disk, &sealed("a.b", &saved("same"))).unwrap() == Some(saved("first")));
+    assert!(left(&disk, &sealed("a.b", &later("next"))).unwrap() == Some(later("next")));
+    assert!(left(&disk, &sealed("a.b", &saved("old"))).unwrap() == Some(later("next")));
+    fs::write(disk.file("a.b"), "damaged").unwrap();
+    assert!(left(&disk, &sealed("a.b", &saved("old"))).unwrap() == Some(saved("old")));
+    let newer = key(KEY).seal("tokens/a.b", br#"{"version":9}"#).unwrap();
+    fs::write(disk.file("a.b"), newer).unwrap();
+    let kept = left(&disk, &sealed("a.b", &later("next")));
+    assert!(matches!(
+        kept,
+        Err(Unreadable::Content(Malformed::Newer(9)))
+    ));
 }
 
 #[test]
@@ -219,7 +270,11 @@ fn a_damaged_file_is_an_error_of_its_account_alone() {
     cache.save("a", &saved("one")).unwrap();
     cache.save("b", &saved("two")).unwrap();
     let whole = fs::read(disk.file("a")).unwrap();
-    for place in 0..whole.len() {
+    // Nothing in the middle is unlike its neighbours.
+    for place in (0..200)
+        .chain((200..whole.len()).step_by(17))
+        .chain(whole.len() - 16..whole.len())
+    {
         let mut bytes = whole.clone();
         bytes[place] ^= 0x80;
         fs::write(disk.file("a"), bytes).unwrap();

@@ -21,7 +21,7 @@ const USUAL_URL: &str = "https://oauth2.googleapis.com/token";
 const LIFETIME: u64 = 3600;
 
 /// What is needed of the file, and what for.
-pub(super) struct KeyFile {
+pub(super) struct Signer {
     email: String,
     key_id: Option<String>,
     key: RsaKeyPair,
@@ -29,7 +29,7 @@ pub(super) struct KeyFile {
     scope: String,
 }
 
-impl KeyFile {
+impl Signer {
     pub(super) fn read(file: &[u8], scope: &str) -> Result<Self, ExchangeError> {
         let is = |what| ExchangeError::ServiceAccount(what);
         let mut fields: Map<String, Value> =
@@ -47,7 +47,7 @@ impl KeyFile {
         if !is_safe(&url) {
             return Err(is("has a `token_uri` that is not an https:// URL"));
         }
-        Ok(KeyFile {
+        Ok(Signer {
             email: field("client_email").ok_or_else(|| is("has no `client_email`"))?,
             key_id: field("private_key_id"),
             key: key(&Zeroizing::new(pem))

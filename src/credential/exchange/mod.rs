@@ -17,7 +17,7 @@ pub use reply::{Granted, Reason, Reply, Why};
 
 use crate::config::{self, AwsSsoOidc, OAuth2};
 use crate::secret::Secret;
-use google::KeyFile;
+use google::Signer;
 use reply::Vendor;
 
 /// How one account gets its tokens.
@@ -26,7 +26,7 @@ pub struct Exchange(Kind);
 enum Kind {
     OAuth2(OAuth2),
     Aws(AwsSsoOidc),
-    Google(Box<KeyFile>),
+    Google(Box<Signer>),
 }
 
 /// A request for a token, always a POST. Its body is wiped when the last copy of it is dropped.
@@ -69,7 +69,7 @@ impl Exchange {
     /// # Errors
     /// The file is not such a file, its key cannot be used, or its `token_uri` is not safe.
     pub fn google(file: &[u8], scope: &str) -> Result<Self, ExchangeError> {
-        let account = KeyFile::read(file, scope)?;
+        let account = Signer::read(file, scope)?;
         Ok(Exchange(Kind::Google(Box::new(account))))
     }
 

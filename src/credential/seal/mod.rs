@@ -46,10 +46,16 @@ pub enum Unopened {
     Damaged,
 }
 
+/// What sealing adds, in bytes: version, nonce and tag.
+pub const OVERHEAD: usize = 1 + NONCE + 16;
+
 const LENGTH: usize = 32;
 const NONCE: usize = 24;
 /// XChaCha20-Poly1305, random nonce, and as associated data the version itself and the name.
 const VERSION: u8 = 1;
+/// Versions are counted up: what is far from ours is damage.
+const NEXT: u8 = VERSION + 1;
+const FAR: u8 = VERSION + 8;
 /// The name under which a service manager hands over the key.
 const CREDENTIAL: &str = "state.key";
 
@@ -127,8 +133,10 @@ impl Key {
     /// A byte of it was changed, or it was sealed under another name or key, or by a newer program.
     pub fn unseal(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
         let (version, rest) = sealed.split_first().ok_or(Unopened::Damaged)?;
-        if *version != VERSION {
-            return Err(Unopened::Newer(*version));
+        match *version {
+            VERSION => {}
+            NEXT..=FAR => return Err(Unopened::Newer(*version)),
+            _ => return Err(Unopened::Damaged),
         }
         let (nonce, sealed) = rest.split_at_checked(NONCE).ok_or(Unopened::Damaged)?;
         let payload = Payload {

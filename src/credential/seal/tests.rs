@@ -144,6 +144,8 @@ fn what_is_sealed_opens_only_as_it_was_under_its_name_and_key() {
     let mut newer = sealed;
     newer[0] = 2;
     assert_eq!(ours.unseal("a", &newer), Err(Unopened::Newer(2)));
+    newer[0] = b'{';
+    assert_eq!(ours.unseal("a", &newer), Err(Unopened::Damaged));
 }
 
 proptest! {
