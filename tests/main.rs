@@ -21,6 +21,7 @@ mod first_steps;
 mod health;
 mod leases;
 mod lifecycle;
+mod notices;
 mod operators;
 mod outcomes;
 mod readers;

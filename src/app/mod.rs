@@ -87,7 +87,7 @@ impl App {
             metrics.clone(),
         );
         Ok(App {
-            notices: notices.context("what is sent out")?,
+            notices: notices?,
             auth: state::admin_auth(&config)?,
             health: Health::new(resolver.clone()),
             store: Store::in_dir(&config.state.dir),

@@ -20,7 +20,7 @@ use tokio::sync::watch::Receiver;
 pub use event::{Event, Kind};
 
 use crate::config::{self, SecretError};
-use crate::net::{Egress, NoClient, Proxies, Reach};
+use crate::net::{BadProxy, Egress, Proxies, Reach};
 use crate::pool::{Moment, Pool, Status};
 use crate::telemetry::Metrics;
 use hook::{Hook, Settings};
@@ -43,13 +43,13 @@ impl Notices {
     /// Hooks as configured; they are told once [`Notices::deliver`] runs.
     ///
     /// # Errors
-    /// There is no HTTP client to be had.
+    /// A proxy's address is not usable.
     pub fn new(
         config: &[config::Notify],
         gateway: String,
         proxies: &Proxies,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, NoClient> {
+    ) -> Result<Self, BadProxy> {
         let notices = Notices {
             gateway,
             anywhere: Egress::new(Reach::Anywhere, proxies)?,
