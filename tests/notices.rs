@@ -166,6 +166,22 @@ assert not is_genuine(secret, header, body, time.time() + 400)
 }
 
 #[test]
+fn a_hook_that_answers_and_breaks_off_has_taken_the_notice() {
+    let vendors = Mock::several(1, &[]);
+    let receiver = Vendor::start();
+    let hooks = [hook(receiver.address, NEAR)];
+    let _gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks));
+    ill(&vendors[0]);
+    let mut notice = Notice::next(&receiver);
+    notice
+        .wire
+        .write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nth");
+    notice.wire.close();
+    well(&vendors[0]);
+    told(&receiver, "account_up", "a0");
+}
+
+#[test]
 fn a_hook_that_fails_three_times_gets_the_notice_the_fourth_time() {
     let vendors = Mock::several(1, &[]);
     let receiver = Vendor::start();

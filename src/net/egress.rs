@@ -62,9 +62,13 @@ pub enum EgressError {
     /// No connection came about, so nothing was sent.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
-    /// Something was sent, perhaps all of it, and no whole answer came.
-    #[error("no whole answer: {0}")]
-    Lost(String),
+    /// Something was sent, perhaps all of it, and no whole answer came; `status` is that of an answer
+    /// that began.
+    #[error("no whole answer: {why}")]
+    Lost {
+        status: Option<StatusCode>,
+        why: String,
+    },
     /// The request was answered, at greater length than is read.
     #[error("the answer ({status}) is longer than {most} bytes")]
     TooLong { status: StatusCode, most: usize },
@@ -73,7 +77,16 @@ pub enum EgressError {
 impl EgressError {
     /// May the other side have seen the request, and acted on it? False = surely not.
     pub fn may_have_arrived(&self) -> bool {
-        matches!(self, EgressError::Lost(_) | EgressError::TooLong { .. })
+        matches!(self, EgressError::Lost { .. } | EgressError::TooLong { .. })
+    }
+
+    /// What an answer said that did not come whole.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            EgressError::Lost { status, .. } => *status,
+            EgressError::TooLong { status, .. } => Some(*status),
+            _ => None,
+        }
     }
 }
 
@@ -139,11 +152,12 @@ impl Egress {
         }
         let client = self.client().await?;
         let request = client.post(url).headers(headers).body(body.into());
-        let mut answer = request.send().await.map_err(told)?;
+        let mut answer = request.send().await.map_err(|error| told(error, None))?;
         let status = answer.status();
         let headers = std::mem::take(answer.headers_mut());
         let mut body = BytesMut::new();
-        while let Some(piece) = answer.chunk().await.map_err(told)? {
+        let cut = |error| told(error, Some(status));
+        while let Some(piece) = answer.chunk().await.map_err(cut)? {
             if body.len() + piece.len() > most {
                 return Err(EgressError::TooLong { status, most });
             }
@@ -182,7 +196,7 @@ impl Egress {
 }
 
 /// What reqwest's error means for who asked.
-fn told(error: reqwest::Error) -> EgressError {
+fn told(error: reqwest::Error, status: Option<StatusCode>) -> EgressError {
     let error = error.without_url();
     if sources(&error).any(|source| source.is::<NotPublic>()) {
         return EgressError::NotPublic;
@@ -190,7 +204,10 @@ fn told(error: reqwest::Error) -> EgressError {
     match () {
         () if error.is_builder() => EgressError::BadAddress,
         () if error.is_connect() => EgressError::Unreachable(cause(&error)),
-        () => EgressError::Lost(cause(&error)),
+        () => EgressError::Lost {
+            status,
+            why: cause(&error),
+        },
     }
 }
 
@@ -299,6 +316,9 @@ mod tests {
             assert_eq!(error.may_have_arrived(), arrived, "{start}: {text}");
             assert!(!text.contains("hunter2"), "{text}");
         }
+        let (begun, _sees) = peer("HTTP/1.1 202 OK\r\ncontent-length: 9\r\n\r\nhi").await;
+        let begun = ask(Reach::Anywhere, &format!("http://{begun}")).await;
+        assert_eq!(begun.err().unwrap().status(), Some(StatusCode::ACCEPTED));
         let refused = ask(Reach::Anywhere, &format!("http://{refused}")).await;
         let text = refused.err().unwrap().to_string();
         assert!(text.contains("refused"), "{text}");

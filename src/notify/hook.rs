@@ -219,15 +219,14 @@ impl Hook {
         let (url, body) = (self.settings.url.expose(), notice.body.clone());
         let status = match self.egress.post(url, headers, body, ANSWER).await {
             Ok(answer) => answer.status,
-            Err(EgressError::TooLong { status, .. }) => status,
-            Err(EgressError::NotPublic) => {
-                return Attempt::Refused(format!(
-                    "{}; `allow_private: true` lets it be used",
-                    EgressError::NotPublic
-                ));
+            Err(error @ EgressError::NotPublic) => {
+                return Attempt::Refused(format!("{error}; `allow_private: true` lets it be used"));
             }
             Err(error @ EgressError::BadAddress) => return Attempt::Refused(error.to_string()),
-            Err(error) => return Attempt::Failed(error.to_string()),
+            Err(error) => match error.status() {
+                Some(status) => status,
+                None => return Attempt::Failed(error.to_string()),
+            },
         };
         let answer = format!("the hook answers {status}");
         match status {
