@@ -2,6 +2,7 @@
 //!
 //! The modules are listed in reading order; each may import only those above it (`tests/tidy`).
 
+pub mod backoff;
 pub mod clock;
 pub mod secret;
 
@@ -22,6 +23,8 @@ pub mod pool;
 pub mod route;
 
 pub mod health;
+
+pub mod notify;
 
 pub mod admin;
 pub mod proxy;

@@ -27,7 +27,7 @@ use crate::telemetry::{AccountLive, BreakerLive, Live, PoolLive};
 impl App {
     /// Now on both clocks. The wall clock is counted on from the start, so that the same past
     /// moment is always shown as the same time.
-    fn moment(&self) -> Moment {
+    pub(super) fn moment(&self) -> Moment {
         let now = clock::now();
         Moment {
             now,

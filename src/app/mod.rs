@@ -21,10 +21,11 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::admin::Auth;
 use crate::clock::{self, Instant};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::health::Health;
 use crate::key::{Issued, Keys};
-use crate::net::Resolver;
+use crate::net::{Proxies, Resolver};
+use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
 use crate::store::Store;
 use crate::telemetry::{self, Access, Metrics};
@@ -52,6 +53,7 @@ pub(crate) struct App {
     auth: Auth,
     store: Arc<Store>,
     renewals: renewals::Renewals,
+    notices: Notices,
     body_budget: Arc<Semaphore>,
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
@@ -82,7 +84,15 @@ impl App {
         let issued = Issued::in_state(&config.state.dir);
         let keys = Arc::new(Keys::new(&config, &issued));
         let resolver = Arc::new(Resolver::default());
+        let proxies = Proxies::of(config::process_env);
+        let notices = Notices::new(
+            &config.notify,
+            state::host_name(),
+            &proxies,
+            metrics.clone(),
+        );
         Ok(App {
+            notices: notices?,
             auth: state::admin_auth(&config)?,
             health: Health::new(resolver.clone()),
             store,

@@ -1,4 +1,4 @@
-//! The work in the background: health checks, files that change, reloads, and the word that all is
+//! The work in the background: health checks, notices, files that change, reloads, and the word that all is
 //! ready.
 
 use std::net::SocketAddr;
@@ -36,6 +36,7 @@ impl BackgroundService for Background {
         let app = &self.app;
         let files = || app.watched_files();
         let changed = |path: &Path| app.file_changed(path);
+        let pools = || (app.pools.load_full(), app.moment());
         tokio::join!(
             kept_up(|| say_ready(app, stop.clone())),
             kept_up(|| open_records(app)),
@@ -43,6 +44,8 @@ impl BackgroundService for Background {
             kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),
             kept_up(|| watch_files(files, changed, stop.clone())),
             kept_up(|| tick(app, stop.clone())),
+            kept_up(|| app.notices.watch(pools, stop.clone())),
+            kept_up(|| app.notices.deliver(stop.clone())),
             kept_up(|| reload_on_signal(app, stop.clone())),
         );
     }

@@ -90,6 +90,7 @@ impl App {
             self.metrics.forget_account(gone);
         }
         self.keys.reload(&config, &self.issued);
+        self.notices.reconfigure(&config.notify);
         self.config.store(Arc::new(config));
     }
 

@@ -28,6 +28,13 @@ pub(super) fn leave_no_core() {
     }
 }
 
+/// This machine's name, or nothing.
+pub(super) fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok();
+    name.and_then(|name| name.into_string().ok())
+        .unwrap_or_default()
+}
+
 pub(super) fn prepare_dir(dir: &Path) -> Result<()> {
     let made = fs::DirBuilder::new()
         .recursive(true)

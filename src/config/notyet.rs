@@ -47,7 +47,6 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
     ("state.redis", Set, NOTE, "state is not shared with other gateways"),
     ("state.postgres", Set, NOTE, "records are kept in `state.dir`"),
     ("egress.proxy", Set, REFUSE, "requests would leave without the proxy"),
-    ("notify", Set, NOTE, "nobody is told"),
 ];
 
 /// Tells every key of `root` that is in the table.

@@ -106,18 +106,20 @@ const NO_PROXY: Checked = Checked(|text| match text {
     _ => HOST.read(text),
 });
 
-/// What can be told to a webhook.
-pub(super) const EVENTS: [&str; 5] = [
+/// What can be told to a webhook; the last one only to those that ask for it.
+const EVENTS: [&str; 6] = [
     "account_down",
     "account_up",
     "breaker_open",
     "needs_login",
     "instance_gave_up",
+    "token_expiring",
 ];
 
 pub(super) fn notify(s: &mut Section<'_, '_>) -> Vec<Notify> {
     s.sections("notify", 0, |s| {
         let folder = s.folder();
+        let usual = EVENTS[..5].iter().map(ToString::to_string).collect();
         s.expect_written("webhook");
         Notify {
             webhook: s
@@ -128,7 +130,7 @@ pub(super) fn notify(s: &mut Section<'_, '_>) -> Vec<Notify> {
                 .get("format", Words(&[("json", "json")]), "json")
                 .to_owned(),
             allow_private: s.get("allow_private", Flag, false),
-            events: s.list("events", EVENT, EVENTS.map(String::from).into()),
+            events: s.list("events", EVENT, usual),
         }
     })
 }

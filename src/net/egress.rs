@@ -5,12 +5,14 @@
 
 use std::error::Error;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
+use tokio::sync::OnceCell;
 
 use super::proxies::{BadProxy, Proxies};
 use super::public::{NotPublic, PublicNames, is_public};
@@ -35,9 +37,11 @@ pub enum Reach {
 /// no redirects and keeps no cookies. Clones share their connections.
 #[derive(Clone)]
 pub struct Egress {
-    client: Client,
     reach: Reach,
-    has_proxy: bool,
+    proxies: Proxies,
+    /// Made with the first request: reading the system's certificates takes its time, and most
+    /// gateways never ask anybody.
+    client: Arc<OnceCell<Client>>,
 }
 
 /// The whole answer, whatever its status.
@@ -58,9 +62,13 @@ pub enum EgressError {
     /// No connection came about, so nothing was sent.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
-    /// Something was sent, perhaps all of it, and no whole answer came.
-    #[error("no whole answer: {0}")]
-    Lost(String),
+    /// Something was sent, perhaps all of it, and no whole answer came; `status` is that of an answer
+    /// that began.
+    #[error("no whole answer: {why}")]
+    Lost {
+        status: Option<StatusCode>,
+        why: String,
+    },
     /// The request was answered, at greater length than is read.
     #[error("the answer ({status}) is longer than {most} bytes")]
     TooLong { status: StatusCode, most: usize },
@@ -69,23 +77,41 @@ pub enum EgressError {
 impl EgressError {
     /// May the other side have seen the request, and acted on it? False = surely not.
     pub fn may_have_arrived(&self) -> bool {
-        matches!(self, EgressError::Lost(_) | EgressError::TooLong { .. })
+        matches!(self, EgressError::Lost { .. } | EgressError::TooLong { .. })
     }
-}
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub enum NoClient {
-    #[error(transparent)]
-    Proxy(#[from] BadProxy),
-    #[error("TLS cannot be set up: {0}")]
-    Tls(String),
+    /// What an answer said that did not come whole.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            EgressError::Lost { status, .. } => *status,
+            EgressError::TooLong { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
 }
 
 impl Egress {
     /// # Errors
-    /// A proxy's address is not usable, or the system's certificates are not.
-    pub fn new(reach: Reach, proxies: &Proxies) -> Result<Self, NoClient> {
+    /// A proxy's address is not usable.
+    pub fn new(reach: Reach, proxies: &Proxies) -> Result<Self, BadProxy> {
+        drop(proxies.put_on(Client::builder())?);
+        Ok(Egress {
+            reach,
+            proxies: proxies.clone(),
+            client: Arc::default(),
+        })
+    }
+
+    async fn client(&self) -> Result<&Client, EgressError> {
+        let make = async || {
+            let egress = self.clone();
+            let made = tokio::task::spawn_blocking(move || egress.make_client()).await;
+            made.map_err(|error| EgressError::Unreachable(error.to_string()))?
+        };
+        self.client.get_or_try_init(make).await
+    }
+
+    fn make_client(&self) -> Result<Client, EgressError> {
         // Pingora's provider, for the whole process; an error says that it is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder()
@@ -97,15 +123,14 @@ impl Egress {
             .retry(reqwest::retry::never())
             .pool_max_idle_per_host(2)
             .pool_idle_timeout(IDLE);
-        if reach == Reach::Public {
-            let exempt = proxies.hosts();
+        if self.reach == Reach::Public {
+            let exempt = self.proxies.hosts();
             client = client.dns_resolver(PublicNames { exempt });
         }
-        let client = proxies.put_on(client)?.build();
-        Ok(Egress {
-            client: client.map_err(|error| NoClient::Tls(cause(&error)))?,
-            reach,
-            has_proxy: !proxies.is_empty(),
+        let client = self.proxies.put_on(client);
+        let client = client.map_err(|error| EgressError::Unreachable(error.to_string()))?;
+        client.build().map_err(|error| {
+            EgressError::Unreachable(format!("TLS cannot be set up: {}", cause(&error)))
         })
     }
 
@@ -125,12 +150,14 @@ impl Egress {
         if self.reach == Reach::Public {
             self.check(&url).await?;
         }
-        let request = self.client.post(url).headers(headers).body(body.into());
-        let mut answer = request.send().await.map_err(told)?;
+        let client = self.client().await?;
+        let request = client.post(url).headers(headers).body(body.into());
+        let mut answer = request.send().await.map_err(|error| told(error, None))?;
         let status = answer.status();
         let headers = std::mem::take(answer.headers_mut());
         let mut body = BytesMut::new();
-        while let Some(piece) = answer.chunk().await.map_err(told)? {
+        let cut = |error| told(error, Some(status));
+        while let Some(piece) = answer.chunk().await.map_err(cut)? {
             if body.len() + piece.len() > most {
                 return Err(EgressError::TooLong { status, most });
             }
@@ -156,7 +183,7 @@ impl Egress {
                 false => Err(EgressError::NotPublic),
             };
         }
-        if self.has_proxy {
+        if !self.proxies.is_empty() {
             let found = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, 0)));
             if let Ok(Ok(mut found)) = found.await
                 && !found.any(|address| is_public(address.ip()))
@@ -169,7 +196,7 @@ impl Egress {
 }
 
 /// What reqwest's error means for who asked.
-fn told(error: reqwest::Error) -> EgressError {
+fn told(error: reqwest::Error, status: Option<StatusCode>) -> EgressError {
     let error = error.without_url();
     if sources(&error).any(|source| source.is::<NotPublic>()) {
         return EgressError::NotPublic;
@@ -177,7 +204,10 @@ fn told(error: reqwest::Error) -> EgressError {
     match () {
         () if error.is_builder() => EgressError::BadAddress,
         () if error.is_connect() => EgressError::Unreachable(cause(&error)),
-        () => EgressError::Lost(cause(&error)),
+        () => EgressError::Lost {
+            status,
+            why: cause(&error),
+        },
     }
 }
 
@@ -221,7 +251,7 @@ mod tests {
 
     const OK: &str = "HTTP/1.1 200 OK\r\nx-a: b\r\ncontent-length: 2\r\n\r\nhi";
 
-    fn egress(reach: Reach, variables: &[(&str, String)]) -> Result<Egress, NoClient> {
+    fn egress(reach: Reach, variables: &[(&str, String)]) -> Result<Egress, BadProxy> {
         let env = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| value.clone())
@@ -286,6 +316,9 @@ mod tests {
             assert_eq!(error.may_have_arrived(), arrived, "{start}: {text}");
             assert!(!text.contains("hunter2"), "{text}");
         }
+        let (begun, _sees) = peer("HTTP/1.1 202 OK\r\ncontent-length: 9\r\n\r\nhi").await;
+        let begun = ask(Reach::Anywhere, &format!("http://{begun}")).await;
+        assert_eq!(begun.err().unwrap().status(), Some(StatusCode::ACCEPTED));
         let refused = ask(Reach::Anywhere, &format!("http://{refused}")).await;
         let text = refused.err().unwrap().to_string();
         assert!(text.contains("refused"), "{text}");

@@ -8,7 +8,7 @@ mod resolver;
 mod vacant;
 mod watch;
 
-pub use egress::{Answer, Egress, EgressError, NoClient, Reach};
+pub use egress::{Answer, Egress, EgressError, Reach};
 pub use proxies::{BadProxy, Proxies};
 pub use public::is_public;
 pub use resolver::{ResolveError, Resolver};

@@ -35,6 +35,12 @@ impl Pool {
         self.table.load().find(id).cloned()
     }
 
+    /// The one word for the account's state, and since when it holds.
+    pub fn status(&self, account: &Account, at: Moment) -> (Status, SystemTime) {
+        let rare = account.live.rare.lock();
+        (status(account, &rare), wall(self.at(rare.since), at))
+    }
+
     pub fn view(&self, account: &Account, at: Moment) -> AccountView {
         let live = &account.live;
         let ticks = self.ticks(at.now);

@@ -70,6 +70,7 @@ impl Metrics {
             key_rejections: counter(&families::KEY_REJECTIONS)?,
             tokens: counter(&families::TOKENS)?,
             reloads: counter(&families::RELOADS)?,
+            notices_dropped: counter(&families::NOTICES_DROPPED)?,
         };
         let last_reload = IntGauge::new(families::LAST_RELOAD.name, families::LAST_RELOAD.help)?;
         last_reload.set(1);
@@ -140,6 +141,14 @@ impl Metrics {
             .with_label_values(&[outcome(taken)])
             .inc();
         self.last_reload.set(i64::from(taken));
+    }
+
+    /// A webhook was not told of something. `reason` is one of a few fixed words.
+    pub fn notice_dropped(&self, reason: &'static str) {
+        self.series
+            .notices_dropped
+            .with_label_values(&[reason])
+            .inc();
     }
 
     /// Something panicked.

@@ -1,0 +1,332 @@
+//! Webhooks as their receivers see them.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use hmac::{Hmac, Mac};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::support::{Gateway, Mock, Vendor, Wire, chat, pool, wait_for};
+
+const SECRET: &str = "hook-canary-secret";
+const PATH: &str = "/path-canary?key=query-canary";
+const CHECKED: &str = "    health_check: {interval: 300ms, timeout: 500ms}\n";
+
+/// What a hook was sent, not answered yet.
+struct Notice {
+    wire: Wire,
+    body: Vec<u8>,
+}
+
+impl Notice {
+    #[track_caller]
+    fn next(hook: &Vendor) -> Notice {
+        let mut wire = hook.next();
+        let length = wire.header("content-length").unwrap().parse().unwrap();
+        let body = wire.read(length);
+        Notice { wire, body }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// Event and account.
+    fn says(&self) -> (String, String) {
+        let json = self.json();
+        assert_eq!(self.wire.header("x-poolgate-event"), json["event"].as_str());
+        let text = |name: &str| json[name].as_str().unwrap().to_owned();
+        (text("event"), text("account"))
+    }
+
+    fn answer(mut self, status: u16) {
+        let head = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        self.wire.write(head.as_bytes());
+    }
+}
+
+/// The next notice is this one, and taken.
+#[track_caller]
+fn told(hook: &Vendor, event: &str, account: &str) {
+    let notice = Notice::next(hook);
+    assert_eq!(notice.says(), (event.to_owned(), account.to_owned()));
+    notice.answer(204);
+}
+
+fn hook(address: SocketAddr, more: &str) -> String {
+    format!("  - {{webhook: \"http://{address}{PATH}\"{more}}}\n")
+}
+
+const NEAR: &str = ", allow_private: true";
+
+fn with_hooks(vendors: &[Mock], keys: &str, hooks: &[String]) -> String {
+    format!("{}notify:\n{}", pool(vendors, keys), hooks.concat())
+}
+
+fn ill(vendor: &Mock) {
+    vendor.set(&json!({"health": 500}));
+}
+
+fn well(vendor: &Mock) {
+    vendor.set(&json!({"health": 200}));
+}
+
+#[test]
+fn an_account_that_goes_and_comes_back_is_told_once_each_signed_and_without_secrets() {
+    let vendors = Mock::several(2, &[]);
+    let receiver = Vendor::start();
+    let more = format!("{NEAR}, secret: {SECRET}");
+    let hooks = [hook(receiver.address, &more)];
+    let gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks));
+    wait_for("a0 to be healthy", || {
+        (gateway.account("a0")["status"] == "healthy").then_some(())
+    });
+    ill(&vendors[0]);
+    let notice = Notice::next(&receiver);
+    assert!(notice.wire.head.starts_with(&format!("post {PATH} ")));
+    assert_eq!(notice.wire.header("content-type"), Some("application/json"));
+    assert_eq!(notice.wire.header("x-poolgate-delivery").unwrap().len(), 32);
+    let signature = notice.wire.header("x-poolgate-signature").unwrap();
+    let (time, signed) = signature.split_once(",v1=").unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(time.strip_prefix("t=").unwrap().as_bytes());
+    mac.update(b".");
+    mac.update(&notice.body);
+    let bytes = (0..64).step_by(2);
+    let bytes = bytes.map(|at| u8::from_str_radix(&signed[at..at + 2], 16).unwrap());
+    mac.verify_slice(&Vec::from_iter(bytes)).unwrap();
+    let json = notice.json();
+    let said: BTreeMap<&str, &str> = ["event", "account", "pool", "reason", "text"]
+        .map(|name| (name, json[name].as_str().unwrap()))
+        .into();
+    let expected = [
+        ("event", "account_down"),
+        ("account", "a0"),
+        ("pool", "default"),
+        ("reason", "unhealthy"),
+        (
+            "text",
+            "The account a0 of pool default is out: its health check fails.",
+        ),
+    ];
+    assert_eq!(said, expected.into());
+    assert!(json["at"].as_str().unwrap().ends_with('Z'));
+    assert!(!json.to_string().contains("key-0"));
+    notice.answer(200);
+    // Were it told twice, the second would be before the next account's.
+    ill(&vendors[1]);
+    told(&receiver, "account_down", "a1");
+    well(&vendors[0]);
+    told(&receiver, "account_up", "a0");
+    well(&vendors[1]);
+    told(&receiver, "account_up", "a1");
+    assert!(receiver.is_idle());
+    let log = gateway.log();
+    assert!(!log.contains("canary"), "{log}");
+}
+
+#[test]
+fn the_receivers_example_in_the_documentation_is_right() {
+    let page = std::fs::read_to_string("docs/notices.md").unwrap();
+    let example = page.split("```python\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let vendors = Mock::several(1, &[]);
+    let receiver = Vendor::start();
+    let more = format!("{NEAR}, secret: {SECRET}");
+    let hooks = [hook(receiver.address, &more)];
+    let _gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks));
+    ill(&vendors[0]);
+    let notice = Notice::next(&receiver);
+    let header = notice.wire.header("x-poolgate-signature").unwrap();
+    let checks = "
+import sys, json
+secret, header, body = json.load(sys.stdin)
+body = body.encode()
+assert is_genuine(secret, header, body)
+assert not is_genuine(secret + 'x', header, body)
+assert not is_genuine(secret, header, body + b' ')
+assert not is_genuine(secret, header, body, time.time() + 400)
+";
+    let mut python = Command::new("python3")
+        .args(["-c", &format!("{example}{checks}")])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let body = String::from_utf8(notice.body.clone()).unwrap();
+    let input = json!([SECRET, header, body]).to_string();
+    let mut stdin = python.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    assert!(python.wait().unwrap().success());
+    notice.answer(200);
+}
+
+#[test]
+fn a_hook_that_answers_and_breaks_off_has_taken_the_notice() {
+    let vendors = Mock::several(1, &[]);
+    let receiver = Vendor::start();
+    let hooks = [hook(receiver.address, NEAR)];
+    let _gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks));
+    ill(&vendors[0]);
+    let mut notice = Notice::next(&receiver);
+    notice
+        .wire
+        .write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nth");
+    notice.wire.close();
+    well(&vendors[0]);
+    told(&receiver, "account_up", "a0");
+}
+
+#[test]
+fn a_hook_that_fails_three_times_gets_the_notice_the_fourth_time() {
+    let vendors = Mock::several(1, &[]);
+    let receiver = Vendor::start();
+    let hooks = [hook(receiver.address, NEAR)];
+    let gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks));
+    ill(&vendors[0]);
+    let mut sent = vec![];
+    for status in [500, 429, 503, 200] {
+        let notice = Notice::next(&receiver);
+        let delivery = notice
+            .wire
+            .header("x-poolgate-delivery")
+            .unwrap()
+            .to_owned();
+        assert_eq!(notice.wire.header("x-poolgate-signature"), None);
+        sent.push((delivery, notice.body.clone()));
+        notice.answer(status);
+    }
+    assert!(sent.iter().all(|again| *again == sent[0]), "{sent:?}");
+    well(&vendors[0]);
+    told(&receiver, "account_up", "a0");
+    assert_eq!(gateway.metric("poolgate_notices_dropped_total", &[]), 0.0);
+}
+
+#[test]
+fn a_notice_that_the_hook_refuses_is_dropped_and_counted() {
+    let vendors = Mock::several(1, &[]);
+    let receiver = Vendor::start();
+    let hooks = [hook(receiver.address, NEAR)];
+    let gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks));
+    ill(&vendors[0]);
+    Notice::next(&receiver).answer(400);
+    well(&vendors[0]);
+    told(&receiver, "account_up", "a0");
+    let dropped = gateway.metric("poolgate_notices_dropped_total", &["reason=\"refused\""]);
+    assert_eq!(dropped, 1.0);
+    // Where a redirect leads nobody has allowed.
+    ill(&vendors[0]);
+    Notice::next(&receiver).answer(307);
+    well(&vendors[0]);
+    told(&receiver, "account_up", "a0");
+}
+
+#[test]
+fn a_hook_in_the_gateways_own_network_is_never_contacted_unless_allowed() {
+    let vendors = Mock::several(1, &[]);
+    let (trap, allowed) = (Vendor::start(), Vendor::start());
+    let port = trap.address.port();
+    let hosts = [
+        "127.0.0.1",
+        "localhost",
+        "[::ffff:127.0.0.1]",
+        "2130706433",
+        "0.0.0.0",
+    ];
+    let near = |host: &&str| format!("  - {{webhook: \"http://{host}:{port}{PATH}\"}}\n");
+    let mut hooks: Vec<String> = hosts.iter().map(near).collect();
+    hooks.push(hook(allowed.address, NEAR));
+    let gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks));
+    ill(&vendors[0]);
+    told(&allowed, "account_down", "a0");
+    wait_for("the others to be refused", || {
+        let dropped = gateway.metric("poolgate_notices_dropped_total", &["reason=\"refused\""]);
+        (dropped == hosts.len() as f64).then_some(())
+    });
+    assert!(trap.is_idle());
+    let log = gateway.log();
+    assert!(
+        log.contains("`allow_private: true` lets it be used"),
+        "{log}"
+    );
+    assert!(!log.contains("canary"), "{log}");
+}
+
+#[test]
+fn a_hook_that_never_answers_delays_nobody() {
+    let vendors = Mock::several(2, &[]);
+    let (mute, quick) = (Vendor::start(), Vendor::start());
+    let hooks = [hook(mute.address, NEAR), hook(quick.address, NEAR)];
+    let gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks));
+    ill(&vendors[0]);
+    let held = Notice::next(&mute);
+    told(&quick, "account_down", "a0");
+    assert_eq!(gateway.send(&chat(false)).status, 200);
+    well(&vendors[0]);
+    told(&quick, "account_up", "a0");
+    assert!(mute.is_idle(), "one notice after the other");
+    held.answer(200);
+    told(&mute, "account_up", "a0");
+}
+
+#[test]
+fn an_open_breaker_and_a_missing_secret_are_told_by_name() {
+    let vendors = Mock::several(1, &[]);
+    let receiver = Vendor::start();
+    let plain = Vendor::start();
+    let hooks = [
+        hook(receiver.address, NEAR),
+        hook(
+            plain.address,
+            ", allow_private: true, events: [account_down]",
+        ),
+    ];
+    let text = with_hooks(&vendors, "", &hooks).replace(
+        "    accounts:\n",
+        "    accounts:\n      - {id: lost, upstream: openai, models: [none], \
+         credential: {bearer: {file: lost.key}}}\n",
+    );
+    let gateway = Gateway::start(&text);
+    told(&receiver, "needs_login", "lost");
+    told(&plain, "account_down", "lost");
+    for _ in 0..5 {
+        gateway.send(&chat(false).header("x-mock-status", 500));
+    }
+    told(&receiver, "breaker_open", "a0");
+    told(&plain, "account_down", "a0");
+    gateway.act("a0", "reset");
+    told(&receiver, "account_up", "a0");
+    std::fs::write(gateway.program.folder().join("lost.key"), "found").unwrap();
+    told(&receiver, "account_up", "lost");
+    assert!(plain.is_idle() && receiver.is_idle());
+}
+
+#[test]
+fn a_hook_that_is_gone_is_left_alone_until_a_reload_which_may_bring_others() {
+    let vendors = Mock::several(1, &[]);
+    let (gone, new) = (Vendor::start(), Vendor::start());
+    let hooks = [hook(gone.address, NEAR), hook(new.address, NEAR)];
+    let gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks[..1]));
+    ill(&vendors[0]);
+    Notice::next(&gone).answer(410);
+    wait_for("the hook to be off", || {
+        gateway
+            .log()
+            .contains("the hook says that it is gone")
+            .then_some(())
+    });
+    let file = gateway.program.folder().join("poolgate.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text + &hooks[1]).unwrap();
+    gateway.program.signal(Signal::SIGHUP);
+    // Both are told what is the case.
+    told(&new, "account_down", "a0");
+    told(&gone, "account_down", "a0");
+    well(&vendors[0]);
+    told(&new, "account_up", "a0");
+    told(&gone, "account_up", "a0");
+}
