@@ -63,7 +63,14 @@ impl Gateway {
     /// Ends it by this signal and starts it again with the same files.
     #[track_caller]
     pub(crate) fn restart(&mut self, signal: Signal) {
-        self.program.restart(signal);
+        self.program.stop(signal);
+        self.start_again();
+    }
+
+    /// Starts it again, after it has ended, with the same files.
+    #[track_caller]
+    pub(crate) fn start_again(&mut self) {
+        self.program.start_again();
         self.program.wait_until_it_serves(self.address, "/livez");
         self.program
             .wait_until_it_serves(self.admin_address, "/livez");

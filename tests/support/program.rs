@@ -42,10 +42,14 @@ impl Program {
         }
     }
 
-    /// Ends it by this signal and starts it again where it was.
-    pub(crate) fn restart(&mut self, signal: Signal) {
+    /// Ends it by this signal.
+    pub(crate) fn stop(&mut self, signal: Signal) {
         self.signal(signal);
         self.wait();
+    }
+
+    /// Starts it again where it was.
+    pub(crate) fn start_again(&mut self) {
         self.child = spawn(self.folder.path(), &self.arguments, &self.environment);
     }
 

@@ -1,12 +1,15 @@
 //! Accounts whose token expires: it is renewed in time, once, and never lost.
 
+mod killed;
+
 use std::fs;
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Gateway, Mock, chat, post, wait_for};
+use crate::support::{Gateway, Mock, chat, count, many, post, wait_for};
 
 /// The first refresh token, as configured.
 const FIRST: &str = "rt-the-configured-one";
@@ -72,6 +75,95 @@ fn a_rotated_token_is_kept_over_a_restart() {
 }
 
 #[test]
+fn all_who_come_when_it_has_expired_wait_for_the_one_renewal() {
+    let vendor = vendor(&json!({"lifetime": "1s"}));
+    let mut gateway = in_front_of(&account("a", &vendor, ""));
+    gateway.program.stop(Signal::SIGTERM);
+    let before = asked(&vendor);
+    let expires = std::time::Instant::now() + Duration::from_secs(1);
+    vendor.set(&json!({"oauth": {"delay": "1s"}}));
+    wait_for("the kept token to expire", || {
+        (std::time::Instant::now() > expires).then_some(())
+    });
+    gateway.start_again();
+    let all = count(100, 1000);
+    let answers = many(gateway.address, &chat(false), all / 5, all);
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!(asked(&vendor), before + 1);
+}
+
+#[test]
+fn what_nobody_can_write_down_is_not_asked_for() {
+    let vendor = vendor(&json!({}));
+    let mut gateway = in_front_of(&account("a", &vendor, ""));
+    gateway.program.stop(Signal::SIGTERM);
+    let tokens = gateway.program.folder().join("data/tokens");
+    let kept = gateway.program.folder().join("data/kept");
+    gateway.start_again();
+    gateway.wait_until_ready();
+    // Nothing can be made in a folder that is none any more; what is in use goes on.
+    fs::rename(&tokens, &kept).unwrap();
+    fs::write(&tokens, "").unwrap();
+    let refused = gateway.admin(post("/api/v1/accounts/a/refresh", &json!({})));
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert!(
+        refused.text().contains("could not be kept"),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(asked(&vendor), 1, "no refresh token was spent");
+    assert_eq!(gateway.send(&chat(false)).status, 200);
+    fs::remove_file(&tokens).unwrap();
+    fs::rename(&kept, &tokens).unwrap();
+    let refreshed = gateway.admin(post("/api/v1/accounts/a/refresh", &json!({})));
+    assert_eq!(refreshed.status, 200, "{}", refreshed.text());
+    assert_eq!(asked(&vendor), 2);
+}
+
+#[test]
+fn a_newer_login_in_the_configuration_takes_the_place_of_the_kept_one() {
+    let vendor = vendor(&json!({"refresh_tokens": [FIRST, "rt-of-a-new-login"]}));
+    let mut gateway = in_front_of(&account("a", &vendor, ""));
+    assert_eq!(gateway.send(&chat(false)).status, 200);
+    gateway.program.stop(Signal::SIGTERM);
+    let path = gateway.program.folder().join("poolgate.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace(FIRST, "rt-of-a-new-login")).unwrap();
+    gateway.start_again();
+    gateway.wait_until_ready();
+    assert_eq!(gateway.send(&chat(false)).status, 200);
+    assert_eq!(asked(&vendor), 2, "the new login was used");
+}
+
+#[test]
+fn a_damaged_file_concerns_its_account_alone() {
+    let vendor = vendor(&json!({"rotate": false}));
+    let accounts = [account("a", &vendor, ""), account("b", &vendor, "")].concat();
+    let mut gateway = in_front_of(&accounts);
+    wait_for("both to have a token", || {
+        (asked(&vendor) == 2).then_some(())
+    });
+    wait_for("both to be kept", || {
+        let serves = |id| gateway.account(id)["status"] == "healthy";
+        (serves("a") && serves("b")).then_some(())
+    });
+    gateway.program.stop(Signal::SIGTERM);
+    fs::write(
+        gateway.program.folder().join("data/tokens/a.token"),
+        "damaged",
+    )
+    .unwrap();
+    gateway.start_again();
+    gateway.wait_until_ready();
+    wait_for("the damaged one to be had anew", || {
+        (asked(&vendor) == 3).then_some(())
+    });
+    assert!(gateway.log().contains("the configured value is used"));
+    assert_eq!(gateway.send(&chat(false)).status, 200);
+    assert_eq!(asked(&vendor), 3, "the other one was read");
+}
+
+#[test]
 fn a_token_that_its_upstream_refuses_is_renewed_once_and_the_request_served() {
     let vendor = vendor(&json!({}));
     let gateway = in_front_of(&account("a", &vendor, ""));
@@ -129,6 +221,39 @@ fn a_token_endpoint_in_trouble_is_asked_again_and_waited_for() {
     wait_for("the account to serve", || {
         (gateway.send(&chat(false)).status == 200).then_some(())
     });
+}
+
+/// As during an upgrade: a token that was renewed by both would be refused to one of them.
+#[test]
+fn two_processes_over_one_folder_never_spend_the_same_token_twice() {
+    let vendor = vendor(&json!({"lifetime": "1s", "refresh_tokens": [FIRST]}));
+    let accounts = account("a", &vendor, "");
+    let first = in_front_of(&accounts);
+    let state = first.program.folder().join("data");
+    let second = Gateway::start(&format!(
+        "state: {{dir: {}}}\npools:\n  default:\n    accounts:\n{accounts}",
+        state.display()
+    ));
+    let expiries = count(10, 200) as u64;
+    let begun = std::time::Instant::now();
+    while asked(&vendor) < expiries {
+        for gateway in [&first, &second] {
+            let answer = gateway.send(&chat(false));
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(2 * expiries),
+            "nobody renews"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    for gateway in [&first, &second] {
+        let log = gateway.log();
+        assert!(
+            !log.contains("needs a login") && !log.contains("was not renewed"),
+            "{log}"
+        );
+    }
 }
 
 #[test]
