@@ -3,13 +3,14 @@
 mod killed;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Gateway, Mock, chat, count, many, post, wait_for};
+use crate::support::{Gateway, Mock, chat, count, get, many, post, wait_for};
 
 /// The first refresh token, as configured.
 const FIRST: &str = "rt-the-configured-one";
@@ -221,6 +222,63 @@ fn a_token_endpoint_in_trouble_is_asked_again_and_waited_for() {
     wait_for("the account to serve", || {
         (gateway.send(&chat(false)).status == 200).then_some(())
     });
+}
+
+#[test]
+fn no_secret_of_a_login_leaves_the_sealed_files() {
+    let vendor = vendor(&json!({"refresh_tokens": [FIRST]}));
+    let accounts = account("a", &vendor, "");
+    let gateway = Gateway::start(&format!(
+        "log: {{level: debug, file: poolgate.log}}\npools:\n  default:\n    accounts:\n{accounts}"
+    ));
+    gateway.wait_until_ready();
+    // The upstream shows what it was sent.
+    let echo = gateway.send(&chat(false).header("x-mock-echo", 1)).json();
+    let token = echo["headers"]["authorization"][0].as_str().unwrap();
+    let token = token.strip_prefix("Bearer ").unwrap().to_owned();
+    assert_eq!(
+        gateway
+            .admin(post("/api/v1/accounts/a/refresh", &json!({})))
+            .status,
+        200
+    );
+    vendor.set(&json!({"oauth": {"error": "invalid_grant"}}));
+    assert_eq!(
+        gateway
+            .admin(post("/api/v1/accounts/a/refresh", &json!({})))
+            .status,
+        409
+    );
+    let mut seen = vec![
+        gateway.program.output().into_bytes(),
+        gateway.admin(get("/metrics")).body,
+        gateway.admin(get("/api/v1/accounts/a")).body,
+        gateway.admin(get("/api/v1/accounts")).body,
+    ];
+    let folder = gateway.program.folder();
+    let files = walk(&folder.join("data")).into_iter();
+    let files: Vec<_> = files.chain([folder.join("poolgate.log")]).collect();
+    assert!(files.len() > 3, "{files:?}");
+    seen.extend(files.iter().map(|path| fs::read(path).unwrap()));
+    for secret in [FIRST, "cs-canary", &token] {
+        for text in &seen {
+            let text = String::from_utf8_lossy(text);
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => walk(&path),
+            false => vec![path],
+        })
+        .collect()
 }
 
 /// As during an upgrade: a token that was renewed by both would be refused to one of them.

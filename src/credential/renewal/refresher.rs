@@ -35,6 +35,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The longest sleep: the clock of the wall may jump, and accounts go.
 const NAP: Duration = Duration::from_secs(30);
 
+/// Before a token that cannot be saved is used all the same.
+const SAVES_AT_ONCE: u32 = 3;
+
 /// What could not be saved is saved again so soon.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
 
@@ -351,7 +354,15 @@ impl Refresher {
         let Some(slot) = slot else {
             return;
         };
-        if let Err(error) = slot.write(saved) {
+        let mut written = slot.write(saved);
+        for _ in 0..SAVES_AT_ONCE {
+            if written.is_ok() {
+                break;
+            }
+            // In another file: what the disk refused once it may take the next time.
+            written = self.keeper.cache.save(&self.id, saved);
+        }
+        if let Err(error) = written {
             self.is_unsaved = true;
             tracing::error!(
                 account = &*self.id,
