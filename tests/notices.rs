@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::support::{Gateway, Mock, Vendor, Wire, chat, pool, wait_for};
+use crate::support::{Gateway, Mock, Vendor, Wire, chat, pool, post, wait_for};
 
 const SECRET: &str = "hook-canary-secret";
 const PATH: &str = "/path-canary?key=query-canary";
@@ -329,4 +329,41 @@ fn a_hook_that_is_gone_is_left_alone_until_a_reload_which_may_bring_others() {
     well(&vendors[0]);
     told(&new, "account_up", "a0");
     told(&gone, "account_up", "a0");
+}
+
+#[test]
+fn a_token_that_cannot_be_renewed_is_told_before_it_expires_and_when_its_login_is_over() {
+    let vendor = Mock::start(&[]);
+    vendor.set(&json!({"oauth": {}}));
+    let receiver = Vendor::start();
+    let events = ", allow_private: true, events: [token_expiring, needs_login, account_up]";
+    let url = vendor.url();
+    let gateway = Gateway::start(&format!(
+        "notify:\n{}pools: {{default: {{accounts: [{{id: a, upstream: \"{url}\", credential: {{oauth2: \
+         {{token_url: \"{url}/token\", client_id: me, client_secret: cs, refresh_token: rt}}}}}}]}}}}\n",
+        hook(receiver.address, events)
+    ));
+    wait_for("a token", || {
+        gateway.account("a")["credential"]["expires_at"]
+            .is_string()
+            .then_some(())
+    });
+    let refresh = || {
+        gateway
+            .admin(post("/api/v1/accounts/a/refresh", &json!({})))
+            .status
+    };
+    vendor.set(&json!({"oauth": {"error": "server_error"}}));
+    for _ in 0..3 {
+        assert_eq!(refresh(), 409);
+    }
+    told(&receiver, "token_expiring", "a");
+    assert_eq!(gateway.send(&chat(false)).status, 200, "it serves still");
+    vendor.set(&json!({"oauth": {"error": "invalid_grant"}}));
+    assert_eq!(refresh(), 409);
+    told(&receiver, "needs_login", "a");
+    vendor.set(&json!({"oauth": {}}));
+    assert_eq!(refresh(), 200);
+    told(&receiver, "account_up", "a");
+    assert!(receiver.is_idle());
 }

@@ -53,7 +53,7 @@ pub(crate) struct App {
     auth: Auth,
     store: Arc<Store>,
     renewals: renewals::Renewals,
-    notices: Notices,
+    notices: Arc<Notices>,
     body_budget: Arc<Semaphore>,
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
@@ -92,7 +92,7 @@ impl App {
             metrics.clone(),
         );
         Ok(App {
-            notices: notices?,
+            notices: Arc::new(notices?),
             auth: state::admin_auth(&config)?,
             health: Health::new(resolver.clone()),
             store,

@@ -18,6 +18,7 @@ use crate::credential::cache::TokenCache;
 use crate::credential::seal::Key;
 use crate::credential::{Credential, Keeper, Phase, Refresher, Renewed, State};
 use crate::net::{Egress, Proxies, Reach};
+use crate::notify::{Event, Kind};
 use crate::pool::{Account, Pool};
 use crate::store::Store;
 
@@ -26,6 +27,9 @@ const FOLDER: &str = "tokens";
 
 /// Accounts come and go with the configuration.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// After so many failures in a row somebody should know before the token has expired.
+const WORRYING: usize = 3;
 
 /// Readiness waits no longer for tokens that are not there at the start.
 const FIRST_TOKENS: Duration = Duration::from_secs(5);
@@ -109,13 +113,33 @@ impl Renewals {
     fn start(&self, app: &App, pool: &Arc<Pool>, account: &Arc<Account>) -> Result<Task> {
         let keeper = self.keeper(&app.config.load(), &app.store)?;
         let (pool, id) = (Arc::downgrade(pool), account.id.clone());
-        let metrics = account.metrics.clone();
+        let (metrics, notices) = (account.metrics.clone(), app.notices.clone());
+        let failures = AtomicUsize::new(0);
         let told = Box::new(move |state: &State, renewed: Option<Renewed>| {
-            if let Some(pool) = pool.upgrade() {
-                pool.token_state(&id, state, clock::wall());
-            }
+            let Some(pool) = pool.upgrade() else {
+                return;
+            };
+            let now = clock::wall();
+            pool.token_state(&id, state, now);
             if let Some(renewed) = renewed {
                 metrics.token_refresh(renewed == Renewed::Success);
+            }
+            let failures = match state.phase {
+                Phase::Transient(_) => failures.fetch_add(1, Ordering::Relaxed) + 1,
+                _ => {
+                    failures.store(0, Ordering::Relaxed);
+                    0
+                }
+            };
+            // One that cannot be renewed any more is told as `needs_login`.
+            if failures == WORRYING && state.is_valid(now) {
+                notices.tell(&Event {
+                    kind: Kind::TokenExpiring,
+                    account: &id,
+                    pool: &pool.name,
+                    reason: "not_renewed",
+                    at: now,
+                });
             }
         });
         let credential = account.credential.clone();
