@@ -21,7 +21,7 @@ pub use echo::Secrets;
 pub use renewal::refresher::{Keeper, Refresher, Renewed};
 pub use renewal::{NoToken, Phase, State};
 
-use crate::clock::{self, Instant, SystemTime};
+use crate::clock::{self, Instant};
 use crate::config::{self, SecretSource};
 use crate::dialect::Dialect;
 use crate::secret::Secret;
@@ -183,10 +183,9 @@ impl Credential {
     }
 
     /// Is there a token, and one that has not expired?
-    pub fn is_valid(&self, now: SystemTime) -> bool {
-        self.renewal
-            .as_ref()
-            .is_none_or(|renewal| renewal.is_valid(now))
+    pub fn is_valid(&self) -> bool {
+        let renewal = self.renewal.as_ref();
+        renewal.is_none_or(|renewal| renewal.is_valid(clock::wall()))
     }
 
     /// Waits, where the token has expired, for the next one: at most until `until`.

@@ -35,19 +35,17 @@ pub(super) async fn next_peer(
     if let Some(pause) = ctx.retry.pause.take() {
         tokio::time::sleep(pause).await;
     }
-    renew_refused(ctx).await;
+    // What happens seldom is in a box: the future of each request would else have room for it.
+    if ctx.retry.refused.is_some() {
+        Box::pin(renew_refused(ctx)).await;
+    }
     loop {
         // The attempt before must not hold its account any longer.
         ctx.attempt = None;
         let lease = lease(session, ctx).await?;
         ctx.retry.attempts += 1;
-        if lease
-            .account()
-            .credential
-            .valid(patience(ctx))
-            .await
-            .is_err()
-        {
+        let credential = &lease.account().credential;
+        if !credential.is_valid() && Box::pin(credential.valid(patience(ctx))).await.is_err() {
             ctx.attempt = Some(Attempt::new(lease));
             let kind = ErrorType::Custom("no valid token");
             if !conclude(session, ctx, Outcome::AuthExpired, &kind, Sent::Nothing) {

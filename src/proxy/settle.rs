@@ -45,8 +45,8 @@ pub(super) fn clean_head(
         head.remove_header(&TRANSFER_ENCODING);
         session.set_keepalive(None);
     }
-    let sent = ctx.attempt.as_ref().map(|attempt| attempt.secrets.clone());
-    clean_answer(gateway, head, ctx, sent.as_ref())
+    let sent = ctx.attempt.as_ref().map(|attempt| &attempt.secrets);
+    clean_answer(gateway, head, ctx, sent)
 }
 
 /// Takes off what belongs to the account, and puts on what belongs to the request. `sent`: what the
