@@ -69,21 +69,44 @@ impl Slot {
     }
 }
 
-/// A new file (mode 0600), locked for as long as it is open: what is locked is not swept.
+/// A new file (mode 0600), locked for as long as it is open: what is locked is not taken up.
 fn begun(folder: &Path, id: &str) -> io::Result<NamedTempFile> {
     for _ in 0..TRIES {
         let file = tempfile::Builder::new()
             .prefix(&format!("{id}."))
             .suffix(BEGUN)
             .tempfile_in(folder)?;
-        // A sweep may have come between: then it has the lock, or the file has no name any more.
-        match file.as_file().try_lock() {
-            Err(TryLockError::WouldBlock) => continue,
-            // Where there are no locks a sweep leaves everything alone.
-            Err(TryLockError::Error(_)) => return Ok(file),
-            Ok(()) if file.as_file().metadata()?.nlink() > 0 => return Ok(file),
-            Ok(()) => {}
+        if is_held(file.as_file())? {
+            return Ok(file);
         }
     }
     Err(ErrorKind::ResourceBusy.into())
+}
+
+/// Locks a new file. It is not ours any more if a start of another process came between: then that
+/// one has the lock, or the file has no name.
+fn is_held(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(file.metadata()?.nlink() > 0),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        // Where there are no locks nothing is taken up at all.
+        Err(TryLockError::Error(_)) => Ok(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_that_another_start_took_up_is_not_written_to() {
+        let file = NamedTempFile::new().unwrap();
+        let theirs = File::open(file.path()).unwrap();
+        assert!(is_held(&theirs).unwrap());
+        assert!(!is_held(file.as_file()).unwrap(), "they have the lock");
+        drop(theirs);
+        assert!(is_held(file.as_file()).unwrap());
+        std::fs::remove_file(file.path()).unwrap();
+        assert!(!is_held(file.as_file()).unwrap(), "it has no name");
+    }
 }
