@@ -306,7 +306,14 @@ impl Refresher {
         };
         let asked = exchange.request(refresh.as_ref(), clock::wall());
         let asked = asked.map_err(LoginError::from)?;
-        let granted = self.ask(exchange, asked).await?;
+        let granted = match self.ask(exchange, asked).await {
+            // A process that died in the middle of its save may have left a newer token than ours.
+            Err(Failed::Dead(why)) if self.keeper.cache.take_up().is_ok() => {
+                let found = self.renewed_elsewhere(origin).map(|saved| (saved, false));
+                return found.ok_or(Failed::Dead(why));
+            }
+            granted => granted?,
+        };
         let saved = Saved {
             access: granted.access,
             refresh: granted.refresh.or(refresh),
