@@ -31,9 +31,21 @@ pub(super) fn credential(s: &mut Section<'_, '_>) -> Credential {
         s.optional("google_service_account", google),
         s.optional("json_file", json_file),
     ];
+    const KINDS: [&str; 8] = [
+        "api_key",
+        "bearer",
+        "header",
+        "query",
+        "oauth2",
+        "aws_sso_oidc",
+        "google_service_account",
+        "json_file",
+    ];
+    let is_named = KINDS.iter().any(|kind| s.has(kind));
     match s.count_written() {
-        1 => {}
-        0 => s.problem_here("names no kind; `credential: none` is the way to have none"),
+        1 if is_named => {}
+        // A kind with nothing behind it is none either.
+        0 | 1 => s.problem_here("names no kind; `credential: none` is the way to have none"),
         _ => s.problem_here("holds more than one kind; an account has exactly one"),
     }
     kinds

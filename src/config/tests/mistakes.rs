@@ -28,6 +28,17 @@ fn one(text: &str, path: &str, part: &str) {
 }
 
 #[test]
+fn a_credential_with_nothing_behind_its_kind_is_a_mistake() {
+    for credential in ["{api_key: }", "{api_key}", "{bearer: null}", "{}"] {
+        let text = format!(
+            "pools: {{default: {{accounts: [{{id: a, upstream: openai, credential: {credential}}}]}}}}"
+        );
+        let problems = crate::config::parse(&text, std::path::Path::new("x"), &|_| None);
+        assert!(problems.is_err(), "{credential}");
+    }
+}
+
+#[test]
 fn an_item_without_anything_in_it_is_no_account() {
     let text = "pools:\n  default:\n    accounts:\n      - {id: a, upstream: openai}\n      -\n";
     one(
