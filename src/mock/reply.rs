@@ -8,9 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::task::yield_now;
+use tokio::time::sleep;
 
 use super::behaviour::{Behaviour, Hang};
 use super::line::{End, Line};
@@ -19,6 +22,13 @@ use super::tally::Place;
 
 /// What was sent gets this time to leave before a connection is cut.
 pub(super) const BEFORE_A_CUT: Duration = Duration::from_millis(2);
+
+/// Waits for what was handed over to leave. The turn given up at first is what makes HTTP write it:
+/// on a busy machine a pause alone may be over before it was looked at once.
+async fn sent_and_gone() {
+    yield_now().await;
+    sleep(BEFORE_A_CUT).await;
+}
 
 /// The body of an answer.
 pub(super) enum Reply {
@@ -46,7 +56,7 @@ pub(super) struct Events {
     hang: Option<u32>,
     /// Bytes still to come, when the head states a length.
     length: Option<u64>,
-    wait: Option<Pin<Box<Sleep>>>,
+    wait: Option<BoxFuture<'static, ()>>,
     waited: bool,
     /// The piece before must leave before the next one.
     apart: bool,
@@ -177,7 +187,7 @@ impl Events {
                     return Poll::Ready(Some(Frame::data(half)));
                 }
                 if !self.waited {
-                    self.wait = Some(Box::pin(sleep(BEFORE_A_CUT)));
+                    self.wait = Some(sent_and_gone().boxed());
                     continue;
                 }
                 Place::leave(self.place.take());
@@ -197,7 +207,7 @@ impl Events {
             match self.gap {
                 Some(gap) if event.word && self.sent > 0 && !self.waited => {
                     self.held = Some(event);
-                    self.wait = Some(Box::pin(sleep(gap)));
+                    self.wait = Some(sleep(gap).boxed());
                 }
                 _ => return Poll::Ready(Some(Frame::data(self.send(event)))),
             }
