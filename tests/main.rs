@@ -35,4 +35,5 @@ mod stalls;
 mod streaming;
 mod support;
 mod tidy;
+mod tls;
 mod websocket;

@@ -235,10 +235,12 @@ impl Control for App {
             waiting: pool.waiting as u64,
             name: pool.name,
         });
+        let expiry = self.certificates.first_expiry();
         let live = Live {
             accounts: accounts.collect(),
             pools: pools.collect(),
             keys: vec![("default".to_owned(), self.keys.count() as u64)],
+            certificate_expiry: expiry.map(|at| at as f64 - clock::unix_seconds(now)),
             connections: vec![("open", self.connections.load(Ordering::SeqCst) as u64)],
         };
         self.metrics

@@ -7,6 +7,7 @@ mod reload;
 mod renewals;
 mod signals;
 mod state;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub(crate) struct App {
     access: Access,
     health: Health,
     auth: Auth,
+    certificates: tls::Certificates,
     store: Arc<Store>,
     renewals: renewals::Renewals,
     notices: Arc<Notices>,
@@ -94,6 +96,7 @@ impl App {
         Ok(App {
             notices: Arc::new(notices?),
             auth: state::admin_auth(&config)?,
+            certificates: tls::Certificates::open(&config)?,
             health: Health::new(resolver.clone()),
             store,
             renewals,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::App;
 use crate::clock;
 use crate::config::{self, Config, EnvFile};
-use crate::pool::Pool;
+use crate::pool::{Account, Pool};
 
 impl App {
     /// Reads the configuration file again and puts it in force; a file with a mistake changes
@@ -38,6 +38,7 @@ impl App {
         };
         let loaded = config::load(path, &env).map_err(|problems| problems.to_string())?;
         let refused: Vec<String> = loaded.refused().map(ToString::to_string).collect();
+        let refused = [refused, self.certificates.problems(&loaded.config)].concat();
         if refused.is_empty() {
             Ok(loaded.config)
         } else {
@@ -89,6 +90,7 @@ impl App {
         for gone in ids(&old).difference(&ids(&config)) {
             self.metrics.forget_account(gone);
         }
+        self.certificates.reconfigure(&config);
         self.keys.reload(&config, &self.issued);
         self.notices.reconfigure(&config.notify);
         self.config.store(Arc::new(config));
@@ -106,15 +108,20 @@ impl App {
         for pool in self.pools.load().iter() {
             for account in pool.accounts() {
                 files.extend(account.credential.files().map(Path::to_owned));
+                let tls = account.tls.iter().flat_map(|tls| tls.files());
+                files.extend(tls.map(Path::to_owned));
             }
         }
+        files.extend(self.certificates.files());
         files.into_iter().collect()
     }
 
     pub(super) fn file_changed(&self, path: &Path) {
         tracing::info!(path = %path.display(), "the file changed");
+        self.certificates.file_changed(path);
         for pool in self.pools.load().iter() {
             for account in pool.accounts() {
+                reread_tls(&account, path);
                 if !account.credential.files().any(|file| file == path) {
                     continue;
                 }
@@ -132,5 +139,19 @@ impl App {
             }
         }
         self.keys.reload(&self.config.load(), &self.issued);
+    }
+}
+
+fn reread_tls(account: &Account, path: &Path) {
+    let Some(tls) = &account.tls else {
+        return;
+    };
+    if tls.files().any(|file| file == path)
+        && let Err(error) = tls.reload()
+    {
+        tracing::error!(
+            account = account.config.id,
+            "the old certificates stay in use: {error}"
+        );
     }
 }

@@ -112,14 +112,20 @@ pub(super) fn issue_first_key(app: &App) -> Result<()> {
     Ok(())
 }
 
+fn scheme(tls: bool) -> &'static str {
+    if tls { "https" } else { "http" }
+}
+
 /// Says where to go, to whoever started the program.
 pub(super) fn announce(config: &Config) {
     let mut out = std::io::stdout().lock();
     for listen in &config.listen {
-        drop(writeln!(out, "clients:   http://{}", listen.address));
+        let scheme = scheme(listen.tls.is_some());
+        drop(writeln!(out, "clients:   {scheme}://{}", listen.address));
     }
     if let Address::Tcp(address) = &config.admin.address {
-        drop(writeln!(out, "operators: http://{address}"));
+        let scheme = scheme(config.admin.tls.is_some());
+        drop(writeln!(out, "operators: {scheme}://{address}"));
     }
     if config.admin.token.is_none() && config.admin.tokens.is_empty() {
         drop(writeln!(
