@@ -42,7 +42,7 @@ impl BackgroundService for Background {
             kept_up(|| open_records(app)),
             kept_up(|| renewals::keep(app, stop.clone())),
             kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),
-            kept_up(|| watch_files(files, changed, stop.clone())),
+            kept_up(|| watch_files(files, changed, app.began.wall, stop.clone())),
             kept_up(|| tick(app, stop.clone())),
             kept_up(|| app.notices.watch(pools, stop.clone())),
             kept_up(|| app.notices.deliver(stop.clone())),

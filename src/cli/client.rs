@@ -1,7 +1,7 @@
 //! Asks the running gateway over HTTP, with the administrator's token.
 
 use std::error::Error;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -159,11 +159,14 @@ impl Server {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), Trouble> {
-        let connector = match &self.tls {
-            None => return exchange(HttpConnector::new(), request).await,
-            Some(tls) => HttpsConnectorBuilder::new().with_tls_config(tls.clone()),
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_max_idle_per_host(0);
+        let Some(tls) = &self.tls else {
+            return exchange(client.build_http(), request).await;
         };
-        exchange(connector.https_only().enable_http1().build(), request).await
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
+        let connector = connector.https_only().enable_http1().build();
+        exchange(client.build(connector), request).await
     }
 }
 
@@ -172,6 +175,8 @@ impl Server {
 pub(super) enum Trouble {
     #[error("nobody listens there")]
     Nobody,
+    #[error("another certificate is shown there than the one that the configuration names")]
+    Stranger,
     #[error("no answer within {} s", PATIENCE.as_secs())]
     Silence,
     #[error("{0}")]
@@ -200,15 +205,12 @@ pub(super) fn request(
 }
 
 async fn exchange<C>(
-    connector: C,
+    client: Client<C, Full<Bytes>>,
     request: Request<Full<Bytes>>,
 ) -> Result<(StatusCode, Bytes), Trouble>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
-    let client = Client::builder(TokioExecutor::new())
-        .pool_max_idle_per_host(0)
-        .build(connector);
     let exchange = async {
         let response = client.request(request).await.map_err(trouble)?;
         let (head, body) = response.into_parts();
@@ -223,21 +225,24 @@ where
 
 fn trouble(error: hyper_util::client::legacy::Error) -> Trouble {
     let cause = innermost(&error);
-    // A server that shows another certificate is there all the same.
-    let is_tls = cause.downcast_ref::<rustls::Error>();
-    match (error.is_connect(), is_tls) {
-        (true, None) => Trouble::Nobody,
+    match cause.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidCertificate(_)) => Trouble::Stranger,
+        None if error.is_connect() => Trouble::Nobody,
         _ => Trouble::Broken(cause.to_string()),
     }
 }
 
 /// The cause that says most: libraries wrap it in sentences that say where, not what.
 fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+    // What an I/O error wraps is not its source: that is the source of what it wraps.
+    let wrapped = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    let wrapped = wrapped.map(|inner| inner as &(dyn Error + 'static));
+    match wrapped.or_else(|| error.source()) {
+        Some(deeper) => innermost(deeper),
+        None => error,
     }
-    cause
 }
 
 #[cfg(test)]
