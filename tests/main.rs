@@ -22,6 +22,7 @@ mod health;
 mod held;
 mod leases;
 mod lifecycle;
+mod live;
 mod notices;
 mod operators;
 mod outcomes;

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::App;
-use crate::admin::{self, Control, Question, StrategyChange};
+use crate::admin::{self, Control, Question, Reloaded, StrategyChange};
 use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
@@ -206,6 +206,10 @@ impl Control for App {
             tried: Tried::new(),
         };
         Ok(pool.explain(&demand, self.moment()))
+    }
+
+    fn reload(&self) -> Result<Reloaded, Vec<String>> {
+        App::reload(self)
     }
 
     fn draining(&self) -> bool {

@@ -323,17 +323,8 @@ fn operators_and_the_command_line_reach_a_management_api_behind_tls() {
         &[],
     );
     let poolgate = |arguments: &[&str]| {
-        let run = Command::new(env!("CARGO_BIN_EXE_poolgate"))
-            .args(arguments)
-            .current_dir(program.folder())
-            .env_clear()
-            .output();
-        let run = run.unwrap();
-        let said = [run.stdout, run.stderr].concat();
-        (
-            run.status.code(),
-            String::from_utf8_lossy(&said).into_owned(),
-        )
+        let (code, out, complaints) = program.command(arguments);
+        (code, out + &complaints)
     };
     wait_for("the health check to succeed", || {
         (poolgate(&["healthcheck"]).0 == Some(0)).then_some(())
