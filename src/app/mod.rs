@@ -9,18 +9,19 @@ mod renewals;
 mod signals;
 mod state;
 mod tls;
+mod upgrade;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use pingora_core::server::{ExecutionPhase, RunArgs};
-use tokio::sync::Semaphore;
+use pingora_core::server::{ExecutionPhase, ListenFds, RunArgs, Server};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::admin::Auth;
 use crate::clock::{self, Instant};
@@ -34,6 +35,7 @@ use crate::store::Store;
 use crate::telemetry::{self, Access, Metrics};
 
 pub use orders::{Done, Given, Order, give};
+pub use upgrade::Predecessor;
 
 /// How `run` was called.
 pub struct Options {
@@ -43,6 +45,8 @@ pub struct Options {
     pub env_file: Option<PathBuf>,
     /// Say where it listens on standard output.
     pub announce: bool,
+    /// The running gateway whose place this one takes.
+    pub predecessor: Option<Predecessor>,
 }
 
 /// Everything that lives as long as the process.
@@ -69,15 +73,50 @@ pub(crate) struct App {
     draining: Arc<AtomicBool>,
     /// Nothing new is taken on any more.
     refusing: Arc<AtomicBool>,
+    /// A successor serves; connections are left to their end, and told so.
+    leaving: Arc<AtomicBool>,
+    /// Connections of operators.
+    operators: Arc<AtomicUsize>,
+    handing: Handing,
     config_path: Option<PathBuf>,
     env_file: Option<PathBuf>,
     /// One reload at a time.
     reloading: Mutex<()>,
     began: Moment,
+    /// By this process or one before it.
+    served_since: Instant,
 }
 
+/// What an upgrade needs.
+#[derive(Default)]
+struct Handing {
+    /// Where this program was when it started: another version may be there by now.
+    program: Option<PathBuf>,
+    /// The listening sockets.
+    sockets: Arc<OnceLock<ListenFds>>,
+    is_ordered: AtomicBool,
+    is_under_way: AtomicBool,
+    /// Whoever ordered an upgrade is told what came of it.
+    told: Mutex<Option<mpsc::Sender<Handed>>>,
+    is_over: Notify,
+    /// Until this process serves.
+    predecessor: Mutex<Option<Predecessor>>,
+}
+
+/// The process that serves now, or why none took over.
+type Handed = Result<u32, Vec<String>>;
+
 impl App {
-    fn build(options: Options, access: Access) -> Result<App> {
+    fn leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// How long this process, and those before it, have served the accounts.
+    fn age(&self) -> Duration {
+        clock::now().saturating_duration_since(self.served_since)
+    }
+
+    fn build(options: Options, access: Access, age: Duration) -> Result<App> {
         let config = options.config;
         state::prepare_dir(&config.state.dir)?;
         let store = Arc::new(Store::in_dir(&config.state.dir));
@@ -86,10 +125,12 @@ impl App {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
         let now = clock::now();
+        // What was before this process has its place in time, too.
+        let served_since = now.checked_sub(age).unwrap_or(now);
         let pools: Vec<_> = config
             .pools
             .iter()
-            .map(|pool| Pool::new(pool, &metrics, now))
+            .map(|pool| Pool::new(pool, &metrics, served_since))
             .collect();
         let first = Arc::new(config);
         let config = &*first;
@@ -125,6 +166,13 @@ impl App {
             connections: Arc::default(),
             draining: Arc::default(),
             refusing: Arc::default(),
+            leaving: Arc::default(),
+            operators: Arc::default(),
+            handing: Handing {
+                program: std::env::current_exe().ok(),
+                ..Handing::default()
+            },
+            served_since,
             config_path: options.config_path,
             env_file: options.env_file,
             reloading: Mutex::default(),
@@ -136,24 +184,25 @@ impl App {
     }
 }
 
-/// Runs the gateway until a signal ends it; requests under way then finish first.
+/// Runs the gateway until a signal or a successor ends it; requests under way then finish first.
 ///
 /// # Errors
 /// Something that the configuration asks for cannot be had: an address in use, a folder that
 /// cannot be written, a secret that cannot be read.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(mut options: Options) -> Result<()> {
     let log = telemetry::init(&options.config.log).context("the log cannot be opened")?;
-    let announce = options.announce;
     state::leave_no_core();
-    let app = Arc::new(App::build(options, log.access())?);
-    telemetry::count_panics(app.metrics.clone());
-    let config = app.config.load_full();
-    listeners::check_free(&config)?;
-    state::issue_first_key(&app)?;
-    if announce {
-        state::announce(&config);
-    }
-    let server = listeners::server(&app)?;
+    let mut predecessor = options.predecessor.take();
+    let (app, server) = match prepare(options, log.access(), predecessor.as_mut()) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            if let Some(predecessor) = predecessor {
+                predecessor.disappoint(vec![format!("{error:#}")]);
+            }
+            return Err(error);
+        }
+    };
+    *app.handing.predecessor.lock() = predecessor;
     let phases = server.watch_execution_phase();
     let signals = signals::Signals::new(app.clone());
     let thread = std::thread::Builder::new()
@@ -168,6 +217,37 @@ pub fn run(options: Options) -> Result<()> {
     tracing::info!("stopped");
     log.flush();
     Ok(())
+}
+
+/// Everything but the first connection.
+fn prepare(
+    options: Options,
+    access: Access,
+    mut predecessor: Option<&mut Predecessor>,
+) -> Result<(Arc<App>, Server)> {
+    let announce = options.announce;
+    let age = predecessor.as_ref().map(|predecessor| predecessor.age);
+    let app = Arc::new(App::build(options, access, age.unwrap_or_default())?);
+    telemetry::count_panics(app.metrics.clone());
+    let config = app.config.load_full();
+    let used = upgrade::addresses(&config);
+    let free = used.iter().filter(|address| {
+        let predecessor = predecessor.as_ref();
+        !predecessor.is_some_and(|predecessor| predecessor.has(address))
+    });
+    listeners::check_free(free)?;
+    state::issue_first_key(&app)?;
+    if announce {
+        state::announce(&config);
+    }
+    let inherited = predecessor
+        .as_mut()
+        .map(|predecessor| predecessor.sockets(&used));
+    let server = listeners::server(&app, inherited.unwrap_or_default())?;
+    if let Some(predecessor) = predecessor {
+        predecessor.inherit(&app)?;
+    }
+    Ok((app, server))
 }
 
 /// Returns once the server has stopped listening and its requests are done, or have had their
@@ -194,7 +274,11 @@ fn wait_for_end(
     // A head may be half read, or the last bytes of an answer still on their way.
     let mut quiet = 0;
     while quiet < QUIET_LOOKS && clock::now() < deadline && !server.is_finished() {
-        let busy = app.in_flight.load(Ordering::SeqCst) > 0 || app.renewals.is_busy();
+        let connected =
+            app.connections.load(Ordering::SeqCst) + app.operators.load(Ordering::SeqCst);
+        let busy = app.in_flight.load(Ordering::SeqCst) > 0
+            || app.renewals.is_busy()
+            || (app.leaving() && connected > 0);
         quiet = if busy { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK_EVERY);
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fs, process, thread};
 
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
-use super::App;
+use super::{App, upgrade};
 use crate::admin::Control;
 
 /// Below `state.dir`.
@@ -39,6 +40,10 @@ pub enum Order {
     Reload,
     /// Let running requests finish, and end. The connection ends with the process.
     Stop,
+    /// Start a successor and hand over to it, all within this time.
+    Upgrade { patience: Duration },
+    /// Hand over to the process that says this.
+    TakeOver { successor: u32 },
 }
 
 /// What came of an order.
@@ -237,6 +242,12 @@ fn serve(app: &Arc<App>, stream: tokio::net::UnixStream) -> Result<()> {
             let done = reload(app);
             line.send(&done)
         }
+        Order::Upgrade { patience } => {
+            // The end of the process must not come before the answer.
+            let _busy = Busy::new(&app.in_flight);
+            line.send(&upgrade::order(app, patience))
+        }
+        Order::TakeOver { successor } => upgrade::hand_over(app, line, successor),
         Order::Stop => {
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM)?;
             let under_way = app.queue().active;
@@ -248,6 +259,22 @@ fn serve(app: &Arc<App>, stream: tokio::net::UnixStream) -> Result<()> {
             let _ = line.reader.read(&mut [0]);
             Ok(())
         }
+    }
+}
+
+/// Counts as a request under way.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl<'a> Busy<'a> {
+    fn new(count: &'a AtomicUsize) -> Busy<'a> {
+        count.fetch_add(1, Ordering::SeqCst);
+        Busy(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

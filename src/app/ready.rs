@@ -18,6 +18,7 @@ use super::App;
 use super::orders;
 use super::renewals;
 use super::signals::sd_notify;
+use super::upgrade;
 use crate::clock;
 use crate::net::watch_files;
 
@@ -63,7 +64,7 @@ async fn kept_up<F: Future<Output = ()>>(work: impl Fn() -> F) {
 }
 
 /// Waits until each listener takes connections.
-async fn say_ready(app: &App, mut stop: ShutdownWatch) {
+async fn say_ready(app: &Arc<App>, mut stop: ShutdownWatch) {
     const LOOK_EVERY: Duration = Duration::from_millis(5);
     let addresses: Vec<SocketAddr> = app
         .config
@@ -89,6 +90,7 @@ async fn say_ready(app: &App, mut stop: ShutdownWatch) {
         .sum();
     tracing::info!(accounts, listen = ?addresses, "ready");
     sd_notify(&[sd_notify::NotifyState::Ready]);
+    upgrade::say_serving(app);
 }
 
 /// Serving goes on without records; whoever needs them tries again.

@@ -1,6 +1,7 @@
 //! What signals do. SIGTERM and SIGINT: not ready, a moment later no new requests, and the end once
 //! nothing is under way; a second one: at once. SIGQUIT: nothing, as long as no successor can
-//! take over (Pingora would shut down all the same).
+//! take over (Pingora would shut down all the same). A successor that serves ends it, too: nothing is
+//! refused then, and connections are left to their own end.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,7 +40,11 @@ impl ShutdownSignalWatch for Signals {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = quit.recv() => tracing::warn!("SIGQUIT is ignored: no successor waits to take over"),
+                _ = quit.recv() => self.quit(),
+                () = self.app.handing.is_over.notified() => {
+                    std::thread::spawn(exit_on_second_signal);
+                    return ShutdownSignal::GracefulTerminate;
+                }
             }
         }
         let server = self.app.config.load().server.clone();
@@ -75,6 +80,14 @@ impl ShutdownSignalWatch for Signals {
 }
 
 impl Signals {
+    /// A successor that is there takes over as soon as it can, whether or not it is asked to.
+    fn quit(&self) {
+        match self.app.handing.is_under_way.load(Ordering::SeqCst) {
+            true => tracing::info!("SIGQUIT: a successor takes over as soon as it is prepared"),
+            false => tracing::warn!("SIGQUIT is ignored: no successor waits to take over"),
+        }
+    }
+
     /// Returns when no request has an account or waits for one. Requests that are turned away do
     /// not count, or a busy gateway would never end.
     async fn drained(&self) {
@@ -109,7 +122,7 @@ fn exit_on_second_signal() {
             signal(SignalKind::interrupt()),
         ) {
             second(&mut terminate, &mut interrupt).await;
-            tracing::warn!("stopped at once, by a second signal");
+            tracing::warn!("stopped at once, by a signal");
             std::process::exit(0);
         }
     });

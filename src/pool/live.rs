@@ -33,6 +33,8 @@ pub(super) struct Live {
     /// began under, so that a reload changes it for requests under way too.
     max_concurrent: AtomicU32,
     blocked: AtomicU32,
+    /// Places that a predecessor's requests still hold.
+    elsewhere: AtomicU32,
     pub(super) breaker: Breaker,
     pub(super) requests: AtomicU64,
     pub(super) last_used: AtomicU64,
@@ -77,6 +79,7 @@ impl Default for Live {
             in_flight: AtomicU32::new(0),
             max_concurrent: AtomicU32::new(0),
             blocked: AtomicU32::new(0),
+            elsewhere: AtomicU32::new(0),
             breaker: Breaker::default(),
             requests: AtomicU64::new(0),
             successes: AtomicU64::new(0),
@@ -121,7 +124,18 @@ impl Live {
     /// Would one more than `in_flight` requests be too many?
     pub(super) fn is_full_with(&self, in_flight: u32) -> bool {
         let max = self.max_concurrent.load(Ordering::SeqCst);
-        max != 0 && in_flight >= max
+        max != 0 && in_flight.saturating_add(self.elsewhere.load(Ordering::SeqCst)) >= max
+    }
+
+    /// Whoever changes it publishes the account's bit afterwards. False: it was so already.
+    pub(super) fn hold_elsewhere(&self, places: u32) -> bool {
+        self.elsewhere.swap(places, Ordering::SeqCst) != places
+    }
+
+    /// Takes over what a predecessor expected of the account.
+    pub(super) fn expect_us(&self, us: u64, now: u64) {
+        self.first_byte_us.store(us, Ordering::Relaxed);
+        self.first_byte_at.store(now, Ordering::Relaxed);
     }
 
     /// Could it take a request now?

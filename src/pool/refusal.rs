@@ -91,8 +91,9 @@ impl Pool {
             cause = stronger(cause, found);
             recovers = [recovers, at].into_iter().flatten().min();
         }
-        let pool_is_full =
-            most != 0 && self.in_flight.load(std::sync::atomic::Ordering::SeqCst) >= most;
+        let held = [&self.in_flight, &self.elsewhere]
+            .map(|places| places.load(std::sync::atomic::Ordering::SeqCst));
+        let pool_is_full = most != 0 && held[0].saturating_add(held[1]) >= most;
         if pool_is_full && cause != Cause::NoneServes {
             cause = Cause::Full;
         }
