@@ -35,6 +35,9 @@ const PINGORA_TRIES: usize = 64;
 /// Upstream connections kept open, for each thread.
 const POOLED_CONNECTIONS: usize = 512;
 
+/// Those that listen: for clients and for operators.
+pub(super) const SERVICES: usize = 2;
+
 /// Says which address cannot be bound, before anything starts: Pingora would try for half a minute
 /// and then go on without the listener.
 pub(super) fn check_free<'a>(addresses: impl Iterator<Item = &'a String>) -> Result<()> {
@@ -103,6 +106,7 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
             http2: Arc::new(http2),
         },
         handshakes: app.certificates.clients()?,
+        closed: app.handing.closed.clone(),
         open: app.connections.clone(),
         most: max_connections(config),
     };
@@ -140,6 +144,7 @@ fn operators(app: &Arc<App>, config: &Config) -> Result<Service<Office>> {
         )),
         open: app.operators.clone(),
         handshakes: app.certificates.operators(config)?,
+        closed: app.handing.closed.clone(),
     };
     let mut service = Service::new("operators".to_owned(), office);
     service.threads = Some(1);
@@ -176,6 +181,8 @@ fn max_connections(config: &Config) -> usize {
 struct Door {
     connections: Connections,
     handshakes: Handshakes,
+    /// Counts services that accept no more.
+    closed: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     most: usize,
 }
@@ -211,6 +218,7 @@ impl ServerApp for Door {
     }
 
     async fn cleanup(&self) {
+        self.closed.fetch_add(1, Ordering::SeqCst);
         ServerApp::cleanup(&*self.connections.http1).await;
         ServerApp::cleanup(&*self.connections.http2).await;
     }
@@ -221,6 +229,7 @@ struct Office {
     app: Arc<AdminApp>,
     open: Arc<AtomicUsize>,
     handshakes: Handshakes,
+    closed: Arc<AtomicUsize>,
 }
 
 #[async_trait]
@@ -235,5 +244,10 @@ impl ServerApp for Office {
         self.open.fetch_add(1, Ordering::SeqCst);
         let stream = self.handshakes.secure(stream, HANDSHAKE).await?;
         ServerApp::process_new(&self.app, stream, shutdown).await
+    }
+
+    async fn cleanup(&self) {
+        self.closed.fetch_add(1, Ordering::SeqCst);
+        ServerApp::cleanup(&*self.app).await;
     }
 }

@@ -99,6 +99,8 @@ struct Handing {
     /// Whoever ordered an upgrade is told what came of it.
     told: Mutex<Option<mpsc::Sender<Handed>>>,
     is_over: Notify,
+    /// How many of [`listeners::SERVICES`] have closed their listeners.
+    closed: Arc<AtomicUsize>,
     /// Until this process serves.
     predecessor: Mutex<Option<Predecessor>>,
 }

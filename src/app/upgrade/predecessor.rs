@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
+use super::super::listeners::SERVICES;
 use super::super::orders::{Done, Line};
 use super::super::signals::sd_notify;
 use super::super::{App, Handed};
@@ -17,7 +18,10 @@ use super::{News, STEP, places, sockets};
 use crate::admin::Control;
 use crate::clock;
 
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Listeners close within microseconds, where the processor is free.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// A message of a process that has just ended may still be on its way.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -143,12 +147,22 @@ pub(in crate::app) fn hand_over(app: &Arc<App>, mut line: Line, successor: u32) 
     // The connections' tasks must know before they are told to stop.
     app.leaving.store(true, Ordering::SeqCst);
     app.handing.is_over.notify_one();
+    wait_until_closed(app);
     if let Some(told) = told {
         let _ = told.send(Ok(successor));
     }
     // For ever: the sockets are another's now.
     std::mem::forget(claim);
     places::share(app, line)
+}
+
+/// Whoever ordered the upgrade finds none but the successor behind the addresses from here on.
+fn wait_until_closed(app: &App) {
+    let closed = || app.handing.closed.load(Ordering::SeqCst) >= SERVICES;
+    let deadline = clock::now() + CLOSING;
+    while !closed() && clock::now() < deadline {
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// Up to the moment from which the other one is answerable for new connections.
