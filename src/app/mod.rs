@@ -103,6 +103,12 @@ struct Handing {
     closed: Arc<AtomicUsize>,
     /// Until this process serves.
     predecessor: Mutex<Option<Predecessor>>,
+    /// There was one.
+    is_heir: AtomicBool,
+    /// It has handed over.
+    agreed: Notify,
+    /// Told when orders come to this process.
+    reachable: Mutex<Option<mpsc::Sender<()>>>,
 }
 
 /// The process that serves now, or why none took over.
@@ -204,6 +210,8 @@ pub fn run(mut options: Options) -> Result<()> {
             return Err(error);
         }
     };
+    let is_heir = &app.handing.is_heir;
+    is_heir.store(predecessor.is_some(), Ordering::SeqCst);
     *app.handing.predecessor.lock() = predecessor;
     let phases = server.watch_execution_phase();
     let signals = signals::Signals::new(app.clone());

@@ -201,8 +201,16 @@ fn own_folder(folder: &Path) -> Result<()> {
 
 /// Takes orders until the task is dropped.
 pub(super) async fn take(app: &Arc<App>) {
-    let state = app.config.load().state.dir.clone();
-    let (_socket, listener) = match Socket::open(&state) {
+    // Until a successor's time has come its predecessor takes them.
+    if app.handing.is_heir.load(Ordering::SeqCst) {
+        app.handing.agreed.notified().await;
+    }
+    let opened = Socket::open(&app.first.state.dir);
+    if let Some(told) = app.handing.reachable.lock().take() {
+        // Without the socket this gateway serves all the same.
+        let _ = told.send(());
+    }
+    let (_socket, listener) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             tracing::error!("the command line cannot reach this gateway: {error:#}");

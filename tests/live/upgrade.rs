@@ -165,10 +165,12 @@ fn upgrades_under_load_over_every_kind_of_connection_cost_no_request() {
         // A client that fails must not leave the others running.
         let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for _ in 0..count(3, 20) {
-                let before = load.served.load(Ordering::SeqCst);
-                wait_for("some requests", || {
-                    (load.served.load(Ordering::SeqCst) >= before + 200).then_some(())
-                });
+                for _ in 0..count(1, 25) {
+                    let before = load.served.load(Ordering::SeqCst);
+                    wait_for("some requests", || {
+                        (load.served.load(Ordering::SeqCst) >= before + 200).then_some(())
+                    });
+                }
                 upgrade(&gateway);
             }
         }));
@@ -185,25 +187,48 @@ fn upgrades_under_load_over_every_kind_of_connection_cost_no_request() {
 
 #[test]
 fn streams_go_on_to_their_end_and_then_the_old_process_ends() {
-    let vendors = Mock::several(1, &["--gap", "50ms", "--events", "30"]);
+    let events = count(30, 1_200).to_string();
+    let vendors = Mock::several(1, &["--gap", "50ms", "--events", &events]);
     let keys = format!("clients: {{keepalive: 1s}}\n{}", pool(&vendors, ""));
     let mut gateway = Gateway::start(&keys);
-    let mut streams: Vec<_> = (0..5)
+    let streams: Vec<_> = (0..count(5, 50))
         .map(|_| {
             let mut stream = chat(true).open(gateway.address).unwrap();
-            let first = stream.event().unwrap().unwrap();
-            (first, stream)
+            stream.event().unwrap().unwrap();
+            stream
         })
         .collect();
-    let successor = upgrade(&gateway);
-    assert!(
-        gateway.program.ended().is_none(),
-        "it has streams to finish"
-    );
-    // New ones are served by the other process, with the same accounts.
-    assert_eq!(gateway.send(&chat(false)).status, 200);
-    for (_, stream) in &mut streams {
-        assert_eq!(stream.events().unwrap().last().unwrap().data, "[DONE]");
+    let mut successor = 0;
+    for _ in 0..count(1, 3) {
+        successor = upgrade(&gateway);
+        assert!(
+            gateway.program.ended().is_none(),
+            "it has streams to finish"
+        );
+        // New ones are served by the other process, with the same accounts.
+        assert_eq!(gateway.get("/v1/models").status, 200);
+    }
+    // They are read at once, as those who do not read are let go.
+    let seen: Vec<Vec<String>> = thread::scope(|scope| {
+        let readers = streams.into_iter().map(|mut stream| {
+            scope.spawn(move || {
+                let events = stream.events().unwrap();
+                let choice = |data: &str| {
+                    let json = serde_json::from_str::<serde_json::Value>(data).ok();
+                    json.map_or(data.to_owned(), |json| json["choices"].to_string())
+                };
+                events.iter().map(|event| choice(&event.data)).collect()
+            })
+        });
+        let readers: Vec<_> = readers.collect();
+        readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .collect()
+    });
+    for stream in &seen {
+        assert_eq!(stream.last().unwrap(), "[DONE]");
+        assert_eq!(stream, &seen[0]);
     }
     // Their connections end with them, and the process with those.
     assert_eq!(gateway.program.wait().code(), Some(0), "{}", gateway.log());

@@ -7,12 +7,13 @@
 //!                      <- prepared ----------
 //!   -- live state of accounts ------------->      accepts, on the same sockets
 //!                      <- serving -----------
-//!   -- go ---------------------------------->
+//!   -- go ---------------------------------->     takes the socket for orders
+//!                      <- reachable ---------
 //!   accepts no more, finishes its requests
 //!            <- requests in flight, by account ->
 //! ```
 //!
-//! Up to `serving` whatever happens to the successor (it crashes, hangs, has a bad file) ends with the
+//! Up to `reachable` whatever happens to the successor (it crashes, hangs, has a bad file) ends with the
 //! connection, and nothing has changed. Pingora's own way would end the old process whether or not
 //! anybody took its sockets.
 
@@ -52,6 +53,8 @@ enum News {
     Prepared,
     /// It accepts.
     Serving,
+    /// It takes the orders of the command line.
+    Reachable,
     /// It will not come, and why.
     Failed { lines: Vec<String> },
 }

@@ -46,6 +46,11 @@ pub(in crate::app) fn order(app: &Arc<App>, patience: Duration) -> Done {
     let Some(_only) = Claim::of(&app.handing.is_ordered) else {
         return Done::badly(vec!["an upgrade is under way already".to_owned()]);
     };
+    if std::process::id() == 1 {
+        let why = "this gateway is the first process of a container, which ends with it: \
+                   replace the container";
+        return Done::badly(vec![why.to_owned()]);
+    }
     if app.config_path.is_none() {
         return Done::badly(vec!["this gateway was started without a file".to_owned()]);
     }
@@ -178,14 +183,18 @@ fn lead(app: &App, line: &mut Line) -> Result<()> {
     let left: Vec<_> = pools.iter().flat_map(|pool| pool.bequeath(now)).collect();
     line.send(&left)?;
     step(line, &News::Serving)?;
-    line.send(&true)
+    ensure!(!app.draining(), "this gateway was told to end");
+    line.send(&true)?;
+    step(line, &News::Reachable)
 }
 
 fn step(line: &mut Line, expected: &News) -> Result<()> {
     line.wait_at_most(STEP)?;
     match (line.receive()?, expected) {
         (News::Failed { lines }, _) => bail!("{}", lines.join("\n")),
-        (News::Prepared, News::Prepared) | (News::Serving, News::Serving) => Ok(()),
+        (News::Prepared, News::Prepared)
+        | (News::Serving, News::Serving)
+        | (News::Reachable, News::Reachable) => Ok(()),
         (news, _) => bail!("the successor says {news:?} too early"),
     }
 }

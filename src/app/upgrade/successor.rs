@@ -3,7 +3,7 @@
 
 use std::os::fd::RawFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -102,14 +102,7 @@ pub(in crate::app) fn say_serving(app: &Arc<App>) {
     };
     let app = app.clone();
     std::thread::spawn(move || {
-        let line = &mut predecessor.line;
-        let agreed = line.send(&News::Serving).and_then(|()| {
-            line.wait_at_most(STEP)?;
-            let go: bool = line.receive()?;
-            ensure!(go, "the running gateway goes on serving");
-            Ok(())
-        });
-        if let Err(error) = agreed {
+        if let Err(error) = take_over(&app, &mut predecessor.line) {
             tracing::error!("no upgrade, the running gateway has given up on this one: {error:#}");
             std::process::exit(1);
         }
@@ -119,6 +112,18 @@ pub(in crate::app) fn say_serving(app: &Arc<App>) {
             Err(error) => tracing::error!("{error:#}"),
         }
     });
+}
+
+fn take_over(app: &App, line: &mut Line) -> Result<()> {
+    line.send(&News::Serving)?;
+    line.wait_at_most(STEP)?;
+    let go: bool = line.receive()?;
+    ensure!(go, "the running gateway goes on serving");
+    let (told, tells) = mpsc::channel();
+    *app.handing.reachable.lock() = Some(told);
+    app.handing.agreed.notify_one();
+    tells.recv_timeout(STEP).context("orders cannot be taken")?;
+    line.send(&News::Reachable)
 }
 
 /// The addresses that this configuration listens on, as Pingora writes them.
