@@ -18,8 +18,8 @@ use http::header::{AUTHORIZATION, HeaderName};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 pub use echo::Secrets;
-pub use renewal::refresher::{Keeper, Refresher, Renewed};
-pub use renewal::{NoToken, Phase, State};
+pub use renewal::refresher::{Refresher, Renewed};
+pub use renewal::{Keeper, NoToken, Phase, State};
 
 use crate::clock::{self, Instant};
 use crate::config::{self, SecretSource};

@@ -65,7 +65,8 @@ impl Store {
     }
 
     /// Takes the lease of this name for `holder`, or makes it longer when `holder` has it: until
-    /// `now + lasts` nobody else gets it. False: another holder has it.
+    /// `now + lasts` nobody else gets it. False: another holder has it. One that would last far longer
+    /// was taken before the clock was set back, and binds nobody.
     ///
     /// # Errors
     /// The records cannot be read or written; then nobody knows who has it.
@@ -79,12 +80,13 @@ impl Store {
         // One statement, which SQLite carries out whole and alone.
         const TAKE: &str = "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, $3) \
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at \
-             WHERE leases.expires_at <= $4 OR leases.holder = excluded.holder";
+             WHERE leases.expires_at <= $4 OR leases.expires_at > $5 OR leases.holder = excluded.holder";
         let taken = sqlx::query(TAKE)
             .bind(name)
             .bind(holder)
             .bind(millis(now + lasts))
             .bind(millis(now))
+            .bind(millis(now + 2 * lasts))
             .execute(self.pool().await?)
             .await;
         let taken = taken.map_err(|error| self.told(&error))?;

@@ -163,6 +163,10 @@ fn read(path: &Path) -> Result<Vec<u8>, LoginError> {
         problem,
     };
     let about = fs::metadata(path).map_err(|e| problem(e.to_string()))?;
+    if !about.is_file() {
+        // To open a pipe would be to wait for whoever writes to it.
+        return Err(problem("is no file".to_owned()));
+    }
     if about.len() > LONGEST_FILE {
         return Err(problem("is too long to be a credential".to_owned()));
     }
