@@ -24,7 +24,7 @@ use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
 use crate::key::{Issued, Keys};
-use crate::net::{Proxies, Resolver};
+use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
 use crate::store::Store;
@@ -47,6 +47,7 @@ pub(crate) struct App {
     keys: Arc<Keys>,
     issued: Issued,
     resolver: Arc<Resolver>,
+    tunnels: Arc<Tunnels>,
     metrics: Arc<Metrics>,
     access: Access,
     health: Health,
@@ -70,11 +71,14 @@ impl App {
     fn build(options: Options, access: Access) -> Result<App> {
         let config = options.config;
         state::prepare_dir(&config.state.dir)?;
-        let store = Arc::new(Store::in_dir(&config.state.dir));
-        let renewals = renewals::Renewals::default();
-        renewals.prepare(&config, &store).context("tokens")?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
+        let store = Store::in_dir(&config.state.dir).counted(metrics.clone());
+        let store = Arc::new(store);
+        let renewals = renewals::Renewals::new(metrics.clone());
+        let egress = &config.egress;
+        let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
+        renewals.prepare(&config, &store).context("tokens")?;
         let now = clock::now();
         let pools: Vec<_> = config
             .pools
@@ -84,7 +88,7 @@ impl App {
         let issued = Issued::in_state(&config.state.dir);
         let keys = Arc::new(Keys::new(&config, &issued));
         let resolver = Arc::new(Resolver::default());
-        let proxies = Proxies::of(config::process_env);
+        let proxies = proxies(&config);
         let notices = Notices::new(
             &config.notify,
             state::host_name(),
@@ -94,7 +98,7 @@ impl App {
         Ok(App {
             notices: Arc::new(notices?),
             auth: state::admin_auth(&config)?,
-            health: Health::new(resolver.clone()),
+            health: Health::new(resolver.clone(), tunnels.clone()),
             store,
             renewals,
             body_budget: Arc::new(Semaphore::new(
@@ -105,6 +109,7 @@ impl App {
             keys,
             issued,
             resolver,
+            tunnels,
             metrics,
             access,
             in_flight: Arc::default(),
@@ -118,6 +123,15 @@ impl App {
                 wall: clock::wall(),
             },
         })
+    }
+}
+
+/// What poolgate itself asks leaves through the configured proxy, or those of the environment.
+fn proxies(config: &Config) -> Proxies {
+    let egress = &config.egress;
+    match &egress.proxy {
+        Some(proxy) => Proxies::configured(proxy.clone(), &egress.no_proxy),
+        None => Proxies::of(config::process_env),
     }
 }
 

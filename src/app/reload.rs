@@ -57,6 +57,7 @@ impl App {
             ),
             (old.admin.address != config.admin.address, "admin.address"),
             (old.state.dir != config.state.dir, "state.dir"),
+            (old.egress != config.egress, "egress"),
             (old.log.file != config.log.file, "log.file"),
             (
                 old.server.threads != config.server.threads,

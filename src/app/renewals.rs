@@ -17,10 +17,11 @@ use crate::config::{self, Config, SecretSource};
 use crate::credential::cache::TokenCache;
 use crate::credential::seal::Key;
 use crate::credential::{Credential, Keeper, Phase, Refresher, Renewed, State};
-use crate::net::{Egress, Proxies, Reach};
+use crate::net::{Egress, Reach};
 use crate::notify::{Event, Kind};
 use crate::pool::{Account, Pool};
 use crate::store::Store;
+use crate::telemetry::Metrics;
 
 /// The folder in `state.dir`.
 const FOLDER: &str = "tokens";
@@ -35,8 +36,8 @@ const WORRYING: usize = 3;
 const FIRST_TOKENS: Duration = Duration::from_secs(5);
 
 /// The tasks.
-#[derive(Default)]
 pub(super) struct Renewals {
+    metrics: Arc<Metrics>,
     keeper: Mutex<Option<Arc<Keeper>>>,
     tasks: Mutex<HashMap<Arc<str>, Task>>,
     /// How many are asking a vendor or saving what it said.
@@ -49,6 +50,15 @@ struct Task {
 }
 
 impl Renewals {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Renewals {
+            metrics,
+            keeper: Mutex::default(),
+            tasks: Mutex::default(),
+            busy: Arc::default(),
+        }
+    }
+
     /// Makes sure that tokens can be kept, if there is an account that needs it.
     ///
     /// # Errors
@@ -76,10 +86,16 @@ impl Renewals {
             }
         };
         let cache = TokenCache::open(&state.dir.join(FOLDER), key)?;
-        let proxies = Proxies::of(config::process_env);
-        let egress = Egress::new(Reach::Anywhere, &proxies).context("requests for tokens")?;
-        let made = Arc::new(Keeper::new(egress, cache, store.clone(), self.busy.clone()));
-        Ok(keeper.insert(made).clone())
+        let egress =
+            Egress::new(Reach::Anywhere, &super::proxies(config)).context("requests for tokens")?;
+        let made = Keeper {
+            egress,
+            cache,
+            store: store.clone(),
+            metrics: self.metrics.clone(),
+            busy: self.busy.clone(),
+        };
+        Ok(keeper.insert(Arc::new(made)).clone())
     }
 
     /// Would a stop now lose a token that is on its way?

@@ -1,10 +1,11 @@
 //! Names, addresses and files of the outside world: resolving host names, finding a free address,
-//! asking others over HTTP, noticing that files change.
+//! ways through a proxy, asking others over HTTP, noticing that files change.
 
 mod egress;
 mod proxies;
 mod public;
 mod resolver;
+mod tunnel;
 mod vacant;
 mod watch;
 
@@ -12,5 +13,6 @@ pub use egress::{Answer, Egress, EgressError, Reach};
 pub use proxies::{BadProxy, Proxies};
 pub use public::is_public;
 pub use resolver::{ResolveError, Resolver};
+pub use tunnel::{NearEnd, Tunnel, Tunnels};
 pub use vacant::vacant;
 pub use watch::watch_files;

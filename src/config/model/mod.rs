@@ -258,7 +258,7 @@ pub struct Keep {
     pub audit: Duration,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Egress {
     pub proxy: Option<Secret>,
     pub no_proxy: Vec<String>,

@@ -18,6 +18,7 @@ use crate::credential::cache::{Saved, Slot, TokenCache, Unreadable};
 use crate::credential::exchange::{Asked, Exchange, Granted, Reply};
 use crate::net::Egress;
 use crate::store::Store;
+use crate::telemetry::Metrics;
 
 /// The most that one renewal takes: the client's own limits, and the save.
 const LEASE: Duration = Duration::from_secs(60);
@@ -30,11 +31,12 @@ const SAVES_AT_ONCE: u32 = 3;
 
 /// What all accounts' refreshers share.
 pub struct Keeper {
-    egress: Egress,
-    cache: TokenCache,
-    store: Arc<Store>,
+    pub egress: Egress,
+    pub cache: TokenCache,
+    pub store: Arc<Store>,
+    pub metrics: Arc<Metrics>,
     /// Renewals that a stop must wait for.
-    busy: Arc<AtomicUsize>,
+    pub busy: Arc<AtomicUsize>,
 }
 
 /// A token to use.
@@ -70,28 +72,20 @@ pub(super) struct Applicant<'a> {
 }
 
 impl Keeper {
-    pub fn new(
-        egress: Egress,
-        cache: TokenCache,
-        store: Arc<Store>,
-        busy: Arc<AtomicUsize>,
-    ) -> Self {
-        Keeper {
-            egress,
-            cache,
-            store,
-            busy,
-        }
-    }
-
     /// What was kept of the account.
     pub(super) fn load(&self, id: &str) -> Result<Option<Saved>, Unreadable> {
-        self.cache.load(id)
+        let loaded = self.cache.load(id);
+        loaded.inspect_err(|_| self.count("load"))
     }
 
     /// Saves what could not be saved when it came.
     pub(super) fn save(&self, id: &str, saved: &Saved) -> std::io::Result<()> {
-        self.cache.save(id, saved)
+        let saved = self.cache.save(id, saved);
+        saved.inspect_err(|_| self.count("save"))
+    }
+
+    fn count(&self, operation: &'static str) {
+        self.metrics.store_error("tokens", operation);
     }
 
     /// A stop waits until this is dropped.
@@ -167,6 +161,7 @@ impl Keeper {
             // What can be had anew at any time need not be kept.
             Err(_) if !who.login.rotates() => None,
             Err(error) => {
+                self.count("prepare");
                 let why = format!("no token is asked for, as it could not be kept: {error}");
                 return Err(Failed::Later { wait: None, why });
             }
@@ -204,7 +199,7 @@ impl Keeper {
         held: Option<&Saved>,
         origin: Option<[u8; 32]>,
     ) -> Option<Saved> {
-        let saved = self.cache.load(id).ok().flatten()?;
+        let saved = self.load(id).ok().flatten()?;
         let is_other = held.is_none_or(|held| held.access != saved.access);
         (is_other && saved.descends_from == origin).then_some(saved)
     }
@@ -239,6 +234,7 @@ impl Keeper {
             written = self.cache.save(id, saved);
         }
         if let Err(error) = &written {
+            self.count("save");
             tracing::error!(
                 account = id,
                 "a new token is not on the disk yet, and would be lost with this process: {error}"
