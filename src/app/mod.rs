@@ -193,8 +193,11 @@ fn wait_for_end(
     // A head may be half read, or the last bytes of an answer still on their way.
     let mut quiet = 0;
     while quiet < QUIET_LOOKS && clock::now() < deadline && !server.is_finished() {
-        let busy = app.in_flight.load(Ordering::SeqCst) > 0 || app.renewals.is_busy();
+        let busy = app.in_flight.load(Ordering::SeqCst) > 0
+            || app.renewals.is_busy()
+            || app.notices.is_busy();
         quiet = if busy { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK_EVERY);
     }
+    app.notices.close();
 }
