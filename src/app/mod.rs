@@ -19,6 +19,8 @@ use pingora_core::server::{ExecutionPhase, RunArgs};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
+pub use renewals::token_cache;
+
 use crate::admin::Auth;
 use crate::clock::{self, Instant};
 use crate::config::{self, Config};

@@ -77,15 +77,7 @@ impl Renewals {
         if let Some(keeper) = &*keeper {
             return Ok(keeper.clone());
         }
-        let state = &config.state;
-        let key = match &state.key {
-            SecretSource::Value(text) => Key::of_text(text)?,
-            SecretSource::File(path) => {
-                let credentials = config::process_env("CREDENTIALS_DIRECTORY");
-                Key::open(path, credentials.as_deref().map(std::path::Path::new))?
-            }
-        };
-        let cache = TokenCache::open(&state.dir.join(FOLDER), key)?;
+        let cache = token_cache(&config.state)?;
         let egress =
             Egress::new(Reach::Anywhere, &super::proxies(config)).context("requests for tokens")?;
         let made = Keeper {
@@ -166,6 +158,22 @@ impl Renewals {
             work: tokio::spawn(refresher.run()),
         })
     }
+}
+
+/// The tokens of this `state.dir`, under its key; both are made where there are none.
+///
+/// # Errors
+/// They cannot be made, or are not ours alone.
+pub fn token_cache(state: &config::State) -> Result<TokenCache> {
+    super::state::prepare_dir(&state.dir)?;
+    let key = match &state.key {
+        SecretSource::Value(text) => Key::of_text(text)?,
+        SecretSource::File(path) => {
+            let credentials = config::process_env("CREDENTIALS_DIRECTORY");
+            Key::open(path, credentials.as_deref().map(std::path::Path::new))?
+        }
+    };
+    Ok(TokenCache::open(&state.dir.join(FOLDER), key)?)
 }
 
 /// Looks after the tasks until the stop; a renewal that is under way then still ends.
