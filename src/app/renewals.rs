@@ -108,10 +108,7 @@ impl Renewals {
                 if is_renewed && !has_task {
                     match self.start(app, pool, &account) {
                         Ok(task) => drop(tasks.insert(account.id.clone(), task)),
-                        Err(error) => {
-                            let account = &*account.id;
-                            tracing::error!(account, "its token is not renewed: {error:#}");
-                        }
+                        Err(error) => stuck(pool, &account, &format!("{error:#}")),
                     }
                 }
             }
@@ -157,6 +154,19 @@ impl Renewals {
             credential: Arc::downgrade(&account.credential),
             work: tokio::spawn(refresher.run()),
         })
+    }
+}
+
+/// Tells that the account's token cannot be renewed, once: it is tried again and again.
+fn stuck(pool: &Arc<Pool>, account: &Account, why: &str) {
+    let phase = account.credential.state().map(|state| state.phase);
+    if phase == Some(Phase::Transient(why.to_owned())) {
+        return;
+    }
+    tracing::error!(account = &*account.id, "its token is not renewed: {why}");
+    account.credential.is_stuck(why.to_owned());
+    if let Some(state) = account.credential.state() {
+        pool.token_state(&account.id, &state, clock::wall());
     }
 }
 

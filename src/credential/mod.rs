@@ -190,6 +190,13 @@ impl Credential {
             .map_err(|e| Error::Source(e.to_string()))
     }
 
+    /// Nobody can renew the token, for now, and why.
+    pub fn is_stuck(&self, why: String) {
+        if let Some(renewal) = &self.renewal {
+            renewal.is_stuck(why);
+        }
+    }
+
     /// Is it of a kind whose token is renewed?
     pub fn is_renewed(config: &config::Credential) -> bool {
         Login::of(config).is_some()

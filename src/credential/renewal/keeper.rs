@@ -13,7 +13,7 @@ use http::HeaderMap;
 
 use super::holder;
 use super::login::{Login, LoginError};
-use crate::clock::{self, SystemTime};
+use crate::clock::{self, Instant, SystemTime};
 use crate::credential::cache::{Saved, Slot, TokenCache, Unreadable};
 use crate::credential::exchange::{Asked, Exchange, Granted, Reply};
 use crate::net::Egress;
@@ -104,26 +104,31 @@ impl Keeper {
             return Err(Failed::Dead("nothing to renew".to_owned()));
         };
         let name = format!("token/{}", who.id);
-        let is_leased = self.lease(&name, who).await?;
-        let renewed = self.obtain_alone(who, held, &exchange).await;
-        if is_leased && let Err(error) = self.store.release(&name, who.me).await {
+        let lease = self.lease(&name, who).await?;
+        let renewed = self
+            .obtain_alone(who, held, &exchange, lease.as_ref())
+            .await;
+        if lease.is_some()
+            && let Err(error) = self.store.release(&name, who.me).await
+        {
             tracing::warn!(account = who.id, "a lease runs out by itself: {error}");
         }
         renewed
     }
 
-    /// Waits until nobody else renews this account. `false`: the records cannot be used, and
-    /// nobody knows.
-    async fn lease(&self, name: &str, who: &Applicant<'_>) -> Result<bool, Failed> {
+    /// Waits until nobody else renews this account. `None`: the records cannot be used, and nobody
+    /// knows.
+    async fn lease(&self, name: &str, who: &Applicant<'_>) -> Result<Option<Lease>, Failed> {
         let deadline = clock::now() + LEASE;
         loop {
+            let began = clock::now();
             match self.store.lease(name, who.me, LEASE, clock::wall()).await {
-                Ok(true) => return Ok(true),
+                Ok(true) => return Ok(Some(Lease { began })),
                 Ok(false) => {}
                 Err(error) => {
                     // Only while one process takes over from another does it matter.
                     tracing::warn!(account = who.id, "renewed without a lease: {error}");
-                    return Ok(false);
+                    return Ok(None);
                 }
             }
             if let Ok(Some(other)) = self.store.holder(name).await
@@ -145,9 +150,13 @@ impl Keeper {
         who: &Applicant<'_>,
         held: Option<&Saved>,
         exchange: &Exchange,
+        lease: Option<&Lease>,
     ) -> Result<Obtained, Failed> {
         let configured = who.login.refresh_token()?;
         let origin = configured.as_ref().map(Saved::origin_of);
+        // A login that was configured since has a token of its own.
+        let held = held.filter(|held| held.descends_from == origin);
+        self.check_place(who.id, held)?;
         let found = self.renewed_elsewhere(who.id, held, origin);
         if let Some(saved) = found.as_ref().filter(|saved| is_alive(saved)) {
             return Ok(Obtained::found(saved.clone()));
@@ -166,6 +175,10 @@ impl Keeper {
                 return Err(Failed::Later { wait: None, why });
             }
         };
+        if lease.is_some_and(Lease::is_old) {
+            let why = "the disk took too long for a token to be asked for".to_owned();
+            return Err(Failed::Later { wait: None, why });
+        }
         let asked = exchange.request(refresh.as_ref(), clock::wall());
         let asked = asked.map_err(LoginError::from)?;
         let granted = match self.ask(exchange, asked).await {
@@ -190,6 +203,23 @@ impl Keeper {
             is_new: true,
             is_unsaved: !is_kept,
         })
+    }
+
+    /// Is the file still that of our login? Whoever goes on with an older configuration must not put
+    /// its token over that of a newer one.
+    fn check_place(&self, id: &str, held: Option<&Saved>) -> Result<(), Failed> {
+        let kept = held.and_then(|_| self.load(id).ok().flatten());
+        let origins = (
+            held.map(|held| held.descends_from),
+            kept.map(|kept| kept.descends_from),
+        );
+        match origins {
+            (Some(ours), Some(theirs)) if ours != theirs => Err(Failed::Later {
+                wait: None,
+                why: "another login has taken this one's place".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// What another process was granted since, told by its text: clocks may have been set back.
@@ -241,6 +271,18 @@ impl Keeper {
             );
         }
         written.is_ok()
+    }
+}
+
+/// The right to renew, until it runs out.
+struct Lease {
+    began: Instant,
+}
+
+impl Lease {
+    /// Might it run out before the vendor has answered and the answer is saved?
+    fn is_old(&self) -> bool {
+        clock::now().saturating_duration_since(self.began) > LEASE / 4
     }
 }
 

@@ -6,6 +6,8 @@ mod keeper;
 pub mod login;
 pub mod refresher;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 pub use keeper::Keeper;
 
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use self::login::Login;
 use crate::clock::{self, Instant, SystemTime};
@@ -22,6 +24,9 @@ use crate::clock::{self, Instant, SystemTime};
 /// A refused token is renewed at once, but no more often than this: a vendor that refuses each new
 /// one would else be asked for ever.
 const FORCED_EVERY: Duration = Duration::from_secs(60);
+
+/// Longer than a renewal takes that waits for another process's.
+const LONGEST: Duration = Duration::from_secs(150);
 
 /// How the renewal of one account's token stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,9 +196,10 @@ impl Renewal {
         self.renew_now();
         let settled =
             state.wait_for(|state| !matches!(state.phase, Phase::Starting | Phase::Refreshing));
-        let phase = match settled.await {
-            Ok(state) => state.phase.clone(),
-            Err(_) => return Err("the gateway stops".to_owned()),
+        let phase = match timeout(LONGEST, settled).await {
+            Ok(Ok(state)) => state.phase.clone(),
+            Ok(Err(_)) => return Err("the gateway stops".to_owned()),
+            Err(_) => return Err("it takes too long".to_owned()),
         };
         match phase {
             Phase::Transient(why) | Phase::NeedsLogin(why) => Err(why),
@@ -204,6 +210,11 @@ impl Renewal {
     /// A new token is asked for at once, though the account may need a login.
     pub(super) fn renew_now(&self) {
         self.want(Wish::Renew);
+    }
+
+    /// Nobody can renew it, for now. Requests need not wait.
+    pub(super) fn is_stuck(&self, why: String) {
+        self.set_phase(Phase::Transient(why));
     }
 
     /// What is configured may have changed.

@@ -84,6 +84,9 @@ impl Refresher {
             };
             // The clone above is one more.
             drop(credential);
+            if Arc::strong_count(&self.credential) == 1 {
+                return;
+            }
             match wish {
                 Some(Wish::Renew) => self.renew().await,
                 Some(Wish::Look) => self.look().await,

@@ -20,6 +20,9 @@ const PAUSES: Backoff = Backoff {
     most: Duration::from_secs(300),
 };
 
+/// A longer wait that a token endpoint states is a mistake: the account would be lost by it.
+const LONGEST_STATED: Duration = Duration::from_secs(3600);
+
 /// The longest sleep: the clock of the wall may jump, and accounts go.
 const NAP: Duration = Duration::from_secs(30);
 
@@ -48,7 +51,8 @@ impl Due {
     /// After so many failures in a row, and not before a vendor's `stated` wait is over.
     pub(super) fn after_failures(failures: u32, stated: Option<Duration>) -> Due {
         let pause = PAUSES.wait(failures, fastrand::f64());
-        Due::after(pause.max(stated.unwrap_or_default()))
+        let stated = stated.unwrap_or_default().min(LONGEST_STATED);
+        Due::after(pause.max(stated))
     }
 
     pub(super) fn after(pause: Duration) -> Due {
@@ -142,6 +146,10 @@ mod tests {
         assert!(wait(1, None) <= Duration::from_millis(1200));
         assert!(wait(3, None) > seconds(3));
         assert_eq!(wait(1, Some(seconds(600))), NAP, "and again after it");
+        let Due::After(at) = Due::after_failures(1, Some(Duration::MAX)) else {
+            panic!("it comes");
+        };
+        assert!(at <= clock::now() + seconds(3600));
         assert_eq!(Due::after(Duration::ZERO).wait(), None);
         assert_eq!(Due::At(clock::wall() - seconds(1)).wait(), None);
         assert_eq!(Due::Never.wait(), Some(NAP));
