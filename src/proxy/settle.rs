@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
+use super::origin::X_REQUEST_ID;
 use super::retry;
 use crate::clock;
 use crate::credential::Secrets;
@@ -85,7 +86,7 @@ fn is_hidden(name: &HeaderName, pass_limits: bool) -> bool {
 
 /// What each answer says of its request.
 pub(super) fn add_own_headers(head: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-    head.insert_header("x-request-id", ctx.request_id())?;
+    head.insert_header(X_REQUEST_ID, ctx.request_id())?;
     let exposed = ctx
         .client
         .as_ref()
