@@ -2,11 +2,13 @@
 
 mod control;
 mod listeners;
+mod orders;
 mod ready;
 mod reload;
 mod renewals;
 mod signals;
 mod state;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use pingora_core::server::{ExecutionPhase, RunArgs};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
@@ -32,6 +35,8 @@ use crate::pool::{Moment, Pool};
 use crate::store::Store;
 use crate::telemetry::{self, Access, Metrics};
 
+pub use orders::{Done, Given, Order, give};
+
 /// How `run` was called.
 pub struct Options {
     pub config: Config,
@@ -45,6 +50,8 @@ pub struct Options {
 /// Everything that lives as long as the process.
 pub(crate) struct App {
     config: Arc<ArcSwap<Config>>,
+    /// As it was at the start, which some of it stays.
+    first: Arc<Config>,
     pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     keys: Arc<Keys>,
     issued: Issued,
@@ -54,6 +61,7 @@ pub(crate) struct App {
     access: Access,
     health: Health,
     auth: Auth,
+    certificates: tls::Certificates,
     store: Arc<Store>,
     renewals: renewals::Renewals,
     notices: Arc<Notices>,
@@ -66,6 +74,8 @@ pub(crate) struct App {
     refusing: Arc<AtomicBool>,
     config_path: Option<PathBuf>,
     env_file: Option<PathBuf>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
     began: Moment,
 }
 
@@ -87,10 +97,12 @@ impl App {
             .iter()
             .map(|pool| Pool::new(pool, &metrics, now))
             .collect();
+        let first = Arc::new(config);
+        let config = &*first;
         let issued = Issued::in_state(&config.state.dir);
-        let keys = Arc::new(Keys::new(&config, &issued));
+        let keys = Arc::new(Keys::new(config, &issued));
         let resolver = Arc::new(Resolver::default());
-        let proxies = proxies(&config);
+        let proxies = proxies(config);
         let notices = Notices::new(
             &config.notify,
             state::host_name(),
@@ -99,14 +111,16 @@ impl App {
         );
         Ok(App {
             notices: Arc::new(notices?),
-            auth: state::admin_auth(&config)?,
+            auth: state::admin_auth(config)?,
+            certificates: tls::Certificates::open(config)?,
             health: Health::new(resolver.clone(), tunnels.clone()),
             store,
             renewals,
             body_budget: Arc::new(Semaphore::new(
                 (config.clients.buffer_budget / 1024).clamp(1, Semaphore::MAX_PERMITS),
             )),
-            config: Arc::new(ArcSwap::from_pointee(config)),
+            config: Arc::new(ArcSwap::new(first.clone())),
+            first,
             pools: Arc::new(ArcSwap::from_pointee(pools)),
             keys,
             issued,
@@ -120,6 +134,7 @@ impl App {
             refusing: Arc::default(),
             config_path: options.config_path,
             env_file: options.env_file,
+            reloading: Mutex::default(),
             began: Moment {
                 now,
                 wall: clock::wall(),

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::App;
+use super::orders;
 use super::renewals;
 use super::signals::sd_notify;
 use crate::clock;
@@ -42,11 +43,12 @@ impl BackgroundService for Background {
             kept_up(|| open_records(app)),
             kept_up(|| renewals::keep(app, stop.clone())),
             kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),
-            kept_up(|| watch_files(files, changed, stop.clone())),
+            kept_up(|| watch_files(files, changed, app.began.wall, stop.clone())),
             kept_up(|| tick(app, stop.clone())),
             kept_up(|| app.notices.watch(pools, stop.clone())),
             kept_up(|| app.notices.deliver(stop.clone())),
             kept_up(|| reload_on_signal(app, stop.clone())),
+            kept_up(|| take_orders(app, stop.clone())),
         );
     }
 }
@@ -121,14 +123,25 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn reload_on_signal(app: &App, mut stop: ShutdownWatch) {
+async fn reload_on_signal(app: &Arc<App>, mut stop: ShutdownWatch) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return;
     };
     loop {
         tokio::select! {
-            _ = hangup.recv() => app.reload(),
+            _ = hangup.recv() => {
+                let app = app.clone();
+                // What came of it is in the log.
+                let _ = tokio::task::spawn_blocking(move || drop(app.reload())).await;
+            }
             _ = stop.changed() => return,
         }
+    }
+}
+
+async fn take_orders(app: &Arc<App>, mut stop: ShutdownWatch) {
+    tokio::select! {
+        () = orders::take(app) => {}
+        _ = stop.changed() => {}
     }
 }

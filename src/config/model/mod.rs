@@ -258,7 +258,7 @@ pub struct Keep {
     pub audit: Duration,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Egress {
     pub proxy: Option<Secret>,
     pub no_proxy: Vec<String>,
