@@ -49,28 +49,26 @@ fn requests_streams_and_probes_go_through_the_proxy_and_its_tunnels_are_used_aga
     assert!(!gateway.log().contains("hunter2"));
 }
 
+/// Of one name, so that nothing but the port tells them apart.
 #[test]
 fn two_upstreams_behind_one_proxy_are_not_mixed_up() {
-    let vendors = [
-        Mock::start(&["--name", "one"]),
-        Mock::start(&["--name", "two"]),
-    ];
-    let known = [
-        ("one.invalid:80", vendors[0].address),
-        ("two.invalid:80", vendors[1].address),
-    ];
+    let vendors = Mock::several(2, &[]);
+    let ends = ["far.invalid:8001", "far.invalid:8002"];
+    let known = [(ends[0], vendors[0].address), (ends[1], vendors[1].address)];
     let proxy = Proxy::start(&known, None);
-    let accounts = ["one", "two"].map(|id| {
-        format!("      - {{id: {id}, upstream: \"http://{id}.invalid\", dialects: [openai], credential: {{bearer: key-{id}}}}}\n")
-    });
-    let gateway = through(&format!("http://{}", proxy.address), "", &accounts.concat());
+    let account = |end: &str| {
+        let id = end.replace(':', "-");
+        format!("      - {{id: {id}, upstream: \"http://{end}\", dialects: [openai]}}\n")
+    };
+    let accounts = ends.map(account).concat();
+    let gateway = through(&format!("http://{}", proxy.address), "", &accounts);
     for _ in 0..10 {
         assert_eq!(gateway.send(&chat(false)).status, 200);
     }
-    for (vendor, id) in vendors.iter().zip(["one", "two"]) {
+    for (vendor, end) in vendors.iter().zip(ends) {
         assert_eq!(vendor.count("requests"), 5);
         let last = vendor.stats()["last_request"].to_string();
-        assert!(last.contains(&format!("{id}.invalid")), "{last}");
+        assert!(last.contains(end), "{last}");
     }
 }
 
