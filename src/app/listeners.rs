@@ -17,7 +17,9 @@ use pingora_core::server::{Server, ShutdownWatch};
 use pingora_core::services::background::background_service;
 use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
+use tokio::runtime::Handle;
 
+use super::systemd::Workers;
 use super::tls::Handshakes;
 use super::{App, ready::Background};
 use crate::admin::{AdminApp, router};
@@ -110,6 +112,7 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         },
         handshakes: app.certificates.clients()?,
         open: app.connections.clone(),
+        workers: app.workers.clone(),
         most: max_connections(config),
     };
     let mut service = Service::new("clients".to_owned(), door);
@@ -179,6 +182,7 @@ struct Door {
     connections: Connections,
     handshakes: Handshakes,
     open: Arc<AtomicUsize>,
+    workers: Workers,
     most: usize,
 }
 
@@ -198,6 +202,7 @@ impl ServerApp for Door {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let _open = Open(self.open.clone());
+        self.workers.get_or_init(Handle::current);
         if self.open.fetch_add(1, Ordering::SeqCst) < self.most {
             let within = self
                 .connections

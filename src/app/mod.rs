@@ -8,6 +8,7 @@ mod reload;
 mod renewals;
 mod signals;
 mod state;
+mod systemd;
 mod tls;
 
 use std::path::PathBuf;
@@ -68,6 +69,7 @@ pub(crate) struct App {
     body_budget: Arc<Semaphore>,
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
+    workers: systemd::Workers,
     /// Not ready, and soon gone.
     draining: Arc<AtomicBool>,
     /// Nothing new is taken on any more.
@@ -130,6 +132,7 @@ impl App {
             access,
             in_flight: Arc::default(),
             connections: Arc::default(),
+            workers: Arc::default(),
             draining: Arc::default(),
             refusing: Arc::default(),
             config_path: options.config_path,

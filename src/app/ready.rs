@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::App;
 use super::orders;
 use super::renewals;
-use super::signals::sd_notify;
+use super::systemd;
 use crate::clock;
 use crate::net::watch_files;
 
@@ -49,6 +49,7 @@ impl BackgroundService for Background {
             kept_up(|| app.notices.deliver(stop.clone())),
             kept_up(|| reload_on_signal(app, stop.clone())),
             kept_up(|| take_orders(app, stop.clone())),
+            kept_up(|| systemd::feed_watchdog(&app.workers, stop.clone())),
         );
     }
 }
@@ -88,7 +89,7 @@ async fn say_ready(app: &App, mut stop: ShutdownWatch) {
         .map(|pool| pool.accounts().len())
         .sum();
     tracing::info!(accounts, listen = ?addresses, "ready");
-    sd_notify(&[sd_notify::NotifyState::Ready]);
+    systemd::tell(&[sd_notify::NotifyState::Ready]);
 }
 
 /// Serving goes on without records; whoever needs them tries again.
