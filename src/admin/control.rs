@@ -3,6 +3,7 @@
 use futures::future::BoxFuture;
 
 use super::route::Question;
+use crate::notify::Tested;
 use crate::pool::{AccountView, Explanation, PoolView, QueueView};
 
 /// The gateway as an operator sees it. Reading never waits for a request in progress.
@@ -38,6 +39,9 @@ pub trait Control: Send + Sync {
     /// Has another token granted to the account. `None`: there is no such account; an error says why
     /// there is none.
     fn refresh<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Result<(), String>>>;
+
+    /// Tries each webhook once.
+    fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>>;
 
     fn queue(&self) -> QueueView;
 

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
 use crate::key;
+use crate::notify::Tested;
 use crate::pool::{
     AccountView, BreakerView, Demand, Explanation, Health, Moment, Pool, PoolView, QueueView, Tried,
 };
@@ -142,6 +143,10 @@ impl Control for App {
                 .find(|account| *account.id == *id)?;
             Some(account.credential.refresh().await)
         })
+    }
+
+    fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>> {
+        Box::pin(self.notices.test())
     }
 
     fn queue(&self) -> QueueView {

@@ -17,7 +17,9 @@ use pingora_core::server::{Server, ShutdownWatch};
 use pingora_core::services::background::background_service;
 use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
+use tokio::runtime::Handle;
 
+use super::systemd::Workers;
 use super::tls::Handshakes;
 use super::upgrade::{Inherited, Sockets};
 use super::{App, ready::Background};
@@ -84,6 +86,7 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         pools: app.pools.clone(),
         keys: app.keys.clone(),
         resolver: app.resolver.clone(),
+        tunnels: app.tunnels.clone(),
         metrics: app.metrics.clone(),
         access: app.access.clone(),
         older: Arc::new(super::control::Older::new(app)),
@@ -108,6 +111,7 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         handshakes: app.certificates.clients()?,
         closed: app.handing.closed.clone(),
         open: app.connections.clone(),
+        workers: app.workers.clone(),
         most: max_connections(config),
     };
     let mut service = Service::new("clients".to_owned(), door);
@@ -184,6 +188,7 @@ struct Door {
     /// Counts services that accept no more.
     closed: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
+    workers: Workers,
     most: usize,
 }
 
@@ -203,6 +208,7 @@ impl ServerApp for Door {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let _open = Open(self.open.clone());
+        self.workers.get_or_init(Handle::current);
         if self.open.fetch_add(1, Ordering::SeqCst) < self.most {
             let within = self
                 .connections

@@ -8,6 +8,7 @@ mod reload;
 mod renewals;
 mod signals;
 mod state;
+mod systemd;
 mod tls;
 mod upgrade;
 
@@ -23,12 +24,14 @@ use pingora_core::server::{ExecutionPhase, ListenFds, RunArgs, Server};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, Semaphore};
 
+pub use renewals::token_cache;
+
 use crate::admin::Auth;
 use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
 use crate::key::{Issued, Keys};
-use crate::net::{Proxies, Resolver};
+use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
 use crate::store::Store;
@@ -58,6 +61,7 @@ pub(crate) struct App {
     keys: Arc<Keys>,
     issued: Issued,
     resolver: Arc<Resolver>,
+    tunnels: Arc<Tunnels>,
     metrics: Arc<Metrics>,
     access: Access,
     health: Health,
@@ -69,6 +73,7 @@ pub(crate) struct App {
     body_budget: Arc<Semaphore>,
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
+    workers: systemd::Workers,
     /// Not ready, and soon gone.
     draining: Arc<AtomicBool>,
     /// Nothing new is taken on any more.
@@ -127,11 +132,14 @@ impl App {
     fn build(options: Options, access: Access, age: Duration) -> Result<App> {
         let config = options.config;
         state::prepare_dir(&config.state.dir)?;
-        let store = Arc::new(Store::in_dir(&config.state.dir));
-        let renewals = renewals::Renewals::default();
-        renewals.prepare(&config, &store).context("tokens")?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
+        let store = Store::in_dir(&config.state.dir).counted(metrics.clone());
+        let store = Arc::new(store);
+        let renewals = renewals::Renewals::new(metrics.clone());
+        let egress = &config.egress;
+        let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
+        renewals.prepare(&config, &store).context("tokens")?;
         let now = clock::now();
         // What was before this process has its place in time, too.
         let served_since = now.checked_sub(age).unwrap_or(now);
@@ -145,7 +153,7 @@ impl App {
         let issued = Issued::in_state(&config.state.dir);
         let keys = Arc::new(Keys::new(config, &issued));
         let resolver = Arc::new(Resolver::default());
-        let proxies = Proxies::of(config::process_env);
+        let proxies = proxies(config);
         let notices = Notices::new(
             &config.notify,
             state::host_name(),
@@ -156,7 +164,7 @@ impl App {
             notices: Arc::new(notices?),
             auth: state::admin_auth(config)?,
             certificates: tls::Certificates::open(config)?,
-            health: Health::new(resolver.clone()),
+            health: Health::new(resolver.clone(), tunnels.clone()),
             store,
             renewals,
             body_budget: Arc::new(Semaphore::new(
@@ -168,10 +176,12 @@ impl App {
             keys,
             issued,
             resolver,
+            tunnels,
             metrics,
             access,
             in_flight: Arc::default(),
             connections: Arc::default(),
+            workers: Arc::default(),
             draining: Arc::default(),
             refusing: Arc::default(),
             leaving: Arc::default(),
@@ -189,6 +199,15 @@ impl App {
                 wall: clock::wall(),
             },
         })
+    }
+}
+
+/// What poolgate itself asks leaves through the configured proxy, or those of the environment.
+fn proxies(config: &Config) -> Proxies {
+    let egress = &config.egress;
+    match &egress.proxy {
+        Some(proxy) => Proxies::configured(proxy.clone(), &egress.no_proxy),
+        None => Proxies::of(config::process_env),
     }
 }
 
@@ -288,8 +307,10 @@ fn wait_for_end(
             app.connections.load(Ordering::SeqCst) + app.operators.load(Ordering::SeqCst);
         let busy = app.in_flight.load(Ordering::SeqCst) > 0
             || app.renewals.is_busy()
+            || app.notices.is_busy()
             || (app.leaving() && connected > 0);
         quiet = if busy { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK_EVERY);
     }
+    app.notices.close();
 }

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::App;
 use super::orders;
 use super::renewals;
-use super::signals::sd_notify;
+use super::systemd;
 use super::upgrade;
 use crate::clock;
 use crate::net::watch_files;
@@ -50,6 +50,7 @@ impl BackgroundService for Background {
             kept_up(|| app.notices.deliver(stop.clone())),
             kept_up(|| reload_on_signal(app, stop.clone())),
             kept_up(|| take_orders(app, stop.clone())),
+            kept_up(|| systemd::feed_watchdog(&app.workers, stop.clone())),
         );
     }
 }
@@ -89,7 +90,7 @@ async fn say_ready(app: &Arc<App>, mut stop: ShutdownWatch) {
         .map(|pool| pool.accounts().len())
         .sum();
     tracing::info!(accounts, listen = ?addresses, "ready");
-    sd_notify(&[sd_notify::NotifyState::Ready]);
+    systemd::tell(&[sd_notify::NotifyState::Ready]);
     upgrade::say_serving(app);
 }
 

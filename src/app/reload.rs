@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{App, state};
+use super::{App, state, systemd};
 use crate::admin::Reloaded;
 use crate::clock;
 use crate::config::{self, Config, EnvFile};
@@ -34,6 +34,7 @@ impl App {
     pub(super) fn reload(&self) -> Result<Reloaded, Vec<String>> {
         // Two at a time would mix two files.
         let _one = self.reloading.lock();
+        let _told = systemd::Reloading::begin();
         let Some(path) = &self.config_path else {
             return Err(vec!["this gateway was started without a file".to_owned()]);
         };

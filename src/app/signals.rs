@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::App;
+use super::{App, systemd};
 use crate::admin::Control;
 
 pub(super) struct Signals {
@@ -53,7 +53,7 @@ impl ShutdownSignalWatch for Signals {
             "stopping"
         );
         self.app.draining.store(true, Ordering::SeqCst);
-        sd_notify(&[sd_notify::NotifyState::Stopping]);
+        systemd::tell(&[sd_notify::NotifyState::Stopping]);
         tokio::select! {
             () = tokio::time::sleep(server.drain_delay) => {}
             () = second(&mut terminate, &mut interrupt) => return ShutdownSignal::FastShutdown,
@@ -126,11 +126,4 @@ fn exit_on_second_signal() {
             std::process::exit(0);
         }
     });
-}
-
-/// Tells systemd, where it listens.
-pub(super) fn sd_notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("systemd cannot be told: {error}");
-    }
 }

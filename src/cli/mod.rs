@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod env;
 mod healthcheck;
+mod import;
 mod init;
 mod man;
 mod mock;
@@ -61,6 +62,7 @@ enum Command {
     Mock(Box<mock::Mock>),
     Route(route::Route),
     Env(env::Env),
+    Import(import::Import),
     Healthcheck(healthcheck::Healthcheck),
     Version(version::Version),
     Completions(completions::Completions),
@@ -96,6 +98,7 @@ impl Command {
             Command::Mock(it) => it.run(),
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),
+            Command::Import(it) => it.run(source),
             Command::Healthcheck(it) => it.run(source),
             Command::Version(it) => it.run(),
             Command::Completions(it) => it.run(Cli::command()),

@@ -1,11 +1,44 @@
 //! How keys look, and the hash under which they are known.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
 use crate::secret::Secret;
 
 /// blake3 of a key, with the purpose mixed in. A key has 256 random bits, so that it needs no salt,
 /// and the same key has the same hash on every gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyHash([u8; 32]);
+
+/// What is known of keys. Nobody can choose a hash of blake3, so that it is not hashed once more.
+pub(super) type ByHash<T> = HashMap<KeyHash, T, BuildHasherDefault<AsItIs>>;
+
+impl Hash for KeyHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.place());
+    }
+}
+
+/// Takes the first bytes of a hash for a hash.
+#[derive(Default)]
+pub(super) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write_u64(&mut self, place: u64) {
+        self.0 = place;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Of keys nothing else is hashed; whatever comes must count all the same.
+        self.0 = bytes
+            .iter()
+            .fold(self.0, |all, byte| all.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 const PURPOSE: &str = "poolgate 2026-11 client key";
 

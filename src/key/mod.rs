@@ -7,12 +7,12 @@ mod hash;
 mod issued;
 mod present;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
+use hash::ByHash;
 pub use hash::{KeyHash, new_key};
 pub use issued::Issued;
 pub use present::{
@@ -96,7 +96,7 @@ pub struct Keys {
 
 #[derive(Default)]
 struct Index {
-    by_hash: HashMap<KeyHash, Arc<Client>>,
+    by_hash: ByHash<Arc<Client>>,
     /// Who comes without a key, where none is asked for.
     anybody: Option<Arc<Client>>,
 }
@@ -114,7 +114,7 @@ impl Keys {
     /// Reads all keys anew. A source that cannot be read gives no keys, says so in the log, and
     /// shuts the gate: it was meant to.
     pub fn reload(&self, config: &config::Config, issued: &Issued) {
-        let mut by_hash = HashMap::new();
+        let mut by_hash = ByHash::default();
         let mut add = |hash: KeyHash, name: &str, tier: &str, expose_account: bool| {
             let client = Client {
                 name: name.into(),

@@ -124,17 +124,17 @@ impl Pool {
         self.settings.load()
     }
 
-    /// Takes an account for one attempt: at once, or after a wait in the queue that ends at
-    /// `deadline` at the latest.
+    /// Takes an account for one attempt, `now` or after a wait in the queue that ends at `deadline`
+    /// at the latest.
     ///
     /// # Errors
     /// No account can serve this demand in time; the refusal says why.
     pub async fn lease(
         self: &Arc<Self>,
         demand: &Demand,
+        now: Instant,
         deadline: Instant,
     ) -> Result<Lease, Refusal> {
-        let now = clock::now();
         // Whoever comes while others wait stands behind them.
         if self.queue.waiting() == 0 {
             match self.try_lease(demand, now) {

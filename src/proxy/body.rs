@@ -135,9 +135,12 @@ pub(super) async fn read(
             None => read_head(session, limits.max_body, limits.timeout).await,
         }
     };
-    match tokio::time::timeout(patience, reading).await {
-        Ok(read) => Ok((read?, share)),
-        Err(_) => Err(Reject::request_timeout().into()),
+    // A body that is there already, as most are, needs no deadline, and so no look at the clock.
+    let late = async { tokio::time::sleep(patience).await };
+    tokio::select! {
+        biased;
+        read = reading => Ok((read?, share)),
+        () = late => Err(Reject::request_timeout().into()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A client's connection: heads are read here, each within its deadline, and only one that all
 //! readers understand alike is handed to Pingora, which would wait for every single byte anew.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use pingora_timeout::timeout;
 use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::Gateway;
 use super::chunks::Chunks;
@@ -23,6 +24,7 @@ use super::frames::PREFACE;
 use super::guarded::Guarded;
 use super::kept;
 use super::wire::{self, Framing, Scan};
+use crate::clock;
 use crate::dialect::Reject;
 
 /// Most heads are shorter; who waits for a first byte costs so much memory.
@@ -84,13 +86,17 @@ impl Connections {
             let stopped = |stop: &bool| *stop && !leaving.load(Ordering::SeqCst);
             let _ = stop.wait_for(stopped).await;
         });
+        // One for all heads: to put it off costs next to nothing, a new one for each request does not.
+        let mut idle = pin!(sleep(Duration::ZERO));
         let mut is_first = true;
         loop {
             let limits = self.limits();
+            idle.as_mut()
+                .reset(Instant::from_std(clock::now() + limits.idle));
             let arrived = tokio::select! {
                 // What is there already is still served.
                 biased;
-                arrived = arrive(&mut stream, limits) => arrived,
+                arrived = arrive(&mut stream, idle.as_mut(), limits) => arrived,
                 () = &mut stop => return,
             };
             let (head, guard) = match arrived {
@@ -159,12 +165,16 @@ fn unguarded(stream: Stream, is_guarded: bool) -> Option<Stream> {
     Some(guarded.into_inner())
 }
 
-/// Waits for the next head and reads it.
-async fn arrive(stream: &mut Stream, limits: Limits) -> Arrived {
+/// Waits for the next head, until `idle`, and reads it.
+async fn arrive(stream: &mut Stream, idle: Pin<&mut Sleep>, limits: Limits) -> Arrived {
     let mut bytes = BytesMut::with_capacity(FIRST_READ);
-    match timeout(limits.idle, stream.read_buf(&mut bytes)).await {
-        Ok(Ok(1..)) => {}
-        _ => return Arrived::Nothing,
+    let first = tokio::select! {
+        biased;
+        read = stream.read_buf(&mut bytes) => read,
+        () = idle => return Arrived::Nothing,
+    };
+    if !matches!(first, Ok(1..)) {
+        return Arrived::Nothing;
     }
     let mut scan = Scan::default();
     // Nearly every head comes in one piece, and needs no deadline.

@@ -20,7 +20,7 @@ use crate::telemetry::AccessLine;
 pub struct Context {
     pub(super) began: Instant,
     /// The access line, filled in as the request goes.
-    pub(super) line: Box<AccessLine>,
+    pub(super) line: AccessLine,
     /// The shape of errors, also of those that come before the call is known.
     pub(super) dialect: Dialect,
     pub(super) client: Option<Arc<Client>>,
@@ -148,7 +148,7 @@ impl Context {
         let line = AccessLine::new(clock::wall(), String::new(), http::Method::GET);
         Context {
             began: clock::now(),
-            line: Box::new(line),
+            line,
             dialect: Dialect::OpenAi,
             client: None,
             request: None,

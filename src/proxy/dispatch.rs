@@ -25,6 +25,9 @@ const ADDRESSES: u32 = 4;
 /// An upstream must take what it is sent at least this often.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Less than the smallest buffer that Linux gives a socket for what it sends (`tcp_wmem`).
+const AT_ONCE: usize = 8 * 1024;
+
 /// Leases an account and finds the address of its upstream; accounts whose upstream has no address
 /// count as tried.
 pub(super) async fn next_peer(
@@ -96,11 +99,12 @@ async fn lease(session: &mut Session, ctx: &mut Context) -> Result<Lease> {
         return Err(verdict::give_up());
     };
     // Counted from here: the upload of the body, and accounts tried before, took their own time.
-    let deadline = clock::now() + request.pool.settings().queue.timeout;
+    let now = clock::now();
+    let deadline = now + request.pool.settings().queue.timeout;
     let watches_client = request.body.is_complete();
     let leased = tokio::select! {
         biased;
-        leased = request.pool.lease(&request.demand, deadline) => leased,
+        leased = request.pool.lease(&request.demand, now, deadline) => leased,
         // Ends when the client goes; what it might still send belongs to no request.
         _ = session.read_body_or_idle(true), if watches_client => {
             return Err(Error::create(ErrorType::ConnectionClosed, ErrorSource::Downstream, None, None));
@@ -114,13 +118,16 @@ async fn lease(session: &mut Session, ctx: &mut Context) -> Result<Lease> {
 
 async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<HttpPeer, Box<Error>> {
     let upstream = &account.config.upstream;
+    let mut tunnel = None;
     let mut peer = match &upstream.host {
         Host::Tcp(host, port) => {
-            let address = gateway
-                .resolver
-                .resolve(host, *port)
+            let is_near = account.config.instance.is_some();
+            let resolver = &gateway.resolver;
+            let way = gateway.tunnels.way(resolver, host, *port, is_near);
+            let (address, through) = way
                 .await
                 .map_err(|e| Error::explain(ErrorType::ConnectNoRoute, e.to_string()))?;
+            tunnel = through;
             let name = account.config.tls.server_name.as_ref().unwrap_or(host);
             HttpPeer::new(address, upstream.tls, name.clone())
         }
@@ -129,6 +136,10 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     if let Some(tls) = &account.tls {
         tls.put_on(&mut peer)
             .map_err(|problem| Error::explain(ErrorType::InvalidCert, problem))?;
+    }
+    if let Some(tunnel) = &tunnel {
+        peer.group_key ^= tunnel.end();
+        peer.options.custom_l4 = Some(Arc::new(tunnel.clone()));
     }
     let Some(request) = &ctx.request else {
         return Err(verdict::give_up());
@@ -143,9 +154,11 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     } else {
         timeouts.read
     });
-    // The whole body goes out as one write.
+    // The whole body goes out as one write. A small one fits into the buffer of its socket, where
+    // nothing lies, and so never waits.
     let length = request.body.seen().len();
-    options.write_timeout = Some(body::patience(WRITE_TIMEOUT, length));
+    let fits = request.body.is_complete() && length <= AT_ONCE;
+    options.write_timeout = (!fits).then(|| body::patience(WRITE_TIMEOUT, length));
     options.idle_timeout = Some(timeouts.pooled_idle);
     if ctx.retry.fresh_connection && ctx.retry.last_failure != Some(Failure::Silent) {
         // A group of its own: no pooled connection is taken.
@@ -154,7 +167,7 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     if request.demand.websocket {
         // The connection is the tunnel's alone, before and after.
         peer.group_key = fastrand::u64(1..);
-        peer.options.custom_l4 = Some(Arc::new(Dial));
+        peer.options.custom_l4 = Some(Arc::new(Dial { tunnel }));
     }
     Ok(peer)
 }

@@ -39,7 +39,7 @@ pub(super) async fn say(gateway: &Gateway, stream: Stream, head: &[u8], reject: 
         line.status = reject.status.as_u16();
         line.error = Some(reject.code);
         line.bytes_out = answer.body().len() as u64;
-        gateway.access.write(Box::new(line));
+        gateway.access.write(&line);
     }
     // Whether the client was there to hear it is all that can fail.
     let _ = timeout(PATIENCE, send(stream, &answer)).await;

@@ -15,6 +15,7 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::body::{Replay, patience};
 use super::context::{Attempt, Context, Request};
+use super::origin::X_REQUEST_ID;
 use super::upgrade;
 use super::verdict;
 use crate::clock;
@@ -71,9 +72,15 @@ pub(super) fn apply(
         upgrade::put_protocols(session, head)?;
     }
 
-    head.set_uri(target(session, request, &account, &injection)?);
+    let target = target(session, request, &account, &injection);
+    if !is_for(head, &target) {
+        let target = PathAndQuery::try_from(target).map_err(|_| {
+            Error::explain(ErrorType::InternalError, "the upstream path is not valid")
+        })?;
+        head.set_uri(target.into());
+    }
     head.insert_header(HOST, account.host.clone())?;
-    head.insert_header("x-request-id", ctx.line.request_id.as_str())?;
+    head.insert_header(X_REQUEST_ID, ctx.line.request_id.as_str())?;
     if request.kind.is_some() {
         // A compressed answer could neither be metered nor ended by an error event.
         head.insert_header(ACCEPT_ENCODING, "identity")?;
@@ -141,7 +148,7 @@ fn target(
     request: &Request,
     account: &Account,
     injection: &Injection,
-) -> Result<http::Uri> {
+) -> String {
     let uri = &session.req_header().uri;
     let path = request.path.as_deref().unwrap_or_else(|| uri.path());
     let upstream = &account.config.upstream;
@@ -175,9 +182,13 @@ fn target(
     if let Injection::Query(name, value) = injection {
         add(&mut target, &format!("{name}={}", encoded(value.expose())));
     }
-    let target = PathAndQuery::try_from(target)
-        .map_err(|_| Error::explain(ErrorType::InternalError, "the upstream path is not valid"))?;
-    Ok(target.into())
+    target
+}
+
+/// Nearly always the client's own path and query are the upstream's.
+fn is_for(head: &RequestHeader, target: &str) -> bool {
+    let uri = &head.uri;
+    uri.authority().is_none() && uri.path_and_query().is_some_and(|it| it.as_str() == target)
 }
 
 fn encoded(text: &str) -> PercentEncode<'_> {

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 use super::body::Replay;
 use super::context::{Attempt, Context, RefusedToken, Retry};
 use super::verdict::answer_began;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::dialect::Meter;
 use crate::pool::{Outcome, Report};
 use crate::telemetry::Try;
@@ -44,7 +44,7 @@ pub(super) fn conclude(
         ErrorType::HTTPStatus(status) => format!("HTTP {status}"),
         kind => kind.as_str().to_owned(),
     };
-    report(ctx, &mut attempt, &outcome, &detail, counts);
+    report(ctx, &mut attempt, &outcome, &detail, counts, clock::now());
     let again = may_try_again(session, ctx, &outcome, sent);
     remember(&mut ctx.retry, &attempt, &outcome, sent);
     let renews = outcome == Outcome::AuthExpired && sent == Sent::Answered && !ctx.retry.renewed;
@@ -87,6 +87,7 @@ pub(super) fn report(
     outcome: &Outcome,
     detail: &str,
     counts: bool,
+    now: Instant,
 ) {
     let reading = ctx
         .reading
@@ -102,7 +103,7 @@ pub(super) fn report(
         detail,
         counts,
     };
-    attempt.lease.report(outcome, &about, clock::now());
+    attempt.lease.report(outcome, &about, now);
     ctx.line.tries.push(Try {
         account: attempt.lease.account().id.clone(),
         outcome: outcome.label(),

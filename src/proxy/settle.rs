@@ -2,18 +2,18 @@
 //! the access line, once.
 
 use http::header::{HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, Result};
 use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
+use super::origin::X_REQUEST_ID;
 use super::retry;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::credential::Secrets;
 use crate::pool::Outcome;
-use crate::telemetry::AccessLine;
 
 /// Says whose account an answer is of.
 const ORGANISATION: [&str; 4] = [
@@ -85,7 +85,7 @@ fn is_hidden(name: &HeaderName, pass_limits: bool) -> bool {
 
 /// What each answer says of its request.
 pub(super) fn add_own_headers(head: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-    head.insert_header("x-request-id", ctx.request_id())?;
+    head.insert_header(X_REQUEST_ID, ctx.request_id())?;
     let exposed = ctx
         .client
         .as_ref()
@@ -98,25 +98,24 @@ pub(super) fn add_own_headers(head: &mut ResponseHeader, ctx: &Context) -> Resul
 
 /// Settles the attempt that served, or did not, and writes the request down.
 pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &mut Context) {
-    settle(ctx, e);
+    let now = clock::now();
+    settle(ctx, e, now);
     if ctx.is_local {
         // Probes would drown the log.
         return;
     }
-    ctx.line.duration = clock::now().saturating_duration_since(ctx.began);
+    ctx.line.duration = now.saturating_duration_since(ctx.began);
     ctx.line.status = session
         .response_written()
         .map_or(0, |head| head.status.as_u16());
     ctx.line.bytes_in = session.body_bytes_read() as u64;
     if gateway.access.is_on() {
-        let nothing = AccessLine::new(ctx.line.time, String::new(), Method::GET);
-        let line = std::mem::replace(&mut ctx.line, Box::new(nothing));
-        gateway.access.write(line);
+        gateway.access.write(&ctx.line);
     }
 }
 
 /// The one outcome of an attempt that no error has ended.
-fn settle(ctx: &mut Context, e: Option<&Error>) {
+fn settle(ctx: &mut Context, e: Option<&Error>, now: Instant) {
     let said = said(ctx);
     let Some(mut attempt) = ctx.attempt.take() else {
         return;
@@ -132,7 +131,7 @@ fn settle(ctx: &mut Context, e: Option<&Error>) {
     if outcome == Outcome::Success {
         mark_those_without_model(ctx);
     }
-    retry::report(ctx, &mut attempt, &outcome, detail, true);
+    retry::report(ctx, &mut attempt, &outcome, detail, true, now);
 }
 
 /// What the answer itself says of how it went, whatever became of the connections: a stream that

@@ -97,7 +97,8 @@ fn good_head(session: &Session, head: &mut ResponseHeader, now: Instant, ctx: &m
         return;
     };
     let dialect = request.demand.dialect;
-    let wait = success_hint(dialect, &head.headers, clock::wall());
+    let wall = ctx.line.time + now.saturating_duration_since(ctx.began);
+    let wait = success_hint(dialect, &head.headers, wall);
     // Of good answers only: who fails fast must not look fast.
     attempt.lease.first_byte(now);
     attempt

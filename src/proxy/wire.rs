@@ -48,14 +48,12 @@ pub(super) struct Framing {
     pub(super) is_chunked: bool,
 }
 
-/// Checks a whole head (RFC 9112 §2 to §6), stricter than most parsers.
+/// Checks a whole head (RFC 9112 §2 to §6), stricter than most parsers. Of each byte is known that it
+/// may stand where it stands; that lines end in CR LF, and nothing else in either, [`Scan`] has seen to.
 ///
 /// # Errors
 /// What is wrong with it, as the client is told.
 pub(super) fn check(head: &[u8]) -> Result<Framing, Reject> {
-    if has_control_bytes(head) {
-        return Err(bad("the head has control characters"));
-    }
     let mut lines = lines(head);
     let first = check_request_line(lines.next().unwrap_or_default())?;
     let (mut fields, mut hosts, mut lengths, mut encodings) = (0, 0, 0, 0);
@@ -64,6 +62,9 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Reject> {
         let (name, value) = (&line[..colon], line[colon..].get(1..).unwrap_or_default());
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(bad("a line of the head is no header"));
+        }
+        if !value.iter().all(|byte| VALUE[usize::from(*byte)]) {
+            return Err(bad("the head has control characters"));
         }
         fields += 1;
         match name.len() {
@@ -107,13 +108,6 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Reject> {
     })
 }
 
-/// CR and LF but at the ends of lines, NUL and the like: two passes without a branch.
-fn has_control_bytes(head: &[u8]) -> bool {
-    let control = |byte: u8| (byte < b' ' && !matches!(byte, b'\t' | b'\r' | b'\n')) || byte == 127;
-    let count = |wanted: u8| head.iter().filter(|byte| **byte == wanted).count();
-    head.iter().fold(false, |any, byte| any | control(*byte)) || count(b'\r') != count(b'\n')
-}
-
 /// What matters of the first line.
 struct RequestLine<'a> {
     is_http10: bool,
@@ -135,9 +129,7 @@ fn check_request_line(line: &[u8]) -> Result<RequestLine<'_>, Reject> {
     if !target.starts_with(b"/") && authority.is_none() {
         return Err(bad("the request is for no path"));
     }
-    // No URI has these five in it (RFC 3986 §2).
-    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"#<>`".contains(byte);
-    if !target.iter().all(is_plain) {
+    if !target.iter().all(|byte| URI[usize::from(*byte)]) {
         return Err(bad("the path has characters that must be encoded"));
     }
     let is_http10 = match version {
@@ -175,7 +167,41 @@ fn check_length(value: &[u8]) -> Result<(), Reject> {
 
 /// RFC 9110 §5.6.2.
 pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[usize::from(byte)]
+}
+
+/// Looked up, as every byte of every name is asked for.
+const TOKEN: [bool; 256] = among(b"!#$%&'*+-.^_`|~");
+
+/// No URI has others in it (RFC 3986 §2).
+const URI: [bool; 256] = among(b"!$%&'()*+,-./:;=?@[\\]^_{|}~");
+
+/// RFC 9110 §5.5: no control character but the tab, so no CR that some take for the end of a line.
+const VALUE: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0;
+    while byte < b' ' {
+        table[byte as usize] = byte == b'\t';
+        byte += 1;
+    }
+    table[127] = false;
+    table
+};
+
+/// Letters, digits and these.
+const fn among(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut n = 0;
+    while n < others.len() {
+        table[others[n] as usize] = true;
+        n += 1;
+    }
+    table
 }
 
 /// The lines of a head, without their ends and without the empty one at the end.

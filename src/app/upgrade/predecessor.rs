@@ -12,8 +12,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::super::listeners::SERVICES;
 use super::super::orders::{Done, Line};
-use super::super::signals::sd_notify;
-use super::super::{App, Handed};
+use super::super::{App, Handed, systemd};
 use super::{News, STEP, places, sockets};
 use crate::admin::Control;
 use crate::clock;
@@ -90,6 +89,8 @@ fn start(app: &App) -> Result<Child> {
     Ok(Command::new(program)
         .args(own)
         .arg(upgrade)
+        // It names this process; without it whoever runs here may feed systemd's watchdog.
+        .env_remove("WATCHDOG_PID")
         .stdin(Stdio::null())
         .spawn()?)
 }
@@ -148,7 +149,7 @@ pub(in crate::app) fn hand_over(app: &Arc<App>, mut line: Line, successor: u32) 
         successor,
         "a successor serves; this process finishes its requests"
     );
-    sd_notify(&[sd_notify::NotifyState::MainPid(successor)]);
+    systemd::tell(&[sd_notify::NotifyState::MainPid(successor)]);
     // The connections' tasks must know before they are told to stop.
     app.leaving.store(true, Ordering::SeqCst);
     app.handing.is_over.notify_one();

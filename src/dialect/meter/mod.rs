@@ -9,8 +9,8 @@ mod tests;
 mod usage;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 
 use self::hold::Hold;
 use self::scan::{Place, Scanner};
@@ -178,24 +178,27 @@ impl Meter {
     }
 }
 
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+/// In `application/json` and whatever else is written in it.
+const JSON: &[u8] = b"json";
+
 impl Framing {
     fn of(kind: Kind, headers: &HeaderMap) -> Framing {
-        let header = |name| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_ascii_lowercase)
-        };
         let is_plain = headers
             .get_all(CONTENT_ENCODING)
             .iter()
             .all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        let media = header(CONTENT_TYPE).unwrap_or_default();
+        let media = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let media = media.unwrap_or_default();
+        let is_sse = media
+            .get(..EVENT_STREAM.len())
+            .is_some_and(|media| media.eq_ignore_ascii_case(EVENT_STREAM));
+        let mut words = media.windows(JSON.len());
         if !is_plain || kind == Kind::ResponsesSocket {
             Framing::Unread
-        } else if media.starts_with("text/event-stream") {
+        } else if is_sse {
             Framing::Sse
-        } else if media.contains("json") {
+        } else if words.any(|word| word.eq_ignore_ascii_case(JSON)) {
             Framing::Json
         } else {
             Framing::Unread
@@ -370,6 +373,8 @@ impl Findings {
                 self.event.is_error |= matches!(raw, br#""error""# | br#""response.failed""#);
             }
             (Catch::End, raw) => self.event.ended += u32::from(raw != Some(b"null")),
+            // The first one, as nearly always, is counted from the start.
+            (Catch::Index, Some(b"0")) => {}
             (Catch::Index, Some(raw)) => {
                 let index: u32 = serde_json::from_slice(raw).unwrap_or(0);
                 self.choices = self.choices.max(index.saturating_add(1));

@@ -14,6 +14,18 @@ const DEEPEST: usize = 6;
 /// The longest name in any [`Place`].
 const LONGEST_NAME: usize = 24;
 
+/// What a number, `true`, `false` or `null` ends before.
+const ENDS_BARE: [bool; 256] = {
+    let mut ends = [false; 256];
+    let bytes = b",}] \t\r\n\"{[:";
+    let mut n = 0;
+    while n < bytes.len() {
+        ends[bytes[n] as usize] = true;
+        n += 1;
+    }
+    ends
+};
+
 /// Reads one document after the other; [`Scanner::reset`] lies between them. `T` marks places.
 pub(super) struct Scanner<T: 'static> {
     places: &'static [(Place, T)],
@@ -117,12 +129,9 @@ impl<T: Copy> Scanner<T> {
                     let Some(next) = bytes[at..].iter().position(counts) else {
                         break;
                     };
-                    at = self.between(bytes, at + next, from, found);
+                    at = self.between(bytes, at + next, &mut from, found);
                 }
-                State::Between => {
-                    from = at;
-                    at = self.between(bytes, at, from, found);
-                }
+                State::Between => at = self.between(bytes, at, &mut from, found),
                 State::Broken => return,
             }
         }
@@ -131,53 +140,82 @@ impl<T: Copy> Scanner<T> {
         }
     }
 
-    /// One byte between texts and bare values.
+    /// Between texts and bare values: up to the byte that begins or ends something, which is the
+    /// last one read. The usual separators lead nowhere else, and cost a turn of this loop only.
     fn between(
         &mut self,
         bytes: &[u8],
-        at: usize,
-        from: usize,
+        mut at: usize,
+        from: &mut usize,
         found: &mut impl FnMut(T, Option<&[u8]>),
     ) -> usize {
-        match bytes[at] {
-            b'"' if self.skipped == 0 && self.name_next => {
-                self.name_length = 0;
-                self.state = State::Name { escaped: false };
+        while let Some(&byte) = bytes.get(at) {
+            at += 1;
+            match byte {
+                b':' | b' ' | b'\t' | b'\r' | b'\n' => continue,
+                b',' => {
+                    self.name_next = self.open > 0 && self.levels[self.open - 1].is_object;
+                    continue;
+                }
+                _ => {}
             }
-            b'"' => {
-                self.value_begins();
-                self.state = State::Text { escaped: false };
+            if self.skipped == 0 {
+                *from = at - 1;
             }
-            open @ (b'{' | b'[') => self.container_begins(open == b'{'),
-            close @ (b'}' | b']') => self.container_ends(close == b'}', &bytes[from..=at], found),
-            b',' => self.name_next = self.open > 0 && self.levels[self.open - 1].is_object,
-            b':' | b' ' | b'\t' | b'\r' | b'\n' => {}
-            _ => {
-                self.value_begins();
-                self.state = State::Bare;
+            match byte {
+                b'"' if self.skipped == 0 && self.name_next => {
+                    self.name_length = 0;
+                    self.state = State::Name { escaped: false };
+                }
+                b'"' => {
+                    self.value_begins();
+                    self.state = State::Text { escaped: false };
+                }
+                b'{' | b'[' => self.container_begins(byte == b'{'),
+                b'}' | b']' => self.container_ends(byte == b'}', &bytes[*from..at], found),
+                _ => {
+                    self.value_begins();
+                    self.state = State::Bare;
+                }
             }
+            return at;
         }
-        at + 1
+        at
     }
 
     /// Inside a member's name: up to its end, or to the end of `bytes`.
     fn name(&mut self, bytes: &[u8], at: usize, escaped: bool) -> usize {
-        let mut escaped = escaped;
-        for (n, &byte) in bytes[at..].iter().enumerate() {
-            if byte == b'"' && !escaped {
-                self.name_next = false;
-                self.wanted = self.lead_on();
-                self.state = State::Between;
-                return at + n + 1;
-            }
-            if let Some(slot) = self.name.get_mut(self.name_length) {
-                *slot = byte;
-            }
-            self.name_length = (self.name_length + 1).min(LONGEST_NAME + 1);
-            escaped = byte == b'\\' && !escaped;
+        if escaped {
+            self.name_goes_on(&bytes[at..=at]);
+            self.state = State::Name { escaped: false };
+            return at + 1;
         }
-        self.state = State::Name { escaped };
-        bytes.len()
+        let Some(length) = memchr2(b'"', b'\\', &bytes[at..]) else {
+            self.name_goes_on(&bytes[at..]);
+            return bytes.len();
+        };
+        let next = at + length;
+        self.name_goes_on(&bytes[at..next]);
+        if bytes[next] == b'\\' {
+            self.name_goes_on(b"\\");
+            self.state = State::Name { escaped: true };
+        } else {
+            self.name_next = false;
+            self.wanted = self.lead_on();
+            self.state = State::Between;
+        }
+        next + 1
+    }
+
+    fn name_goes_on(&mut self, part: &[u8]) {
+        let end = self.name_length + part.len();
+        match self.name.get_mut(self.name_length..end) {
+            Some(room) => {
+                room.copy_from_slice(part);
+                self.name_length = end;
+            }
+            None => self.name_length = LONGEST_NAME + 1,
+        }
     }
 
     /// Inside a text: up to its end, or to the end of `bytes`.
@@ -214,12 +252,7 @@ impl<T: Copy> Scanner<T> {
         from: usize,
         found: &mut impl FnMut(T, Option<&[u8]>),
     ) -> usize {
-        let ends = |byte: &u8| {
-            matches!(
-                byte,
-                b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'{' | b'[' | b':'
-            )
-        };
+        let ends = |byte: &u8| ENDS_BARE[usize::from(*byte)];
         let Some(length) = bytes[at..].iter().position(ends) else {
             return bytes.len();
         };

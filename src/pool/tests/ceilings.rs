@@ -198,7 +198,7 @@ fn nobody_who_waits_is_forgotten() {
                 tokio::spawn(async move {
                     for _ in 0..200 {
                         let deadline = clock::now() + Duration::from_secs(30);
-                        let lease = pool.lease(&anything(), deadline).await;
+                        let lease = pool.lease(&anything(), clock::now(), deadline).await;
                         let lease = lease.unwrap_or_else(|refusal| panic!("{refusal:?}"));
                         counted.enter(lease.slot() as usize, 1, 2);
                         tokio::task::yield_now().await;

@@ -20,7 +20,7 @@ async fn ask(pool: &Arc<Pool>, demand: Demand) -> Asked {
 async fn ask_within(pool: &Arc<Pool>, demand: Demand, patience: Duration) -> Asked {
     let pool = pool.clone();
     let deadline = clock::now() + patience;
-    let asked = tokio::spawn(async move { pool.lease(&demand, deadline).await });
+    let asked = tokio::spawn(async move { pool.lease(&demand, clock::now(), deadline).await });
     settle().await;
     asked
 }

@@ -78,7 +78,7 @@ fn everybody_is_served_and_no_ceiling_broken_whoever_meets() {
                 tasks.spawn(async move {
                     for _ in 0..ROUNDS {
                         let demand = by_caller(caller);
-                        let asked = pool.lease(&demand, clock::now() + 3 * FORGOTTEN);
+                        let asked = pool.lease(&demand, clock::now(), clock::now() + 3 * FORGOTTEN);
                         let lease = timeout(FORGOTTEN, asked).await;
                         let lease = lease.expect("it was forgotten").expect("it was refused");
                         let slot = lease.slot() as usize;
@@ -125,7 +125,7 @@ fn who_begins_to_wait_as_the_place_comes_free_is_not_forgotten() {
             // So that either of the two is the first now and then.
             (0..round % 50).for_each(|_| std::hint::spin_loop());
             let began = clock::now();
-            let served = runtime.block_on(pool.lease(&anything(), began + FORGOTTEN));
+            let served = runtime.block_on(pool.lease(&anything(), began, began + FORGOTTEN));
             let waited = clock::now() - began;
             assert!(served.is_ok() && waited < FORGOTTEN / 2, "round {round}");
         }
@@ -150,7 +150,7 @@ fn end(rng: &mut Rng) -> Option<Outcome> {
 async fn comes_and_goes(pool: &Arc<Pool>, rng: &mut Rng) {
     let patience = Duration::from_micros(rng.u64(0..3_000));
     let demand = by_caller(rng.u64(0..9));
-    let asked = pool.lease(&demand, clock::now() + SECOND);
+    let asked = pool.lease(&demand, clock::now(), clock::now() + SECOND);
     let Ok(Ok(lease)) = timeout(patience, asked).await else {
         return;
     };

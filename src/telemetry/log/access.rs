@@ -11,8 +11,7 @@ use super::fields::Line;
 use crate::config::LogFormat;
 use crate::dialect::Usage;
 
-/// What is known of a request at its end. It is filled in as the request goes, moved to the writer
-/// thread and put into words there: the request itself formats nothing.
+/// What is known of a request at its end. It is filled in as the request goes.
 #[derive(Clone, Debug)]
 pub struct AccessLine {
     /// When the request arrived.

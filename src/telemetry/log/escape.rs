@@ -33,12 +33,10 @@ pub(super) fn plain(out: &mut String, text: &str) {
 
 /// `text` as the value of `key=value`: in quotes when it would not stand alone.
 pub(super) fn value(out: &mut String, text: &str) {
-    let needs_quotes = |c| matches!(c, ' ' | '"' | '=' | '\\');
     // Nearly every value is plain ASCII, which is told byte by byte.
-    let plain_ascii = |b: u8| b.is_ascii_graphic() && !needs_quotes(char::from(b));
+    let is_plain = |byte: u8| PLAIN[usize::from(byte)];
     let alone = !text.is_empty()
-        && (text.bytes().all(plain_ascii)
-            || text.chars().all(|c| !is_hostile(c) && !needs_quotes(c)));
+        && (text.bytes().all(is_plain) || text.chars().all(|c| !is_hostile(c) && !needs_quotes(c)));
     if alone {
         out.push_str(text);
         return;
@@ -53,6 +51,21 @@ pub(super) fn value(out: &mut String, text: &str) {
     }
     out.push('"');
 }
+
+const fn needs_quotes(c: char) -> bool {
+    matches!(c, ' ' | '"' | '=' | '\\')
+}
+
+/// Bytes of ASCII that stand for themselves.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        plain[byte as usize] = byte.is_ascii_graphic() && !needs_quotes(byte as char);
+        byte += 1;
+    }
+    plain
+};
 
 /// `text` as a JSON string (RFC 8259 §7); also escapes what JSON would let through to a terminal.
 pub(super) fn json(out: &mut String, text: &str) {

@@ -17,7 +17,7 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use super::escape::MESSAGE;
 use super::fields::Line;
-use super::sink::Sink;
+use super::sink::{Access, Sink};
 use crate::clock;
 use crate::config::{Level, LogFormat};
 
@@ -30,6 +30,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// The way of access lines to the same place.
+    pub(super) fn access(&self) -> Access {
+        Access::to(self.sink.clone(), self.format)
+    }
+
     pub(super) fn new(sink: Sink, format: LogFormat, level: Level) -> Self {
         Lines {
             sink,

@@ -64,7 +64,7 @@ impl Guard {
     /// Where access lines go: to the same place as the log, or nowhere with `log.access: false`.
     pub fn access(&self) -> Access {
         if self.access {
-            Access::to(self.lines.sink().clone())
+            self.lines.access()
         } else {
             Access::off()
         }
