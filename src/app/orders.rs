@@ -26,8 +26,8 @@ const SOCKET: &str = "poolgate.sock";
 /// Who gives an order has it written down already.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The longest line, in bytes: all mistakes of a large file.
-const LONGEST: u64 = 16 << 20;
+/// The longest line, in bytes: the live state of the 50,000 accounts that a file may hold.
+const LONGEST: u64 = 64 << 20;
 
 /// Orders at a time.
 const MOST: usize = 16;
