@@ -1,5 +1,6 @@
 //! The gateway as operators see it, and what clients see of it on the older systems' paths.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,6 +17,7 @@ use crate::admin::{self, Control, Question, StrategyChange};
 use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
+use crate::instance::{InstanceView, Phase};
 use crate::key;
 use crate::pool::{
     AccountView, BreakerView, Demand, Explanation, Health, Moment, Pool, PoolView, QueueView, Tried,
@@ -144,6 +146,18 @@ impl Control for App {
         })
     }
 
+    fn instance(&self, id: &str) -> Option<InstanceView> {
+        self.instances.view(id)
+    }
+
+    fn restart(&self, id: &str) -> bool {
+        self.instances.restart(id)
+    }
+
+    fn instance_log(&self, id: &str, lines: usize) -> io::Result<Vec<String>> {
+        self.instances.tail(id, lines)
+    }
+
     fn queue(&self) -> QueueView {
         let pools = self.pools.load();
         let mut queue = QueueView::default();
@@ -229,6 +243,10 @@ impl Control for App {
             token_expiry: account
                 .token_expires_at
                 .map(|at| clock::unix_seconds(at) - clock::unix_seconds(now)),
+            instance_up: self
+                .instances
+                .view(&account.id)
+                .map(|view| view.phase == Phase::Ready && account.available),
             id: account.id,
         });
         let pools = self.pools().into_iter().map(|pool| PoolLive {

@@ -1,5 +1,6 @@
 //! The composition root: a configuration becomes parts, and the parts become a Pingora server.
 
+mod accounts;
 mod control;
 mod listeners;
 mod ready;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use pingora_core::server::{ExecutionPhase, RunArgs};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
@@ -23,6 +25,7 @@ use crate::admin::Auth;
 use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
+use crate::instance::{Discovery, Instances};
 use crate::key::{Issued, Keys};
 use crate::net::{Proxies, Resolver};
 use crate::notify::Notices;
@@ -50,6 +53,10 @@ pub(crate) struct App {
     metrics: Arc<Metrics>,
     access: Access,
     health: Health,
+    instances: Arc<Instances>,
+    discovery: Discovery,
+    /// Who changes which accounts there are.
+    changes_accounts: Mutex<()>,
     auth: Auth,
     store: Arc<Store>,
     renewals: renewals::Renewals,
@@ -76,8 +83,11 @@ impl App {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
         let now = clock::now();
-        let pools: Vec<_> = config
-            .pools
+        let instances = Instances::in_state(&config.state.dir);
+        let discovery = Discovery::in_state(&config.state.dir);
+        discovery.look(&config);
+        accounts::check_some(&config, &discovery)?;
+        let pools: Vec<_> = accounts::settings(&config, &discovery, &instances)
             .iter()
             .map(|pool| Pool::new(pool, &metrics, now))
             .collect();
@@ -95,6 +105,9 @@ impl App {
             notices: Arc::new(notices?),
             auth: state::admin_auth(&config)?,
             health: Health::new(resolver.clone()),
+            instances,
+            discovery,
+            changes_accounts: Mutex::new(()),
             store,
             renewals,
             body_budget: Arc::new(Semaphore::new(
@@ -150,8 +163,17 @@ pub fn run(options: Options) -> Result<()> {
         })
         .context("no thread for the server")?;
     wait_for_end(&app, phases, thread);
+    stop_instances(&app)?;
     tracing::info!("stopped");
     log.flush();
+    Ok(())
+}
+
+/// No program outlives a gateway that is stopped.
+fn stop_instances(app: &App) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build()?;
+    runtime.block_on(app.instances.stop(&app.config.load().instances));
     Ok(())
 }
 

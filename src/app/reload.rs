@@ -1,13 +1,11 @@
 //! Changes while running: a new configuration file, a rewritten key or secret.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::App;
-use crate::clock;
 use crate::config::{self, Config, EnvFile};
-use crate::pool::Pool;
 
 impl App {
     /// Reads the configuration file again and puts it in force; a file with a mistake changes
@@ -66,29 +64,8 @@ impl App {
         for (_, key) in restart.iter().filter(|(changed, _)| *changed) {
             tracing::warn!(key, "this key takes effect at the next start");
         }
-        let known = self.pools.load_full();
-        let now = clock::now();
-        let pools: Vec<Arc<Pool>> = config
-            .pools
-            .iter()
-            .map(
-                |settings| match known.iter().find(|pool| *pool.name == *settings.name) {
-                    Some(pool) => {
-                        pool.reconfigure(settings);
-                        pool.clone()
-                    }
-                    None => Pool::new(settings, &self.metrics, now),
-                },
-            )
-            .collect();
-        self.pools.store(Arc::new(pools));
-        let ids = |config: &Config| -> HashSet<String> {
-            let accounts = config.pools.iter().flat_map(|pool| &pool.accounts);
-            accounts.map(|account| account.id.clone()).collect()
-        };
-        for gone in ids(&old).difference(&ids(&config)) {
-            self.metrics.forget_account(gone);
-        }
+        self.discovery.look(&config);
+        self.apply_accounts(&config);
         self.keys.reload(&config, &self.issued);
         self.notices.reconfigure(&config.notify);
         self.config.store(Arc::new(config));

@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::App;
 use crate::admin::Control;
+use crate::instance::Instances;
 
 pub(super) struct Signals {
     app: Arc<App>,
@@ -51,7 +52,10 @@ impl ShutdownSignalWatch for Signals {
         sd_notify(&[sd_notify::NotifyState::Stopping]);
         tokio::select! {
             () = tokio::time::sleep(server.drain_delay) => {}
-            () = second(&mut terminate, &mut interrupt) => return ShutdownSignal::FastShutdown,
+            () = second(&mut terminate, &mut interrupt) => {
+                self.app.instances.kill();
+                return ShutdownSignal::FastShutdown;
+            }
         }
         // Pingora would close the listeners now. Whoever comes while others finish is told that the
         // gateway is stopping, and not left to guess from a refused connection.
@@ -65,11 +69,13 @@ impl ShutdownSignalWatch for Signals {
             }
             () = second(&mut terminate, &mut interrupt) => {
                 tracing::warn!("stopped at once, by a second signal");
+                self.app.instances.kill();
                 return ShutdownSignal::FastShutdown;
             }
         }
         // This thread is Pingora's from here on, and sleeps; the second signal needs another.
-        std::thread::spawn(exit_on_second_signal);
+        let instances = self.app.instances.clone();
+        std::thread::spawn(move || exit_on_second_signal(&instances));
         ShutdownSignal::GracefulTerminate
     }
 }
@@ -96,7 +102,7 @@ async fn second(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-fn exit_on_second_signal() {
+fn exit_on_second_signal(instances: &Instances) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -110,6 +116,7 @@ fn exit_on_second_signal() {
         ) {
             second(&mut terminate, &mut interrupt).await;
             tracing::warn!("stopped at once, by a second signal");
+            instances.kill();
             std::process::exit(0);
         }
     });

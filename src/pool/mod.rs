@@ -11,6 +11,7 @@ mod lease;
 mod live;
 mod marks;
 mod outcome;
+mod program;
 mod queue;
 mod ready;
 mod reconfigure;
@@ -215,6 +216,7 @@ impl Pool {
                     pool: self.clone(),
                     entry,
                     began: now,
+                    request: None,
                 })
             }
             None => {

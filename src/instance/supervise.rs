@@ -1,0 +1,377 @@
+//! The life of one account's program, as one task:
+//!
+//! ```text
+//! starting -> ready -> (ends, hangs) error -> (a growing wait) starting
+//!                                          -> (too often in a row) failed
+//! cannot be started (no auth file, port in use) -> failed, until it can
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::command::{Words, environment};
+use super::process::Process;
+use super::program::{Phase, Program, Running};
+use super::{Instances, Owner, output, record};
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::config;
+use crate::pool::{Account, Pool};
+
+/// How often it is looked whether something changed.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How often a program that was started is asked whether it is ready.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether what was in the way of a start has gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A program that was ready for so long starts with a clean record when it fails again; longer if
+/// its restarts are further apart.
+const STEADY: Duration = Duration::from_secs(30);
+
+pub(super) struct Supervisor {
+    pub(super) instances: Arc<Instances>,
+    pub(super) owner: Arc<dyn Owner>,
+    pub(super) program: Arc<Program>,
+}
+
+/// An account that wants its program to run.
+struct Seat {
+    pool: Arc<Pool>,
+    account: Arc<Account>,
+    instance: config::Instance,
+}
+
+enum Wish {
+    Run(Seat),
+    Rest,
+    Leave,
+}
+
+/// Why a program does not serve any more, or does not begin to.
+enum End {
+    /// Something else is wanted; requests under way have this long.
+    Changed(Duration),
+    /// It was not even started: something is in the way that may go.
+    Cannot(String),
+    Failed(String),
+}
+
+impl Supervisor {
+    /// Runs until the account is gone or has no program any more.
+    pub(super) async fn run(self) {
+        let mut last = None;
+        loop {
+            match self.wish() {
+                Wish::Leave => {
+                    self.end(last.as_ref(), self.drain_timeout()).await;
+                    return;
+                }
+                Wish::Rest => {
+                    self.end(last.as_ref(), self.drain_timeout()).await;
+                    self.program.show(Phase::Disabled, None);
+                    while matches!(self.wish(), Wish::Rest) {
+                        tokio::time::sleep(TICK).await;
+                    }
+                }
+                Wish::Run(seat) => {
+                    let end = self.serve(&seat).await;
+                    self.after(end, &seat).await;
+                    last = Some(seat);
+                }
+            }
+        }
+    }
+
+    fn wish(&self) -> Wish {
+        let Some((pool, account)) = self.place() else {
+            return Wish::Leave;
+        };
+        match account.config.instance.clone() {
+            None => Wish::Leave,
+            Some(_) if !account.config.enabled => Wish::Rest,
+            Some(instance) => Wish::Run(Seat {
+                pool,
+                account,
+                instance,
+            }),
+        }
+    }
+
+    /// The account as it is now.
+    fn place(&self) -> Option<(Arc<Pool>, Arc<Account>)> {
+        let pools = self.owner.pools();
+        let found = |pool: &Arc<Pool>| Some((pool.clone(), pool.account_named(&self.program.id)?));
+        pools.iter().find_map(found)
+    }
+
+    fn drain_timeout(&self) -> Duration {
+        self.owner.config().server.drain_timeout
+    }
+
+    /// Has the program run until it ends or should.
+    async fn serve(&self, seat: &Seat) -> End {
+        self.program.show(Phase::Starting, None);
+        let started = tokio::select! {
+            started = self.running(seat) => started,
+            patience = self.changed(seat) => return End::Changed(patience),
+        };
+        let running = match started {
+            Ok(running) => running,
+            Err(end) => return end,
+        };
+        self.owner.listens(&self.program.id, running.port);
+        tokio::select! {
+            biased;
+            how = running.process.ended() => End::Failed(how),
+            patience = self.changed(seat) => End::Changed(patience),
+            why = self.watch() => End::Failed(why),
+        }
+    }
+
+    /// The program that runs already, if it is the one that is wanted; else a new one.
+    async fn running(&self, seat: &Seat) -> Result<Running, End> {
+        let found = self
+            .program
+            .running()
+            .or_else(|| self.instances.found(&self.program.id));
+        if let Some(running) = found {
+            let wanted = Words::of(&seat.instance, &self.program.id, running.port);
+            let fits = seat.instance.port.is_none_or(|port| port == running.port);
+            if fits && wanted == running.command {
+                self.instances.ports.keep(&self.program.id, running.port);
+                let pid = running.process.identity.pid;
+                tracing::info!(account = &*self.program.id, pid, "its program runs already");
+                self.program.started(running.clone());
+                return Ok(running);
+            }
+            running.process.stop(self.stop_timeout()).await;
+            self.program.over(&self.instances.folder);
+        }
+        if let Some(file) = seat
+            .instance
+            .auth_file
+            .as_ref()
+            .filter(|file| !file.is_file())
+        {
+            let why = format!(
+                "cannot be started: there is no auth file {}",
+                file.display()
+            );
+            return Err(End::Cannot(why));
+        }
+        let delay = self.owner.config().instances.start_delay;
+        tokio::time::sleep_until(self.instances.turn(delay).into()).await;
+        self.start(seat)
+    }
+
+    /// Does not wait for anything: a program that is started is known as running at once.
+    fn start(&self, seat: &Seat) -> Result<Running, End> {
+        let (id, folder) = (&self.program.id, &self.instances.folder);
+        let config = self.owner.config();
+        let settings = &config.instances;
+        let cannot = |why: String| End::Cannot(format!("cannot be started: {why}"));
+        let port = self
+            .instances
+            .ports
+            .take(id, seat.instance.port, settings.ports);
+        let port = port.map_err(|e| cannot(e.to_string()))?;
+        let environment = environment(&seat.instance, &settings.pass_env, id, port);
+        let environment = environment.map_err(|e| cannot(e.to_string()))?;
+        let (out, err) = output::files(folder, id).map_err(|e| cannot(e.to_string()))?;
+        let words = Words::of(&seat.instance, id, port);
+        let command = words.command(&environment, out, err);
+        let may_start = self.instances.may_start.lock();
+        if !*may_start {
+            return Err(cannot("poolgate is stopping".to_owned()));
+        }
+        let process = Process::spawn(command).map_err(|error| {
+            let program = words.words.first().map_or("", String::as_str);
+            End::Failed(format!("cannot be started: {program}: {error}"))
+        })?;
+        let running = Running {
+            process: Arc::new(process),
+            command: words,
+            port,
+        };
+        let is_again = self.program.started(running.clone());
+        drop(may_start);
+        if let Err(error) = record::write(folder, &running.record(id)) {
+            tracing::warn!(
+                account = &**id,
+                "the next poolgate will not know its program: {error}"
+            );
+        }
+        if is_again {
+            seat.account.metrics.instance_restarted();
+        }
+        let (pid, name) = (running.process.identity.pid, seat.instance.auth_file_name());
+        tracing::info!(
+            account = &**id,
+            pid,
+            port,
+            auth_file = name,
+            "its program is started"
+        );
+        Ok(running)
+    }
+
+    fn stop_timeout(&self) -> Duration {
+        self.owner.config().instances.stop_timeout
+    }
+
+    /// Returns when something else is wanted than this program, with the time that requests under
+    /// way have.
+    async fn changed(&self, seat: &Seat) -> Duration {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                () = self.program.wake.notified() => {}
+            }
+            if self.program.asked.swap(false, Ordering::SeqCst) {
+                return self.stop_timeout();
+            }
+            match self.wish() {
+                Wish::Run(now) if now.instance == seat.instance => {}
+                _ => return self.drain_timeout(),
+            }
+        }
+    }
+
+    /// Lets the account serve once its program is ready; returns why it should not any more.
+    async fn watch(&self) -> String {
+        let settings = &self.owner.config().instances;
+        let mut said = String::new();
+        let ready = tokio::time::timeout(settings.ready_timeout, self.ready(&mut said));
+        if ready.await.is_err() {
+            return format!("was not ready within {:?}: {said}", settings.ready_timeout);
+        }
+        let id = &self.program.id;
+        let steady = STEADY.max(settings.restart.backoff_max);
+        let since = clock::now();
+        self.program.show(Phase::Ready, None);
+        tracing::info!(account = &**id, "its program is ready");
+        loop {
+            if let Some((pool, account)) = self.place() {
+                if let Some(why) = account.health_failure() {
+                    return format!("does not answer as it should: {why}");
+                }
+                // Also where the account is a new one of the same name.
+                if account.awaits_program() {
+                    pool.program_up(id);
+                }
+            }
+            if clock::now().saturating_duration_since(since) >= steady {
+                self.program.failures.store(0, Ordering::Relaxed);
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Returns when the program's own health path answers as it should.
+    async fn ready(&self, said: &mut String) {
+        loop {
+            if let Some((pool, account)) = self.place() {
+                match self.owner.health().ask(&account).await {
+                    Ok(()) => return pool.program_up(&self.program.id),
+                    Err(why) => *said = why,
+                }
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+
+    async fn after(&self, end: End, seat: &Seat) {
+        let id = &self.program.id;
+        match end {
+            End::Changed(patience) => {
+                self.program.failures.store(0, Ordering::Relaxed);
+                self.end(Some(seat), patience).await;
+            }
+            End::Cannot(why) => {
+                if self.program.show(Phase::Failed, Some(&why)) {
+                    seat.pool.program_down(id, Some(&why));
+                    tracing::error!(account = &**id, "its program {why}");
+                }
+                self.wait(LOOK_AGAIN, seat).await;
+            }
+            End::Failed(why) => {
+                // First of all nobody is sent there any more.
+                seat.pool
+                    .program_down(id, Some(&format!("its program {why}")));
+                self.program.show(Phase::Error, Some(&why));
+                if let Some(running) = self.program.running() {
+                    running.process.stop(self.stop_timeout()).await;
+                    self.program.over(&self.instances.folder);
+                }
+                self.failed(&why, seat).await;
+            }
+        }
+    }
+
+    /// Waits until the program may be started again, or gives it up.
+    async fn failed(&self, why: &str, seat: &Seat) {
+        let id = &self.program.id;
+        let restart = self.owner.config().instances.restart.clone();
+        let failures = self.program.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let log = output::log_path(&self.instances.folder, id);
+        let log = log.display();
+        if restart.enabled && failures < restart.give_up_after {
+            let backoff = Backoff {
+                first: restart.backoff,
+                factor: 2.0,
+                most: restart.backoff_max,
+            };
+            let wait = backoff.wait(failures, fastrand::f64());
+            tracing::error!(
+                account = &**id,
+                failures,
+                "its program {why}; it is started again in {wait:.1?}; it may say more in {log}"
+            );
+            self.wait(wait, seat).await;
+            return;
+        }
+        self.program.show(Phase::Failed, None);
+        tracing::error!(
+            account = &**id,
+            failures,
+            "its program {why}; it is not started again; it may say more in {log}"
+        );
+        if restart.enabled {
+            self.owner.gave_up(&seat.pool, id);
+        }
+        self.changed(seat).await;
+        self.program.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// Waits so long, or until something else is wanted.
+    async fn wait(&self, longest: Duration, seat: &Seat) {
+        if tokio::time::timeout(longest, self.changed(seat))
+            .await
+            .is_ok()
+        {
+            self.program.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the program when its requests are done, or have had their time.
+    async fn end(&self, seat: Option<&Seat>, patience: Duration) {
+        let Some(running) = self.program.running() else {
+            return;
+        };
+        if let Some(seat) = seat {
+            seat.pool.program_down(&self.program.id, None);
+            let until = clock::now() + patience;
+            while seat.account.in_flight() > 0 && clock::now() < until {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        running.process.stop(self.stop_timeout()).await;
+        self.program.over(&self.instances.folder);
+        self.program.show(Phase::Stopped, None);
+        tracing::info!(account = &*self.program.id, "its program is stopped");
+    }
+}
