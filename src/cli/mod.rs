@@ -7,6 +7,7 @@ mod demo;
 mod env;
 mod healthcheck;
 mod init;
+mod logs;
 mod man;
 mod mock;
 mod out;
@@ -55,6 +56,7 @@ enum Command {
     Status(status::Status),
     Demo(demo::Demo),
     Mock(Box<mock::Mock>),
+    Logs(logs::Logs),
     Route(route::Route),
     Env(env::Env),
     Healthcheck(healthcheck::Healthcheck),
@@ -87,6 +89,7 @@ impl Command {
             Command::Status(it) => it.run(source),
             Command::Demo(it) => it.run(),
             Command::Mock(it) => it.run(),
+            Command::Logs(it) => it.run(source),
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),
             Command::Healthcheck(it) => it.run(source),

@@ -32,7 +32,7 @@ pub use program::{InstanceView, Phase};
 use crate::clock::{self, Instant};
 use crate::config::{self, Config, Host};
 use crate::health::Health;
-use crate::pool::Pool;
+use crate::pool::{Account, Pool};
 use process::Process;
 use program::{Program, Running};
 use record::Record;
@@ -117,13 +117,15 @@ impl Instances {
         loop {
             known.retain(|_, task| !task.is_finished());
             while tasks.try_join_next().is_some() {}
-            let wanted = wanted(&**owner);
-            self.forget(&wanted, &known);
-            for id in &wanted {
-                if !known.contains_key(id) {
-                    known.insert(id.clone(), tasks.spawn(self.supervisor(owner, id).run()));
+            let accounts = wanted(&**owner);
+            for account in &accounts {
+                if !known.contains_key(&account.id) {
+                    let supervisor = self.supervisor(owner, account);
+                    known.insert(account.id.clone(), tasks.spawn(supervisor.run()));
                 }
             }
+            let wanted: HashSet<&str> = accounts.iter().map(|account| &*account.id).collect();
+            self.forget(&wanted, &known);
             for (id, orphan) in self.orphans(&wanted) {
                 let (patience, folder) =
                     (owner.config().instances.stop_timeout, self.folder.clone());
@@ -139,15 +141,21 @@ impl Instances {
         }
     }
 
-    fn supervisor(self: &Arc<Self>, owner: &Arc<dyn Owner>, id: &Arc<str>) -> Supervisor {
+    fn supervisor(self: &Arc<Self>, owner: &Arc<dyn Owner>, account: &Account) -> Supervisor {
         let mut programs = self.programs.lock();
-        let program = programs
-            .entry(id.clone())
-            .or_insert_with(|| Program::new(id));
+        let program = programs.entry(account.id.clone());
+        let program = program.or_insert_with(|| Program::new(&account.id)).clone();
+        let runs = program.running().is_some() || self.found.lock().contains_key(&*account.id);
+        let instance = account.config.instance.as_ref();
+        let can_start = instance.is_some_and(|instance| supervise::missing(instance).is_none());
+        if account.config.enabled && can_start && !runs {
+            let delay = owner.config().instances.start_delay;
+            *program.turn.lock() = Some(self.turn(delay));
+        }
         Supervisor {
             instances: self.clone(),
             owner: owner.clone(),
-            program: program.clone(),
+            program,
         }
     }
 
@@ -211,19 +219,16 @@ impl Instances {
     }
 
     /// What it left for accounts that are no more.
-    fn orphans(&self, wanted: &[Arc<str>]) -> Vec<(String, Running)> {
-        let wanted: HashSet<&str> = wanted.iter().map(|id| &**id).collect();
+    fn orphans(&self, wanted: &HashSet<&str>) -> Vec<(String, Running)> {
         let mut found = self.found.lock();
         let gone = found.extract_if(|id, _| !wanted.contains(id.as_str()));
         gone.collect()
     }
 
     /// Accounts that are gone with their programs are shown no more.
-    fn forget(&self, wanted: &[Arc<str>], known: &HashMap<Arc<str>, AbortHandle>) {
-        let wanted: HashSet<&Arc<str>> = wanted.iter().collect();
-        let stays = |id: &Arc<str>| wanted.contains(id) || known.contains_key(id);
+    fn forget(&self, wanted: &HashSet<&str>, known: &HashMap<Arc<str>, AbortHandle>) {
         self.programs.lock().retain(|id, _| {
-            let stays = stays(id);
+            let stays = wanted.contains(&**id) || known.contains_key(id);
             if !stays {
                 self.ports.release(id);
             }
@@ -321,11 +326,11 @@ impl Instances {
 }
 
 /// The accounts that have a program, in the order of the configuration.
-fn wanted(owner: &dyn Owner) -> Vec<Arc<str>> {
+fn wanted(owner: &dyn Owner) -> Vec<Arc<Account>> {
     let pools = owner.pools();
     let accounts = pools.iter().flat_map(|pool| pool.accounts());
     let wanted = accounts.filter(|account| account.config.instance.is_some());
-    wanted.map(|account| account.id.clone()).collect()
+    wanted.collect()
 }
 
 impl Running {

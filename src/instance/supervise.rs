@@ -6,6 +6,7 @@
 //! cannot be started (no auth file, port in use) -> failed, until it can
 //! ```
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -114,7 +115,10 @@ impl Supervisor {
 
     /// Has the program run until it ends or should.
     async fn serve(&self, seat: &Seat) -> End {
-        self.program.show(Phase::Starting, None);
+        // What could not be started is shown as that until it can.
+        if self.program.phase() != Phase::Failed {
+            self.program.show(Phase::Starting, None);
+        }
         let started = tokio::select! {
             started = self.running(seat) => started,
             patience = self.changed(seat) => return End::Changed(patience),
@@ -151,12 +155,7 @@ impl Supervisor {
             running.process.stop(self.stop_timeout()).await;
             self.program.over(&self.instances.folder);
         }
-        if let Some(file) = seat
-            .instance
-            .auth_file
-            .as_ref()
-            .filter(|file| !file.is_file())
-        {
+        if let Some(file) = missing(&seat.instance) {
             let why = format!(
                 "cannot be started: there is no auth file {}",
                 file.display()
@@ -164,7 +163,9 @@ impl Supervisor {
             return Err(End::Cannot(why));
         }
         let delay = self.owner.config().instances.start_delay;
-        tokio::time::sleep_until(self.instances.turn(delay).into()).await;
+        let turn = self.program.turn.lock().take();
+        let turn = turn.unwrap_or_else(|| self.instances.turn(delay));
+        tokio::time::sleep_until(turn.into()).await;
         self.start(seat)
     }
 
@@ -197,6 +198,7 @@ impl Supervisor {
             command: words,
             port,
         };
+        self.program.show(Phase::Starting, None);
         let is_again = self.program.started(running.clone());
         drop(may_start);
         if let Err(error) = record::write(folder, &running.record(id)) {
@@ -374,4 +376,9 @@ impl Supervisor {
         self.program.show(Phase::Stopped, None);
         tracing::info!(account = &*self.program.id, "its program is stopped");
     }
+}
+
+/// The auth file, if it is not there.
+pub(super) fn missing(instance: &config::Instance) -> Option<&Path> {
+    instance.auth_file.as_deref().filter(|file| !file.is_file())
 }

@@ -1,0 +1,8 @@
+//! Local programs that serve accounts: real children of the real program, well and badly behaved.
+
+mod faults;
+mod files;
+mod house;
+mod life;
+mod seen;
+mod successor;
