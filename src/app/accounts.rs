@@ -52,13 +52,33 @@ pub(super) fn check_some(config: &Config, discovery: &Discovery) -> Result<()> {
 }
 
 impl App {
-    /// Puts the accounts of this configuration in force, as they are now. Accounts that stay keep
-    /// their live state.
-    pub(super) fn apply_accounts(&self, config: &Config) {
+    /// Puts another configuration in force, with its accounts as they are now. Accounts that stay
+    /// keep their live state.
+    pub(super) fn apply_accounts(&self, config: Arc<Config>) {
         let _one_at_a_time = self.changes_accounts.lock();
+        self.change_accounts(settings(&config, &self.discovery, &self.instances));
+        self.config.store(config);
+    }
+
+    /// The configuration is the same, and what is made of it is not: files came or went, or a
+    /// program has got its port.
+    fn refresh_accounts(&self) {
+        let _one_at_a_time = self.changes_accounts.lock();
+        let config = self.config.load();
+        let mut pools = settings(&config, &self.discovery, &self.instances);
+        for settings in &mut pools {
+            let known = self.pools.load();
+            if let Some(pool) = known.iter().find(|pool| *pool.name == *settings.name) {
+                // An operator may have chosen another one.
+                settings.strategy = pool.settings().strategy;
+            }
+        }
+        self.change_accounts(pools);
+    }
+
+    fn change_accounts(&self, pools: Vec<config::Pool>) {
         let known = self.pools.load_full();
         let now = clock::now();
-        let pools = settings(config, &self.discovery, &self.instances);
         let pools = pools.iter().map(|settings| {
             match known.iter().find(|pool| *pool.name == *settings.name) {
                 Some(pool) => {
@@ -71,13 +91,6 @@ impl App {
         let before = ids(&known);
         let pools: Vec<Arc<Pool>> = pools.collect();
         let after = ids(&pools);
-        for pool in known
-            .iter()
-            .filter(|old| !pools.iter().any(|pool| Arc::ptr_eq(pool, old)))
-        {
-            // Nobody asks it for an account any more.
-            tracing::info!(pool = &*pool.name, "the pool is gone");
-        }
         self.pools.store(Arc::new(pools));
         for gone in before.difference(&after) {
             self.metrics.forget_account(gone);
@@ -101,7 +114,7 @@ impl App {
             let app = self.clone();
             let looked = tokio::task::spawn_blocking(move || {
                 if app.discovery.look(&config) {
-                    app.apply_accounts(&app.config.load());
+                    app.refresh_accounts();
                 }
             });
             // It ends early only with the process.
@@ -139,7 +152,7 @@ impl Owner for App {
             config::Host::Unix(_) => true,
         });
         if !is_known {
-            self.apply_accounts(&self.config.load());
+            self.refresh_accounts();
         }
     }
 

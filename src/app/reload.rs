@@ -65,10 +65,10 @@ impl App {
             tracing::warn!(key, "this key takes effect at the next start");
         }
         self.discovery.look(&config);
-        self.apply_accounts(&config);
+        let config = Arc::new(config);
+        self.apply_accounts(config.clone());
         self.keys.reload(&config, &self.issued);
         self.notices.reconfigure(&config.notify);
-        self.config.store(Arc::new(config));
     }
 
     /// The files whose change takes effect at once.

@@ -143,8 +143,8 @@ impl Seen {
             }
         }
         for (name, gone) in before {
-            let is_new = !gone.is_missed && !files.contains_key(&name);
-            if is_new && taken.insert(gone.id.clone()) {
+            let is_first_miss = !gone.is_missed && !files.contains_key(&name);
+            if is_first_miss && taken.insert(gone.id.clone()) {
                 let is_missed = true;
                 files.insert(name, Found { is_missed, ..gone });
             }

@@ -135,7 +135,7 @@ impl Instances {
                     record::remove(&folder, &id);
                 });
             }
-            is_told = is_told || self.tell_ready(wanted.len());
+            is_told = is_told || self.tell_ready(&wanted);
             self.follow(owner).await;
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -198,7 +198,12 @@ impl Instances {
     /// Finds what an earlier poolgate left running.
     fn find(&self) {
         let mut found = self.found.lock();
+        let programs = self.programs.lock();
+        let is_ours = |id: &str| programs.get(id).is_some_and(|one| one.running().is_some());
         for record in record::all(&self.folder) {
+            if is_ours(&record.id) {
+                continue;
+            }
             match Process::adopt(&record.process) {
                 Some(process) => {
                     let running = Running {
@@ -237,13 +242,17 @@ impl Instances {
     }
 
     /// Says once how many are ready, when each of them is or has failed.
-    fn tell_ready(&self, wanted: usize) -> bool {
+    fn tell_ready(&self, wanted: &HashSet<&str>) -> bool {
         let programs = self.programs.lock();
-        let in_phase = |phase| programs.values().filter(|p| p.phase() == phase).count();
-        let is_settled = wanted > 0 && in_phase(Phase::Starting) == 0;
+        let wanted = programs
+            .values()
+            .filter(|program| wanted.contains(&*program.id));
+        let phases: Vec<Phase> = wanted.map(|program| program.phase()).collect();
+        let in_phase = |phase| phases.iter().filter(|other| **other == phase).count();
+        let is_settled = !phases.is_empty() && in_phase(Phase::Starting) == 0;
         if is_settled {
-            let ready = in_phase(Phase::Ready);
-            tracing::info!("{ready} of {wanted} instances are ready");
+            let (ready, all) = (in_phase(Phase::Ready), phases.len());
+            tracing::info!("{ready} of {all} instances are ready");
         }
         is_settled
     }

@@ -19,6 +19,9 @@ const LONGEST_LINE: usize = 8 << 10;
 /// So much is read at a time, in bytes; a file that has much more than one look reads is emptied.
 const AT_ONCE: u64 = 1 << 20;
 
+/// So much is written at a time, in bytes: the log is not rotated within it.
+const PIECE: usize = 4 << 10;
+
 /// Lines of one instance that may go to our log at once, and each second.
 const LINES: f64 = 100.0;
 
@@ -100,12 +103,16 @@ impl Output {
     /// Appends the lines to the instance's own log.
     fn keep(&mut self, lines: &[(Vec<u8>, bool)]) {
         let mut text = Vec::new();
-        for (line, _) in lines {
+        for (n, (line, _)) in lines.iter().enumerate() {
             text.extend_from_slice(line);
             text.push(b'\n');
-        }
-        if let Err(error) = self.log.write_all(&text) {
-            tracing::warn!(account = self.id, "its log cannot be written: {error}");
+            if text.len() < PIECE && n + 1 < lines.len() {
+                continue;
+            }
+            if let Err(error) = self.log.write_all(&text) {
+                tracing::warn!(account = self.id, "its log cannot be written: {error}");
+            }
+            text.clear();
         }
     }
 

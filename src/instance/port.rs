@@ -28,23 +28,25 @@ impl Ports {
         self.0.lock().get(id).copied()
     }
 
-    /// Takes the port `written`, or the first free one of `range`; an instance that is started
-    /// again keeps its port if it can.
+    /// Takes the port `written`, or the first free one of `range` that is not among `others_written`;
+    /// an instance that is started again keeps its port if it can.
     pub(super) fn take(
         &self,
         id: &Arc<str>,
         written: Option<u16>,
         (first, last): (u16, u16),
+        others_written: &[u16],
     ) -> Result<u16, NoPort> {
         let mut taken = self.0.lock();
         let before = taken.remove(id);
         let others: Vec<u16> = taken.values().copied().collect();
         let is_free = |port: &u16| !others.contains(port) && is_vacant(*port);
+        let is_nobodys = |port: &u16| !others_written.contains(port) && is_free(port);
         let found = match written {
             Some(port) => Some(port).filter(is_free),
             None => {
                 let again = before.filter(|port| (first..=last).contains(port));
-                again.into_iter().chain(first..=last).find(is_free)
+                again.into_iter().chain(first..=last).find(is_nobodys)
             }
         };
         let found = found.ok_or(match written {
@@ -82,16 +84,16 @@ mod tests {
         let port = stranger.local_addr().unwrap().port();
         let ports = Ports::default();
         let (a, b) = ("a".into(), "b".into());
-        assert_eq!(ports.take(&a, Some(port), (1, 2)), Err(NoPort::InUse(port)));
-        assert_eq!(
-            ports.take(&a, None, (port, port)),
-            Err(NoPort::NoneFree(port, port))
-        );
-        let taken = ports.take(&a, None, (port, u16::MAX)).unwrap();
-        assert!(taken > port);
-        let other = ports.take(&b, None, (port, u16::MAX)).unwrap();
-        assert!(other > taken);
-        assert_eq!(ports.take(&a, None, (port, u16::MAX)), Ok(taken));
+        let range = (port, u16::MAX);
+        let in_use = Err(NoPort::InUse(port));
+        assert_eq!(ports.take(&a, Some(port), (1, 2), &[]), in_use);
+        let none_free = Err(NoPort::NoneFree(port, port));
+        assert_eq!(ports.take(&a, None, (port, port), &[]), none_free);
+        let taken = ports.take(&a, None, range, &[port + 1]).unwrap();
+        assert!(taken > port + 1, "another instance's by its configuration");
+        let other = ports.take(&b, None, range, &[]).unwrap();
+        assert!(other != taken && other != port);
+        assert_eq!(ports.take(&a, None, range, &[]), Ok(taken));
         ports.release("a");
         assert_eq!((ports.of("a"), ports.of("b")), (None, Some(other)));
     }

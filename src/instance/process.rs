@@ -41,7 +41,7 @@ impl Process {
     /// Starts the command, which must lead a group of its own.
     pub(super) fn spawn(mut command: Command) -> io::Result<Process> {
         let mut child = command.spawn()?;
-        let watched = Identity::of(child.id() as i32).and_then(|identity| open(identity));
+        let watched = Identity::of(child.id() as i32).and_then(open);
         match watched {
             Ok((identity, group, pidfd)) => Ok(Process {
                 identity,
@@ -80,7 +80,7 @@ impl Process {
             .lock()
             .as_mut()
             .and_then(|c| c.try_wait().ok().flatten());
-        status.map_or_else(|| "ended".to_owned(), |status| in_words(status))
+        status.map_or_else(|| "ended".to_owned(), in_words)
     }
 
     /// Asks the group to end, kills what is left of it after `patience`, and returns when nothing is

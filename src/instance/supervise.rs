@@ -64,6 +64,9 @@ enum End {
 impl Supervisor {
     /// Runs until the account is gone or has no program any more.
     pub(super) async fn run(self) {
+        if let Some(found) = self.instances.found(&self.program.id) {
+            self.program.started(found);
+        }
         let mut last = None;
         loop {
             match self.wish() {
@@ -138,18 +141,13 @@ impl Supervisor {
 
     /// The program that runs already, if it is the one that is wanted; else a new one.
     async fn running(&self, seat: &Seat) -> Result<Running, End> {
-        let found = self
-            .program
-            .running()
-            .or_else(|| self.instances.found(&self.program.id));
-        if let Some(running) = found {
+        if let Some(running) = self.program.running() {
             let wanted = Words::of(&seat.instance, &self.program.id, running.port);
             let fits = seat.instance.port.is_none_or(|port| port == running.port);
             if fits && wanted == running.command {
                 self.instances.ports.keep(&self.program.id, running.port);
                 let pid = running.process.identity.pid;
                 tracing::info!(account = &*self.program.id, pid, "its program runs already");
-                self.program.started(running.clone());
                 return Ok(running);
             }
             running.process.stop(self.stop_timeout()).await;
@@ -175,10 +173,9 @@ impl Supervisor {
         let config = self.owner.config();
         let settings = &config.instances;
         let cannot = |why: String| End::Cannot(format!("cannot be started: {why}"));
-        let port = self
-            .instances
-            .ports
-            .take(id, seat.instance.port, settings.ports);
+        let written = ports_written(&*self.owner);
+        let ports = &self.instances.ports;
+        let port = ports.take(id, seat.instance.port, settings.ports, &written);
         let port = port.map_err(|e| cannot(e.to_string()))?;
         let environment = environment(&seat.instance, &settings.pass_env, id, port);
         let environment = environment.map_err(|e| cannot(e.to_string()))?;
@@ -374,6 +371,11 @@ impl Supervisor {
         running.process.stop(self.stop_timeout()).await;
         self.program.over(&self.instances.folder);
         self.program.show(Phase::Stopped, None);
+        // Who leaves is not looked at again: these are its last words.
+        let (instances, program) = (self.instances.clone(), self.program.clone());
+        let rotate = self.owner.config().instances.log;
+        let follow = move || program.follow(&instances.folder, rotate);
+        let _ = tokio::task::spawn_blocking(follow).await;
         tracing::info!(account = &*self.program.id, "its program is stopped");
     }
 }
@@ -381,4 +383,12 @@ impl Supervisor {
 /// The auth file, if it is not there.
 pub(super) fn missing(instance: &config::Instance) -> Option<&Path> {
     instance.auth_file.as_deref().filter(|file| !file.is_file())
+}
+
+/// The ports that the configuration gives to instances.
+fn ports_written(owner: &dyn Owner) -> Vec<u16> {
+    let pools = owner.pools();
+    let accounts = pools.iter().flat_map(|pool| pool.accounts());
+    let instances = accounts.filter_map(|account| account.config.instance.as_ref()?.port);
+    instances.collect()
 }

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::house::{House, QUICK, runs};
-use crate::support::{Program, chat, free_address, get, wait_for};
+use crate::support::{Answer, Program, chat, free_address, get, wait_for};
 
 /// A pool whose accounts are the files of `active`, each with a program.
 fn discovering(more: &str) -> String {
@@ -75,7 +75,11 @@ fn each_file_is_an_account_in_the_order_of_names_for_as_long_as_it_is_there() {
     // Its request is finished before it goes.
     house.write("instance_3.slow", "");
     let address = house.address;
-    let slow = std::thread::spawn(move || chat(false).send(address));
+    let slow = std::thread::spawn(move || {
+        let is_its = |answer: &Answer| answer.text().contains("instance_3");
+        let mut answers = std::iter::repeat_with(|| chat(false).send(address));
+        answers.find(is_its).unwrap()
+    });
     house.becomes("instance_3", "busy");
     let leaving = house.starts("instance_3")[0];
     house.remove("active/a.json");

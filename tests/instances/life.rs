@@ -237,8 +237,10 @@ fn a_reload_starts_stops_and_changes_programs_and_leaves_the_others_alone() {
     assert_eq!(house.pid("a"), before[0]);
     // Disabled: listed, and without a process.
     reload(&[&a, &(other.clone() + "        enabled: false\n")]);
-    let disabled = house.becomes("b", "disabled");
-    assert_eq!(disabled["pid"], Value::Null);
+    wait_for("b to be disabled and without a process", || {
+        let instance = house.instance("b").unwrap();
+        (instance["state"] == "disabled" && instance["pid"] == Value::Null).then_some(())
+    });
     wait_for("c to be gone", || {
         house.instance("c").is_none().then_some(())
     });
