@@ -337,7 +337,17 @@ impl Instances {
 /// The accounts that have a program, in the order of the configuration.
 fn wanted(owner: &dyn Owner) -> Vec<Arc<Account>> {
     let pools = owner.pools();
-    let accounts = pools.iter().flat_map(|pool| pool.accounts());
+    let has_some = |pool: &&Arc<Pool>| {
+        let settings = pool.settings();
+        settings
+            .accounts
+            .iter()
+            .any(|account| account.instance.is_some())
+    };
+    let accounts = pools
+        .iter()
+        .filter(has_some)
+        .flat_map(|pool| pool.accounts());
     let wanted = accounts.filter(|account| account.config.instance.is_some());
     wanted.collect()
 }

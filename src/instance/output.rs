@@ -31,7 +31,7 @@ pub(super) struct Output {
     out: Stream,
     err: Stream,
     log: RotatingFile,
-    most_behind: u64,
+    pub(super) rotate: Rotate,
     allowance: f64,
     refilled: Instant,
     left_out: u64,
@@ -68,7 +68,7 @@ impl Output {
             out: Stream::new(stream_path(folder, id, "out")),
             err: Stream::new(stream_path(folder, id, "err")),
             log: RotatingFile::open(&log_path(folder, id), rotate)?,
-            most_behind: rotate.size.max(AT_ONCE),
+            rotate,
             allowance: LINES,
             refilled: clock::now(),
             left_out: 0,
@@ -79,8 +79,9 @@ impl Output {
     pub(super) fn follow(&mut self) {
         let mut lines = Vec::new();
         let mut lost = 0;
+        let most_behind = self.rotate.size.max(AT_ONCE);
         for (stream, is_error) in [(&mut self.out, false), (&mut self.err, true)] {
-            match stream.read(self.most_behind) {
+            match stream.read(most_behind) {
                 Ok((found, skipped)) => {
                     lines.extend(found.into_iter().map(|line| (line, is_error)));
                     lost += skipped;

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -32,6 +33,8 @@ pub(super) struct Process {
     pidfd: OwnedFd,
     /// Of a process that this poolgate started, for its exit status.
     child: Mutex<Option<Child>>,
+    /// It has ended, and its group was killed: the number may be another's by now.
+    is_over: AtomicBool,
 }
 
 /// How long what is left of a group that was killed may take to be gone.
@@ -48,6 +51,7 @@ impl Process {
                 group,
                 pidfd,
                 child: Mutex::new(Some(child)),
+                is_over: AtomicBool::new(false),
             }),
             Err(error) => {
                 // What cannot be watched must not stay.
@@ -68,18 +72,16 @@ impl Process {
             group,
             pidfd,
             child: Mutex::new(None),
+            is_over: AtomicBool::new(false),
         })
     }
 
-    /// Returns when it has ended, with how it did in words.
+    /// Returns when it has ended, with how it did in words. What it started ends with it.
     pub(super) async fn ended(&self) -> String {
         self.exit().await;
         self.end_group();
-        let status = self
-            .child
-            .lock()
-            .as_mut()
-            .and_then(|c| c.try_wait().ok().flatten());
+        self.is_over.store(true, Ordering::SeqCst);
+        let status = self.reap();
         status.map_or_else(|| "ended".to_owned(), in_words)
     }
 
@@ -87,22 +89,11 @@ impl Process {
     /// left.
     pub(super) async fn stop(&self, patience: Duration) {
         self.signal(Signal::TERM);
-        let gone = async {
-            self.exit().await;
-            self.reap();
-            // Its own children may need longer than it did.
-            self.group_gone().await;
-        };
-        if tokio::time::timeout(patience, gone).await.is_ok() {
-            return;
+        if tokio::time::timeout(patience, self.gone()).await.is_err() {
+            self.end_group();
+            let _ = tokio::time::timeout(LAST_WAIT, self.gone()).await;
         }
-        self.end_group();
-        let gone = async {
-            self.exit().await;
-            self.reap();
-            self.group_gone().await;
-        };
-        let _ = tokio::time::timeout(LAST_WAIT, gone).await;
+        self.is_over.store(true, Ordering::SeqCst);
     }
 
     /// Kills the whole group, at once.
@@ -110,10 +101,20 @@ impl Process {
         self.signal(Signal::KILL);
     }
 
-    /// A group whose last process is gone takes none; its number is not given again while one of it
-    /// is left, and hardly in the moment after.
+    /// As long as one process of the group is left, its number is given to no other.
     fn signal(&self, signal: Signal) {
-        let _ = kill_process_group(self.group, signal);
+        if !self.is_over.load(Ordering::SeqCst) {
+            let _ = kill_process_group(self.group, signal);
+        }
+    }
+
+    /// Returns when nothing of the group is left: its own children may need longer than it did.
+    async fn gone(&self) {
+        self.exit().await;
+        self.reap();
+        while test_kill_process_group(self.group).is_ok() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     async fn exit(&self) {
@@ -136,17 +137,9 @@ impl Process {
         AsyncFd::with_interest(self.pidfd.try_clone()?, Interest::READABLE)
     }
 
-    /// Takes a process that has ended out of the kernel's table.
-    fn reap(&self) {
-        if let Some(child) = self.child.lock().as_mut() {
-            let _ = child.try_wait();
-        }
-    }
-
-    async fn group_gone(&self) {
-        while test_kill_process_group(self.group).is_ok() {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+    /// Takes a process of ours that has ended out of the kernel's table.
+    fn reap(&self) -> Option<ExitStatus> {
+        self.child.lock().as_mut()?.try_wait().ok()?
     }
 }
 

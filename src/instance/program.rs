@@ -149,7 +149,7 @@ impl Program {
     /// Takes what the program wrote into its log and ours. Reads and writes files.
     pub(super) fn follow(&self, folder: &Path, rotate: Rotate) {
         let mut output = self.output.lock();
-        if output.is_none() {
+        if output.as_ref().is_none_or(|open| open.rotate != rotate) {
             match Output::open(folder, &self.id, rotate) {
                 Ok(opened) => *output = Some(opened),
                 Err(error) => {

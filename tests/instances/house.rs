@@ -75,11 +75,21 @@ impl House {
     /// The process of the account's program, once it is ready.
     #[track_caller]
     pub(super) fn pid(&self, id: &str) -> i32 {
-        self.becomes(id, "ready")["pid"]
-            .as_i64()
-            .unwrap()
-            .try_into()
-            .unwrap()
+        self.becomes_any(id, &["ready"])
+    }
+
+    /// The process of the account's program, once it is in one of these states.
+    #[track_caller]
+    pub(super) fn becomes_any(&self, id: &str, states: &[&str]) -> i32 {
+        wait_for(
+            &format!("the program of {id} to be one of {states:?}"),
+            || {
+                let instance = self.instance(id)?;
+                let is_one = states.contains(&instance["state"].as_str().unwrap());
+                let pid = instance["pid"].as_i64().filter(|_| is_one)?;
+                pid.try_into().ok()
+            },
+        )
     }
 
     /// The processes that were ever started for this account.

@@ -139,6 +139,17 @@ fn a_program_serves_only_when_its_own_health_path_says_so() {
 }
 
 #[test]
+fn without_a_health_check_a_program_is_ready_when_it_takes_connections() {
+    let unchecked = account("a", "", "") + "        health_check: none\n";
+    let house = House::start(
+        &(QUICK.to_owned() + &pool("", &[unchecked])),
+        &[("a.unready", "")],
+    );
+    house.pid("a");
+    assert_eq!(name(&served(&house)), "a");
+}
+
+#[test]
 fn programs_start_one_after_another_in_the_order_of_their_accounts() {
     let accounts = ["c", "a", "b"].map(|id| account(id, "", ""));
     let delay = QUICK.replace("start_delay: 0s", "start_delay: 300ms");

@@ -4,5 +4,6 @@ mod faults;
 mod files;
 mod house;
 mod life;
+mod load;
 mod seen;
 mod successor;

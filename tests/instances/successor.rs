@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use super::house::{House, QUICK, account, account_at, pool, runs};
-use crate::support::{chat, free_address, wait_for};
+use crate::support::{Gateway, chat, free_address, wait_for};
 
 #[test]
 fn after_a_crash_programs_are_found_again_and_those_without_an_account_are_ended() {
@@ -54,4 +54,46 @@ fn what_changed_or_died_meanwhile_is_started_anew() {
     let next = ["a", "b"].map(|id| house.pid(id));
     assert!(next[0] != pids[0] && next[1] != pids[1]);
     assert!(!runs(pids[0]));
+}
+
+#[test]
+fn of_two_gateways_over_one_folder_one_has_the_programs_and_the_other_follows_it() {
+    let [a, b] = ["a", "b"].map(|id| account(id, "", ""));
+    let mut first = House::start(&(QUICK.to_owned() + &pool("", &[a, b])), &[]);
+    let pids = ["a", "b"].map(|id| first.pid(id));
+    let folder = first.program.folder().to_str().unwrap().to_owned();
+    // The same programs, with the folders said, as its configuration is elsewhere.
+    let text = fs::read_to_string(first.file("poolgate.yaml")).unwrap();
+    let text: String = text
+        .lines()
+        .skip(2)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let text = text.replace("port: ", &format!("working_dir: \"{folder}\", port: "));
+    let state = format!(
+        "state: {{dir: \"{folder}/data\"}}\nadmin: {{address: \"{{admin}}\", token: second}}\n"
+    );
+    let second = Gateway::start(&(state + &text));
+    wait_for("the second to wait", || {
+        second
+            .log()
+            .contains("another poolgate looks after the instances")
+            .then_some(())
+    });
+    assert_eq!(second.get("/readyz").status, 503);
+    first.program.stop(Signal::SIGKILL);
+    wait_for("the second to have them", || {
+        (second.get("/readyz").status == 200).then_some(())
+    });
+    for _ in 0..4 {
+        wait_for("an answer", || {
+            (second.send(&chat(false)).status == 200).then_some(())
+        });
+    }
+    assert_eq!(pids.map(runs), [true; 2], "neither was started anew");
+    assert_eq!([first.starts("a").len(), first.starts("b").len()], [1, 1]);
+    second.program.signal(Signal::SIGTERM);
+    wait_for("both to be gone", || {
+        (pids.map(runs) == [false; 2]).then_some(())
+    });
 }
