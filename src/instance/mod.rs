@@ -13,6 +13,7 @@ mod program;
 mod record;
 mod supervise;
 mod template;
+mod turn;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
@@ -29,7 +30,6 @@ use tokio::task::{AbortHandle, JoinSet};
 pub use discover::Discovery;
 pub use program::{InstanceView, Phase};
 
-use crate::clock::{self, Instant};
 use crate::config::{self, Config, Host};
 use crate::health::Health;
 use crate::pool::{Account, Pool};
@@ -37,6 +37,7 @@ use process::Process;
 use program::{Program, Running};
 use record::Record;
 use supervise::Supervisor;
+use turn::Turns;
 
 /// How often it is looked which accounts have a program.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -61,8 +62,7 @@ pub struct Instances {
     folder: PathBuf,
     programs: Mutex<BTreeMap<Arc<str>, Arc<Program>>>,
     ports: port::Ports,
-    /// When the next program may be started.
-    next_start: Mutex<Option<Instant>>,
+    turns: Arc<Turns>,
     /// Held while a program is started; false: none is any more.
     may_start: Mutex<bool>,
     /// What an earlier poolgate left running, until it is known what becomes of it.
@@ -76,7 +76,7 @@ impl Instances {
             folder: dir.join("instances"),
             programs: Mutex::default(),
             ports: port::Ports::default(),
-            next_start: Mutex::default(),
+            turns: Arc::default(),
             may_start: Mutex::new(true),
             found: Mutex::default(),
         })
@@ -148,14 +148,12 @@ impl Instances {
         let runs = program.running().is_some() || self.found.lock().contains_key(&*account.id);
         let instance = account.config.instance.as_ref();
         let can_start = instance.is_some_and(|instance| supervise::missing(instance).is_none());
-        if account.config.enabled && can_start && !runs {
-            let delay = owner.config().instances.start_delay;
-            *program.turn.lock() = Some(self.turn(delay));
-        }
+        let stands = account.config.enabled && can_start && !runs;
         Supervisor {
             instances: self.clone(),
             owner: owner.clone(),
             program,
+            turn: stands.then(|| self.turns.stand()),
         }
     }
 
@@ -269,15 +267,6 @@ impl Instances {
         for program in programs {
             program.follow(&self.folder, rotate);
         }
-    }
-
-    /// The next moment at which a program may be started.
-    fn turn(&self, delay: Duration) -> Instant {
-        let mut next = self.next_start.lock();
-        let now = clock::now();
-        let at = next.map_or(now, |next| next.max(now));
-        *next = Some(at + delay);
-        at
     }
 }
 

@@ -11,7 +11,7 @@ use super::command::Words;
 use super::output::Output;
 use super::process::Process;
 use super::record;
-use crate::clock::{self, Instant, SystemTime};
+use crate::clock::{self, SystemTime};
 use crate::config::Rotate;
 
 /// How a program stands.
@@ -50,8 +50,6 @@ pub(super) struct Program {
     /// Somebody asks for a restart.
     pub(super) asked: AtomicBool,
     pub(super) wake: Notify,
-    /// When it may be started for the first time: programs start in the order of their accounts.
-    pub(super) turn: Mutex<Option<Instant>>,
     /// Failures in a row.
     pub(super) failures: AtomicU32,
     output: Mutex<Option<Output>>,
@@ -85,7 +83,6 @@ impl Program {
             }),
             asked: AtomicBool::new(false),
             wake: Notify::new(),
-            turn: Mutex::new(None),
             failures: AtomicU32::new(0),
             output: Mutex::new(None),
         })

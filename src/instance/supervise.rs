@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::command::{Words, environment};
 use super::process::Process;
 use super::program::{Phase, Program, Running};
+use super::turn::Turn;
 use super::{Instances, Owner, output, record};
 use crate::backoff::Backoff;
 use crate::clock;
@@ -37,6 +38,8 @@ pub(super) struct Supervisor {
     pub(super) instances: Arc<Instances>,
     pub(super) owner: Arc<dyn Owner>,
     pub(super) program: Arc<Program>,
+    /// For the first start.
+    pub(super) turn: Option<Turn>,
 }
 
 /// An account that wants its program to run.
@@ -63,12 +66,13 @@ enum End {
 
 impl Supervisor {
     /// Runs until the account is gone or has no program any more.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         if let Some(found) = self.instances.found(&self.program.id) {
             self.program.started(found);
         }
         let mut last = None;
         loop {
+            let turn = self.turn.take();
             match self.wish() {
                 Wish::Leave => {
                     self.end(last.as_ref(), self.drain_timeout()).await;
@@ -82,7 +86,7 @@ impl Supervisor {
                     }
                 }
                 Wish::Run(seat) => {
-                    let end = self.serve(&seat).await;
+                    let end = self.serve(&seat, turn).await;
                     self.after(end, &seat).await;
                     last = Some(seat);
                 }
@@ -117,13 +121,13 @@ impl Supervisor {
     }
 
     /// Has the program run until it ends or should.
-    async fn serve(&self, seat: &Seat) -> End {
+    async fn serve(&self, seat: &Seat, turn: Option<Turn>) -> End {
         // What could not be started is shown as that until it can.
         if self.program.phase() != Phase::Failed {
             self.program.show(Phase::Starting, None);
         }
         let started = tokio::select! {
-            started = self.running(seat) => started,
+            started = self.running(seat, turn) => started,
             patience = self.changed(seat) => return End::Changed(patience),
         };
         let running = match started {
@@ -140,7 +144,7 @@ impl Supervisor {
     }
 
     /// The program that runs already, if it is the one that is wanted; else a new one.
-    async fn running(&self, seat: &Seat) -> Result<Running, End> {
+    async fn running(&self, seat: &Seat, turn: Option<Turn>) -> Result<Running, End> {
         if let Some(running) = self.program.running() {
             let wanted = Words::of(&seat.instance, &self.program.id, running.port);
             let fits = seat.instance.port.is_none_or(|port| port == running.port);
@@ -160,11 +164,11 @@ impl Supervisor {
             );
             return Err(End::Cannot(why));
         }
-        let delay = self.owner.config().instances.start_delay;
-        let turn = self.program.turn.lock().take();
-        let turn = turn.unwrap_or_else(|| self.instances.turn(delay));
-        tokio::time::sleep_until(turn.into()).await;
-        self.start(seat)
+        let turn = turn.unwrap_or_else(|| self.instances.turns.stand());
+        turn.comes().await;
+        let started = self.start(seat)?;
+        turn.used(self.owner.config().instances.start_delay);
+        Ok(started)
     }
 
     /// Does not wait for anything: a program that is started is known as running at once.

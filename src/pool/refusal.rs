@@ -79,7 +79,11 @@ impl Pool {
         let table = self.table.load();
         let ticks = self.ticks(now);
         let model = demand.model.as_deref().map(marks::model_id);
-        let mut cause = Cause::NoneServes;
+        // A pool without any account is one whose accounts have yet to come.
+        let mut cause = match table.accounts().next() {
+            Some(_) => Cause::NoneServes,
+            None => Cause::NoneUsable,
+        };
         let mut recovers: Option<u64> = None;
         let serving = table.accounts().filter(|account| {
             demand.lane().takes(account) && table.serves(account.slot, demand.model.as_deref())

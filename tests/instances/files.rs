@@ -145,6 +145,22 @@ fn without_any_account_the_start_says_what_is_missing() {
 }
 
 #[test]
+fn a_pool_that_has_no_account_yet_says_that_none_is_available() {
+    let house = House::start(
+        "pools: {default: {discover: {dir: account, account: {upstream: openai}}}}\n",
+        &[],
+    );
+    let refused = house.send(&chat(false));
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], "no_account_available");
+    assert!(
+        house.log().contains("accounts of pool default: "),
+        "said at the start"
+    );
+    assert_eq!(house.get("/readyz").status, 503);
+}
+
+#[test]
 fn tokens_of_files_are_accounts_too() {
     let vendor = crate::support::Mock::start(&["--token", "token-1", "--token", "token-2"]);
     let text = format!(
