@@ -6,6 +6,7 @@
 
 mod command;
 mod discover;
+mod guest;
 mod output;
 mod port;
 mod process;
@@ -33,6 +34,7 @@ pub use program::{InstanceView, Phase};
 use crate::config::{self, Config, Host};
 use crate::health::Health;
 use crate::pool::{Account, Pool};
+use guest::Guest;
 use process::Process;
 use program::{Program, Running};
 use record::Record;
@@ -95,8 +97,8 @@ impl Instances {
 
     /// Runs a program for each account that wants one, until `stop` says so; programs then run on.
     ///
-    /// Only one process does this for one `state.dir`: the next one waits, and finds what this one
-    /// leaves.
+    /// Only one process does this for one `state.dir`: the next one waits, serves through the programs
+    /// of this one, and goes on with them when it is gone.
     pub async fn run(self: &Arc<Self>, owner: &Arc<dyn Owner>, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             () = self.supervise(owner) => {}
@@ -108,7 +110,7 @@ impl Instances {
         while wanted(&**owner).is_empty() && !self.folder.exists() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let _claim = self.claim().await;
+        let _claim = self.claim(&**owner).await;
         self.find();
         // Dropped with this work, they end; the programs do not.
         let mut tasks = JoinSet::new();
@@ -158,19 +160,21 @@ impl Instances {
     }
 
     /// Returns when no other process looks after the programs of this folder.
-    async fn claim(&self) -> Option<File> {
+    async fn claim(&self, owner: &dyn Owner) -> File {
         const AGAIN: Duration = Duration::from_millis(50);
         const LATER: Duration = Duration::from_secs(5);
         let mut is_told = false;
+        let mut guest = Guest::default();
         loop {
             match self.try_claim() {
-                Ok(Some(claim)) => return Some(claim),
+                Ok(Some(claim)) => return claim,
                 Ok(None) => {
                     if !std::mem::replace(&mut is_told, true) {
                         tracing::info!(
                             "another poolgate looks after the instances; this one waits"
                         );
                     }
+                    guest.look(self, owner).await;
                     tokio::time::sleep(AGAIN).await;
                 }
                 Err(error) => {

@@ -154,8 +154,13 @@ impl Supervisor {
                 tracing::info!(account = &*self.program.id, pid, "its program runs already");
                 return Ok(running);
             }
+            seat.pool.program_down(&self.program.id, None);
             running.process.stop(self.stop_timeout()).await;
             self.program.over(&self.instances.folder);
+        }
+        if !seat.account.awaits_program() {
+            // It served through a program of the poolgate before this one, that is gone.
+            seat.pool.program_down(&self.program.id, None);
         }
         if let Some(file) = missing(&seat.instance) {
             let why = format!(

@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use super::house::{House, QUICK, account, account_at, pool, runs};
-use crate::support::{Gateway, chat, free_address, wait_for};
+use crate::support::{Gateway, chat, free_address, get, wait_for};
 
 #[test]
 fn after_a_crash_programs_are_found_again_and_those_without_an_account_are_ended() {
@@ -74,21 +74,26 @@ fn of_two_gateways_over_one_folder_one_has_the_programs_and_the_other_follows_it
         "state: {{dir: \"{folder}/data\"}}\nadmin: {{address: \"{{admin}}\", token: second}}\n"
     );
     let second = Gateway::start(&(state + &text));
+    fs::create_dir(second.program.folder().join("data")).unwrap();
+    fs::write(second.program.folder().join("data/admin.token"), "second").unwrap();
     wait_for("the second to wait", || {
-        second
-            .log()
-            .contains("another poolgate looks after the instances")
-            .then_some(())
+        let waits = "another poolgate looks after the instances";
+        second.log().contains(waits).then_some(())
     });
-    assert_eq!(second.get("/readyz").status, 503);
+    // Before the first one goes, the second is ready to serve in its place.
+    wait_for("both accounts to serve", || {
+        let serves = |id: &str| second.account(id)["available"] == true;
+        (serves("a") && serves("b")).then_some(())
+    });
+    assert_eq!(second.send(&chat(false)).status, 200);
     first.program.stop(Signal::SIGKILL);
     wait_for("the second to have them", || {
-        (second.get("/readyz").status == 200).then_some(())
+        let shown = second.admin(get("/api/v1/instances")).json();
+        let mut shown = shown["instances"].as_array().unwrap().iter();
+        shown.all(|one| one["state"] == "ready").then_some(())
     });
     for _ in 0..4 {
-        wait_for("an answer", || {
-            (second.send(&chat(false)).status == 200).then_some(())
-        });
+        assert_eq!(second.send(&chat(false)).status, 200);
     }
     assert_eq!(pids.map(runs), [true; 2], "neither was started anew");
     assert_eq!([first.starts("a").len(), first.starts("b").len()], [1, 1]);
