@@ -120,6 +120,7 @@ fn ids(
 impl Seen {
     fn look(&mut self, pool: &str, discover: &Discover, taken: &mut HashSet<String>) {
         let mut before = self.files.remove(pool).unwrap_or_default();
+        let count = before.len();
         before.retain(|_, file| file.path.parent() == Some(&discover.dir));
         let paths = match matching(discover) {
             Ok(paths) => paths,
@@ -149,8 +150,11 @@ impl Seen {
                 files.insert(name, Found { is_missed, ..gone });
             }
         }
+        let (dir, glob) = (discover.dir.display(), &discover.glob);
+        if files.len() != count {
+            tracing::info!("pool {pool}: {} files of {dir} are accounts", files.len());
+        }
         if files.is_empty() {
-            let (dir, glob) = (discover.dir.display(), &discover.glob);
             self.warn(format!("pool {pool}: no file of {dir} is like {glob}"));
         }
         self.files.insert(pool.to_owned(), files);

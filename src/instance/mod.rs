@@ -156,6 +156,7 @@ impl Instances {
             owner: owner.clone(),
             program,
             turn: stands.then(|| self.turns.stand()),
+            seen: Mutex::default(),
         }
     }
 

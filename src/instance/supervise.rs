@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::command::{Words, environment};
 use super::process::Process;
 use super::program::{Phase, Program, Running};
@@ -30,6 +32,9 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// How often it is looked whether what was in the way of a start has gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether requests under way are done.
+const LOOK_AT_REQUESTS: Duration = Duration::from_millis(50);
+
 /// A program that was ready for so long starts with a clean record when it fails again; longer if
 /// its restarts are further apart.
 const STEADY: Duration = Duration::from_secs(30);
@@ -40,6 +45,8 @@ pub(super) struct Supervisor {
     pub(super) program: Arc<Program>,
     /// For the first start.
     pub(super) turn: Option<Turn>,
+    /// The account as it was seen last, for when it is gone.
+    pub(super) seen: Mutex<Option<(Arc<Pool>, Arc<Account>)>>,
 }
 
 /// An account that wants its program to run.
@@ -70,16 +77,15 @@ impl Supervisor {
         if let Some(found) = self.instances.found(&self.program.id) {
             self.program.started(found);
         }
-        let mut last = None;
         loop {
             let turn = self.turn.take();
             match self.wish() {
                 Wish::Leave => {
-                    self.end(last.as_ref(), self.drain_timeout()).await;
+                    self.end(self.drain_timeout()).await;
                     return;
                 }
                 Wish::Rest => {
-                    self.end(last.as_ref(), self.drain_timeout()).await;
+                    self.end(self.drain_timeout()).await;
                     self.program.show(Phase::Disabled, None);
                     while matches!(self.wish(), Wish::Rest) {
                         tokio::time::sleep(TICK).await;
@@ -88,7 +94,6 @@ impl Supervisor {
                 Wish::Run(seat) => {
                     let end = self.serve(&seat, turn).await;
                     self.after(end, &seat).await;
-                    last = Some(seat);
                 }
             }
         }
@@ -113,7 +118,11 @@ impl Supervisor {
     fn place(&self) -> Option<(Arc<Pool>, Arc<Account>)> {
         let pools = self.owner.pools();
         let found = |pool: &Arc<Pool>| Some((pool.clone(), pool.account_named(&self.program.id)?));
-        pools.iter().find_map(found)
+        let found = pools.iter().find_map(found);
+        if found.is_some() {
+            self.seen.lock().clone_from(&found);
+        }
+        found
     }
 
     fn drain_timeout(&self) -> Duration {
@@ -297,7 +306,7 @@ impl Supervisor {
         match end {
             End::Changed(patience) => {
                 self.program.failures.store(0, Ordering::Relaxed);
-                self.end(Some(seat), patience).await;
+                self.end(patience).await;
             }
             End::Cannot(why) => {
                 if self.program.show(Phase::Failed, Some(&why)) {
@@ -366,15 +375,16 @@ impl Supervisor {
     }
 
     /// Ends the program when its requests are done, or have had their time.
-    async fn end(&self, seat: Option<&Seat>, patience: Duration) {
+    async fn end(&self, patience: Duration) {
         let Some(running) = self.program.running() else {
             return;
         };
-        if let Some(seat) = seat {
-            seat.pool.program_down(&self.program.id, None);
+        let seen = self.seen.lock().clone();
+        if let Some((pool, account)) = seen {
+            pool.program_down(&self.program.id, None);
             let until = clock::now() + patience;
-            while seat.account.in_flight() > 0 && clock::now() < until {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            while account.in_flight() > 0 && clock::now() < until {
+                tokio::time::sleep(LOOK_AT_REQUESTS).await;
             }
         }
         running.process.stop(self.stop_timeout()).await;

@@ -36,9 +36,8 @@ fn what_a_program_says_is_in_its_log_in_ours_in_the_api_and_on_the_command_line(
         house.admin(get("/api/v1/instances/nobody/logs")).status,
         404
     );
-    let logs = |arguments: &[&str]| {
+    let run = |arguments: &[&str]| {
         let command = Command::new(env!("CARGO_BIN_EXE_poolgate"))
-            .arg("logs")
             .args(arguments)
             .current_dir(house.program.folder())
             .output();
@@ -50,11 +49,14 @@ fn what_a_program_says_is_in_its_log_in_ours_in_the_api_and_on_the_command_line(
             text(output.stderr),
         )
     };
-    assert_eq!(logs(&["a"]), (Some(0), own, String::new()));
-    assert_eq!(logs(&["a", "--tail", "1"]).1, "something is odd\n");
-    let (status, _, said) = logs(&["nobody"]);
+    assert_eq!(run(&["logs", "a"]), (Some(0), own, String::new()));
+    assert_eq!(run(&["logs", "a", "--tail", "1"]).1, "something is odd\n");
+    let (status, _, said) = run(&["logs", "nobody"]);
     assert_eq!(status, Some(1));
     assert!(said.contains("there is no account \"nobody\""), "{said}");
+    let port = house.instance("a").unwrap()["port"].clone();
+    let (_, table, _) = run(&["status"]);
+    assert!(table.contains(&format!("ready :{port}")), "{table}");
 }
 
 #[test]
