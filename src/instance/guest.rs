@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::process::{Identity, Process};
 use super::record::{self, Record};
-use super::{Instances, Owner, wanted};
+use super::run::wanted;
+use super::{Instances, Owner};
 use crate::pool::Pool;
 
 /// The programs through which accounts serve meanwhile.
