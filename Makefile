@@ -1,7 +1,7 @@
 # The commands of the house. `make` lists them; .ci/run calls `make test` and nothing else.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps demo build test check fmt fmt-check clippy deny fuzz soak bench bench-deps bench-peers clean-state
+.PHONY: help deps demo build test test-systemd check fmt fmt-check clippy deny fuzz soak bench bench-deps bench-peers clean-state
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -23,6 +23,11 @@ test: check ## everything a change must pass
 	else \
 		cargo test --locked --no-fail-fast; \
 	fi
+	@python3 tests/systemd/run.py
+
+test-systemd: deps ## under a real systemd, booted in a container: start, reload, kill, watchdog, stop
+	cargo build --locked
+	@python3 tests/systemd/run.py --must
 
 check: deps fmt-check clippy deny ## formatting, lints (benches compile with them), licences and sources
 

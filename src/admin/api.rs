@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router, middleware};
 use serde::Deserialize;
@@ -41,6 +42,7 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/instances/{id}/logs", get(instances::logs))
         .route("/api/v1/accounts/{id}/{action}", post(act))
         .route("/api/v1/pools/{name}/strategy", post(strategy))
+        .route("/api/v1/reload", post(reload))
         .route_layer(layer(Role::Operator));
     reading.merge(writing)
 }
@@ -122,6 +124,23 @@ async fn act(
         );
     }
     one(&*control, &id)
+}
+
+/// Says every mistake of a file that cannot be put in force.
+async fn reload(State(control): State<Shared>, Extension(actor): Extension<Actor>) -> Response {
+    tracing::info!(actor = &*actor.name, "reload asked for by an operator");
+    let reloaded = tokio::task::spawn_blocking(move || control.reload()).await;
+    let problems = match reloaded {
+        Ok(Ok(reloaded)) => {
+            let answer = json!({"reloaded": true, "needs_upgrade": reloaded.needs_upgrade});
+            return Json(answer).into_response();
+        }
+        Ok(Err(problems)) => problems,
+        Err(error) => vec![error.to_string()],
+    };
+    let error = json!({"code": "invalid_configuration", "message": problems.join("\n")});
+    let answer = json!({"error": error, "problems": problems});
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(answer)).into_response()
 }
 
 #[derive(Deserialize)]

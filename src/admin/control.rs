@@ -60,6 +60,12 @@ pub trait Control: Send + Sync {
     /// A dry run of a request; an error says why it would be refused before any account.
     fn explain(&self, question: &Question) -> Result<Explanation, &'static str>;
 
+    /// Reads the configuration anew, on a thread that may block.
+    ///
+    /// # Errors
+    /// Every mistake of the file; nothing has changed then.
+    fn reload(&self) -> Result<Reloaded, Vec<String>>;
+
     /// Is the process about to stop?
     fn draining(&self) -> bool;
 
@@ -70,6 +76,13 @@ pub trait Control: Send + Sync {
 
     /// Prometheus text. It may take some milliseconds: called on a thread that may block.
     fn encode_metrics(&self) -> String;
+}
+
+/// A configuration that is in force now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Keys whose new values are in force only after an upgrade.
+    pub needs_upgrade: Vec<String>,
 }
 
 /// What came of [`Control::set_strategy`].

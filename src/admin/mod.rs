@@ -23,7 +23,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 
 pub use auth::{Auth, Hosts};
-pub use control::{Control, StrategyChange};
+pub use control::{Control, Reloaded, StrategyChange};
 pub use route::Question;
 pub use serve::{AdminApp, answer};
 

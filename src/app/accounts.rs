@@ -52,11 +52,12 @@ pub(super) fn check_some(config: &Config, discovery: &Discovery) -> Result<()> {
 }
 
 impl App {
-    /// Puts another configuration in force, with its accounts as they are now. Accounts that stay
-    /// keep their live state.
-    pub(super) fn apply_accounts(&self, config: Arc<Config>) {
+    /// Puts another configuration in force, with its accounts as they are now; `meanwhile` does the
+    /// rest of it. Accounts that stay keep their live state.
+    pub(super) fn apply_accounts(&self, config: Arc<Config>, meanwhile: impl FnOnce()) {
         let _one_at_a_time = self.changes_accounts.lock();
-        self.change_accounts(settings(&config, &self.discovery, &self.instances));
+        let pools = settings(&config, &self.discovery, &self.instances);
+        self.change_accounts(&pools, meanwhile);
         self.config.store(config);
     }
 
@@ -73,11 +74,12 @@ impl App {
                 settings.strategy = pool.settings().strategy;
             }
         }
-        self.change_accounts(pools);
+        self.change_accounts(&pools, || ());
     }
 
-    fn change_accounts(&self, pools: Vec<config::Pool>) {
+    fn change_accounts(&self, pools: &[config::Pool], meanwhile: impl FnOnce()) {
         let known = self.pools.load_full();
+        let before = ids(&known);
         let now = clock::now();
         let pools = pools.iter().map(|settings| {
             match known.iter().find(|pool| *pool.name == *settings.name) {
@@ -88,8 +90,15 @@ impl App {
                 None => Pool::new(settings, &self.metrics, now),
             }
         });
-        let before = ids(&known);
         let pools: Vec<Arc<Pool>> = pools.collect();
+        // Keys that still name a pool which is going find it until they are exchanged, too.
+        let going = known.iter().filter(|pool| {
+            let stays = |other: &Arc<Pool>| Arc::ptr_eq(other, pool);
+            !pools.iter().any(stays)
+        });
+        let all = pools.iter().chain(going).cloned().collect();
+        self.pools.store(Arc::new(all));
+        meanwhile();
         let after = ids(&pools);
         self.pools.store(Arc::new(pools));
         for gone in before.difference(&after) {

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::App;
-use crate::admin::{self, Control, Question, StrategyChange};
+use crate::admin::{self, Control, Question, Reloaded, StrategyChange};
 use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
@@ -222,6 +222,10 @@ impl Control for App {
         Ok(pool.explain(&demand, self.moment()))
     }
 
+    fn reload(&self) -> Result<Reloaded, Vec<String>> {
+        App::reload(self)
+    }
+
     fn draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
     }
@@ -253,10 +257,12 @@ impl Control for App {
             waiting: pool.waiting as u64,
             name: pool.name,
         });
+        let expiry = self.certificates.first_expiry();
         let live = Live {
             accounts: accounts.collect(),
             pools: pools.collect(),
             keys: vec![("default".to_owned(), self.keys.count() as u64)],
+            certificate_expiry: expiry.map(|at| at as f64 - clock::unix_seconds(now)),
             connections: vec![("open", self.connections.load(Ordering::SeqCst) as u64)],
         };
         self.metrics

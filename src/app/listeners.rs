@@ -17,15 +17,17 @@ use pingora_core::server::{Server, ShutdownWatch};
 use pingora_core::services::background::background_service;
 use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
+use tokio::runtime::Handle;
 
+use super::systemd::Workers;
+use super::tls::Handshakes;
 use super::{App, ready::Background};
 use crate::admin::{AdminApp, router};
 use crate::config::{Address, Config};
 use crate::proxy::{Connections, Gateway};
 
-/// None: the readers of heads and bodies have buffers of their own, and connections that only wait
-/// outnumber all others. Pingora's default is 64 KiB for each. TLS, which reads in small pieces,
-/// would want some.
+/// None: the readers of heads and bodies, and TLS, have buffers of their own, and connections that
+/// only wait outnumber all others. Pingora's default is 64 KiB for each.
 const READ_BUFFER: usize = 0;
 
 /// The true limit on tries is `retry.attempts`, kept by `proxy`.
@@ -107,7 +109,9 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
             http1: Arc::new(http1),
             http2: Arc::new(http2),
         },
+        handshakes: app.certificates.clients()?,
         open: app.connections.clone(),
+        workers: app.workers.clone(),
         most: max_connections(config),
     };
     let mut service = Service::new("clients".to_owned(), door);
@@ -115,7 +119,10 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
     for listen in &config.listen {
         let address = listen.address.to_string();
         let config = ListenerConfig::tcp(address).l4_buffer(buffers());
-        service.add_listener(config.tcp_socket_options(patience.clone()));
+        let mut options = patience.clone();
+        // Whatever this machine's default is: `[::]` means both families.
+        options.ipv6_only = listen.address.is_ipv6().then_some(false);
+        service.add_listener(config.tcp_socket_options(options));
     }
     Ok(service)
 }
@@ -133,9 +140,12 @@ fn patience(write_timeout: Duration) -> TcpSocketOptions {
     options
 }
 
-fn operators(app: &Arc<App>, config: &Config) -> Result<Service<AdminApp>> {
-    let router = router(app.clone(), &app.auth);
-    let mut service = Service::new("operators".to_owned(), AdminApp::new(router));
+fn operators(app: &Arc<App>, config: &Config) -> Result<Service<Office>> {
+    let office = Office {
+        app: Arc::new(AdminApp::new(router(app.clone(), &app.auth))),
+        handshakes: app.certificates.operators(config)?,
+    };
+    let mut service = Service::new("operators".to_owned(), office);
     service.threads = Some(1);
     match &config.admin.address {
         Address::Tcp(address) => {
@@ -169,7 +179,9 @@ fn max_connections(config: &Config) -> usize {
 /// The proxy behind a limit of connections; one too many is closed at once.
 struct Door {
     connections: Connections,
+    handshakes: Handshakes,
     open: Arc<AtomicUsize>,
+    workers: Workers,
     most: usize,
 }
 
@@ -189,7 +201,16 @@ impl ServerApp for Door {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let _open = Open(self.open.clone());
+        self.workers.get_or_init(Handle::current);
         if self.open.fetch_add(1, Ordering::SeqCst) < self.most {
+            let within = self
+                .connections
+                .gateway
+                .config
+                .load()
+                .clients
+                .header_timeout;
+            let stream = self.handshakes.secure(stream, within).await?;
             self.connections.serve(stream, shutdown).await;
         }
         None
@@ -198,5 +219,24 @@ impl ServerApp for Door {
     async fn cleanup(&self) {
         ServerApp::cleanup(&*self.connections.http1).await;
         ServerApp::cleanup(&*self.connections.http2).await;
+    }
+}
+
+/// The management API, behind TLS where it is configured.
+struct Office {
+    app: Arc<AdminApp>,
+    handshakes: Handshakes,
+}
+
+#[async_trait]
+impl ServerApp for Office {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        const HANDSHAKE: Duration = Duration::from_secs(15);
+        let stream = self.handshakes.secure(stream, HANDSHAKE).await?;
+        ServerApp::process_new(&self.app, stream, shutdown).await
     }
 }

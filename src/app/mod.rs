@@ -3,11 +3,14 @@
 mod accounts;
 mod control;
 mod listeners;
+mod orders;
 mod ready;
 mod reload;
 mod renewals;
 mod signals;
 mod state;
+mod systemd;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +36,8 @@ use crate::pool::{Moment, Pool};
 use crate::store::Store;
 use crate::telemetry::{self, Access, Metrics};
 
+pub use orders::{Done, Given, Order, give};
+
 /// How `run` was called.
 pub struct Options {
     pub config: Config,
@@ -46,6 +51,8 @@ pub struct Options {
 /// Everything that lives as long as the process.
 pub(crate) struct App {
     config: Arc<ArcSwap<Config>>,
+    /// As it was at the start, which some of it stays.
+    first: Arc<Config>,
     pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     keys: Arc<Keys>,
     issued: Issued,
@@ -58,18 +65,22 @@ pub(crate) struct App {
     /// Who changes which accounts there are.
     changes_accounts: Mutex<()>,
     auth: Auth,
+    certificates: tls::Certificates,
     store: Arc<Store>,
     renewals: renewals::Renewals,
     notices: Arc<Notices>,
     body_budget: Arc<Semaphore>,
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
+    workers: systemd::Workers,
     /// Not ready, and soon gone.
     draining: Arc<AtomicBool>,
     /// Nothing new is taken on any more.
     refusing: Arc<AtomicBool>,
     config_path: Option<PathBuf>,
     env_file: Option<PathBuf>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
     began: Moment,
 }
 
@@ -91,8 +102,10 @@ impl App {
             .iter()
             .map(|pool| Pool::new(pool, &metrics, now))
             .collect();
+        let first = Arc::new(config);
+        let config = &*first;
         let issued = Issued::in_state(&config.state.dir);
-        let keys = Arc::new(Keys::new(&config, &issued));
+        let keys = Arc::new(Keys::new(config, &issued));
         let resolver = Arc::new(Resolver::default());
         let proxies = Proxies::of(config::process_env);
         let notices = Notices::new(
@@ -103,7 +116,8 @@ impl App {
         );
         Ok(App {
             notices: Arc::new(notices?),
-            auth: state::admin_auth(&config)?,
+            auth: state::admin_auth(config)?,
+            certificates: tls::Certificates::open(config)?,
             health: Health::new(resolver.clone()),
             instances,
             discovery,
@@ -113,7 +127,8 @@ impl App {
             body_budget: Arc::new(Semaphore::new(
                 (config.clients.buffer_budget / 1024).clamp(1, Semaphore::MAX_PERMITS),
             )),
-            config: Arc::new(ArcSwap::from_pointee(config)),
+            config: Arc::new(ArcSwap::new(first.clone())),
+            first,
             pools: Arc::new(ArcSwap::from_pointee(pools)),
             keys,
             issued,
@@ -122,10 +137,12 @@ impl App {
             access,
             in_flight: Arc::default(),
             connections: Arc::default(),
+            workers: Arc::default(),
             draining: Arc::default(),
             refusing: Arc::default(),
             config_path: options.config_path,
             env_file: options.env_file,
+            reloading: Mutex::default(),
             began: Moment {
                 now,
                 wall: clock::wall(),

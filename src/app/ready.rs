@@ -15,8 +15,9 @@ use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::App;
+use super::orders;
 use super::renewals;
-use super::signals::sd_notify;
+use super::systemd;
 use crate::clock;
 use crate::instance::Owner;
 use crate::net::watch_files;
@@ -44,13 +45,15 @@ impl BackgroundService for Background {
             kept_up(|| open_records(app)),
             kept_up(|| renewals::keep(app, stop.clone())),
             kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),
-            kept_up(|| watch_files(files, changed, stop.clone())),
+            kept_up(|| watch_files(files, changed, app.began.wall, stop.clone())),
             kept_up(|| tick(app, stop.clone())),
             kept_up(|| app.notices.watch(pools, stop.clone())),
             kept_up(|| app.notices.deliver(stop.clone())),
             kept_up(|| app.instances.run(&owner, stop.clone())),
             kept_up(|| app.watch_folders(stop.clone())),
             kept_up(|| reload_on_signal(app, stop.clone())),
+            kept_up(|| take_orders(app, stop.clone())),
+            kept_up(|| systemd::feed_watchdog(&app.workers, stop.clone())),
         );
     }
 }
@@ -90,7 +93,7 @@ async fn say_ready(app: &App, mut stop: ShutdownWatch) {
         .map(|pool| pool.accounts().len())
         .sum();
     tracing::info!(accounts, listen = ?addresses, "ready");
-    sd_notify(&[sd_notify::NotifyState::Ready]);
+    systemd::tell(&[sd_notify::NotifyState::Ready]);
 }
 
 /// Serving goes on without records; whoever needs them tries again.
@@ -125,14 +128,25 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn reload_on_signal(app: &App, mut stop: ShutdownWatch) {
+async fn reload_on_signal(app: &Arc<App>, mut stop: ShutdownWatch) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return;
     };
     loop {
         tokio::select! {
-            _ = hangup.recv() => app.reload(),
+            _ = hangup.recv() => {
+                let app = app.clone();
+                // What came of it is in the log.
+                let _ = tokio::task::spawn_blocking(move || drop(app.reload())).await;
+            }
             _ = stop.changed() => return,
         }
+    }
+}
+
+async fn take_orders(app: &Arc<App>, mut stop: ShutdownWatch) {
+    tokio::select! {
+        () = orders::take(app) => {}
+        _ = stop.changed() => {}
     }
 }

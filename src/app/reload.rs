@@ -1,74 +1,102 @@
 //! Changes while running: a new configuration file, a rewritten key or secret.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::App;
+use super::{App, state, systemd};
+use crate::admin::Reloaded;
 use crate::config::{self, Config, EnvFile};
+use crate::pool::Account;
+
+/// Keys, and groups of them, that are looked at once, at the start.
+const FIXED: [&str; 10] = [
+    "admin.address",
+    "admin.hosts",
+    "clients.max_connections",
+    "clients.buffer_budget",
+    "clients.keepalive",
+    "clients.write_timeout",
+    "state",
+    "egress",
+    "log",
+    "server.threads",
+];
 
 impl App {
     /// Reads the configuration file again and puts it in force; a file with a mistake changes
-    /// nothing.
-    pub(super) fn reload(&self) {
+    /// nothing. It takes its time with thousands of accounts, and so belongs on a thread of its own.
+    ///
+    /// # Errors
+    /// Every mistake of the file.
+    pub(super) fn reload(&self) -> Result<Reloaded, Vec<String>> {
+        // Two at a time would mix two files.
+        let _one = self.reloading.lock();
+        let _told = systemd::Reloading::begin();
         let Some(path) = &self.config_path else {
-            return;
+            return Err(vec!["this gateway was started without a file".to_owned()]);
         };
+        let path_text = path.display();
         match self.read(path) {
             Ok(config) => {
-                self.apply(config);
+                let reloaded = self.apply(config);
                 self.metrics.config_reloaded(true);
-                tracing::info!(path = %path.display(), "the configuration was reloaded");
+                tracing::info!(path = %path_text, "the configuration was reloaded");
+                for key in &reloaded.needs_upgrade {
+                    tracing::warn!(key, "this key takes effect with the next upgrade");
+                }
+                Ok(reloaded)
             }
             Err(problems) => {
                 self.metrics.config_reloaded(false);
-                tracing::error!(path = %path.display(), "the configuration stays as it is: {problems}");
+                let said = problems.join("\n");
+                tracing::error!(path = %path_text, "the configuration stays as it is: {said}");
+                Err(problems)
             }
         }
     }
 
     /// The configuration as the file says now, or why it cannot be used.
-    fn read(&self, path: &Path) -> Result<Config, String> {
+    fn read(&self, path: &Path) -> Result<Config, Vec<String>> {
         let file = self.env_file.as_deref().map(EnvFile::load).transpose();
-        let file = file.map_err(|error| error.to_string())?;
+        let file = file.map_err(|error| vec![error.to_string()])?;
         let env = |name: &str| {
             config::process_env(name).or_else(|| file.as_ref().and_then(|file| file.get(name)))
         };
-        let loaded = config::load(path, &env).map_err(|problems| problems.to_string())?;
+        let loaded = config::load(path, &env).map_err(|problems| {
+            let each = problems.0.iter().map(ToString::to_string);
+            each.collect::<Vec<_>>()
+        })?;
         let refused: Vec<String> = loaded.refused().map(ToString::to_string).collect();
-        if refused.is_empty() {
-            Ok(loaded.config)
-        } else {
-            Err(refused.join("\n"))
+        let mut problems = [refused, self.certificates.problems(&loaded.config)].concat();
+        if let Err(error) = state::admin_tokens(&loaded.config) {
+            problems.push(format!("{error:#}"));
+        }
+        match problems.is_empty() {
+            true => Ok(loaded.config),
+            false => Err(problems),
         }
     }
 
-    fn apply(&self, config: Config) {
-        let old = self.config.load_full();
-        let restart = [
-            (
-                old.listen
-                    .iter()
-                    .map(|l| l.address)
-                    .ne(config.listen.iter().map(|l| l.address)),
-                "listen",
-            ),
-            (old.admin.address != config.admin.address, "admin.address"),
-            (old.state.dir != config.state.dir, "state.dir"),
-            (old.log.file != config.log.file, "log.file"),
-            (
-                old.server.threads != config.server.threads,
-                "server.threads",
-            ),
-        ];
-        for (_, key) in restart.iter().filter(|(changed, _)| *changed) {
-            tracing::warn!(key, "this key takes effect at the next start");
-        }
+    fn apply(&self, config: Config) -> Reloaded {
+        let needs_upgrade = fixed(&self.first, &config);
         self.discovery.look(&config);
         let config = Arc::new(config);
-        self.apply_accounts(config.clone());
-        self.keys.reload(&config, &self.issued);
-        self.notices.reconfigure(&config.notify);
+        self.apply_accounts(config.clone(), || {
+            self.certificates.reconfigure(&config);
+            self.notices.reconfigure(&config.notify);
+            self.replace_admin_tokens(&config);
+            self.keys.reload(&config, &self.issued);
+        });
+        Reloaded { needs_upgrade }
+    }
+
+    fn replace_admin_tokens(&self, config: &Config) {
+        match state::admin_tokens(config) {
+            Ok(tokens) => self.auth.replace(tokens),
+            Err(error) => tracing::error!("the old admin tokens stay in use: {error:#}"),
+        }
     }
 
     /// The files whose change takes effect at once.
@@ -83,15 +111,21 @@ impl App {
         for pool in self.pools.load().iter() {
             for account in pool.accounts() {
                 files.extend(account.credential.files().map(Path::to_owned));
+                let tls = account.tls.iter().flat_map(|tls| tls.files());
+                files.extend(tls.map(Path::to_owned));
             }
         }
+        files.extend(self.certificates.files());
+        files.extend(state::admin_token_files(&config));
         files.into_iter().collect()
     }
 
     pub(super) fn file_changed(&self, path: &Path) {
         tracing::info!(path = %path.display(), "the file changed");
+        self.certificates.file_changed(path);
         for pool in self.pools.load().iter() {
             for account in pool.accounts() {
+                reread_tls(&account, path);
                 if !account.credential.files().any(|file| file == path) {
                     continue;
                 }
@@ -108,6 +142,44 @@ impl App {
                 }
             }
         }
-        self.keys.reload(&self.config.load(), &self.issued);
+        let config = self.config.load();
+        if state::admin_token_files(&config).any(|file| file == path) {
+            self.replace_admin_tokens(&config);
+        }
+        self.keys.reload(&config, &self.issued);
+    }
+}
+
+/// What of a new configuration is in force only after an upgrade; `old` is that of the start.
+fn fixed(old: &Config, new: &Config) -> Vec<String> {
+    let listens = |config: &Config| -> Vec<(SocketAddr, bool)> {
+        let listens = config.listen.iter();
+        listens
+            .map(|one| (one.address, one.tls.is_some()))
+            .collect()
+    };
+    let mut keys = Vec::new();
+    if listens(old) != listens(new) {
+        keys.push("listen");
+    }
+    if old.admin.tls.is_some() != new.admin.tls.is_some() {
+        keys.push("admin.tls");
+    }
+    let differs = |key: &&str| old.effective.at(key) != new.effective.at(key);
+    keys.extend(FIXED.into_iter().filter(differs));
+    keys.into_iter().map(str::to_owned).collect()
+}
+
+fn reread_tls(account: &Account, path: &Path) {
+    let Some(tls) = &account.tls else {
+        return;
+    };
+    if tls.files().any(|file| file == path)
+        && let Err(error) = tls.reload()
+    {
+        tracing::error!(
+            account = account.config.id,
+            "the old certificates stay in use: {error}"
+        );
     }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::App;
+use super::{App, systemd};
 use crate::admin::Control;
 use crate::instance::Instances;
 
@@ -49,7 +49,7 @@ impl ShutdownSignalWatch for Signals {
             "stopping"
         );
         self.app.draining.store(true, Ordering::SeqCst);
-        sd_notify(&[sd_notify::NotifyState::Stopping]);
+        systemd::tell(&[sd_notify::NotifyState::Stopping]);
         tokio::select! {
             () = tokio::time::sleep(server.drain_delay) => {}
             () = second(&mut terminate, &mut interrupt) => {
@@ -120,11 +120,4 @@ fn exit_on_second_signal(instances: &Instances) {
             std::process::exit(0);
         }
     });
-}
-
-/// Tells systemd, where it listens.
-pub(super) fn sd_notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("systemd cannot be told: {error}");
-    }
 }

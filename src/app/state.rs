@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -43,8 +43,20 @@ pub(super) fn prepare_dir(dir: &Path) -> Result<()> {
     made.with_context(|| format!("the state folder {} cannot be made", dir.display()))
 }
 
-/// The configured tokens; where there is none, the one that an earlier start made, or a new one.
 pub(super) fn admin_auth(config: &Config) -> Result<Auth> {
+    Ok(Auth::new(admin_tokens(config)?, Hosts::of(&config.admin)))
+}
+
+/// The files that hold admin tokens, but for the one that a start makes.
+pub(super) fn admin_token_files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let others = config.admin.tokens.iter().map(|other| &other.token);
+    let sources = config.admin.token.iter().chain(others);
+    let files = sources.filter_map(|source| source.file().map(Path::to_owned));
+    files.collect::<Vec<_>>().into_iter()
+}
+
+/// The configured tokens; where there is none, the one that an earlier start made, or a new one.
+pub(super) fn admin_tokens(config: &Config) -> Result<Vec<(String, Secret, Role)>> {
     let read = |name: &str, source| {
         config::read_secret(source).map_err(|e| anyhow::anyhow!("admin token {name}: {e}"))
     };
@@ -64,7 +76,7 @@ pub(super) fn admin_auth(config: &Config) -> Result<Auth> {
         }
         None => {}
     }
-    Ok(Auth::new(tokens, Hosts::of(&config.admin)))
+    Ok(tokens)
 }
 
 fn made_token(path: &Path) -> Result<Secret> {
@@ -112,14 +124,20 @@ pub(super) fn issue_first_key(app: &App) -> Result<()> {
     Ok(())
 }
 
+fn scheme(tls: bool) -> &'static str {
+    if tls { "https" } else { "http" }
+}
+
 /// Says where to go, to whoever started the program.
 pub(super) fn announce(config: &Config) {
     let mut out = std::io::stdout().lock();
     for listen in &config.listen {
-        drop(writeln!(out, "clients:   http://{}", listen.address));
+        let scheme = scheme(listen.tls.is_some());
+        drop(writeln!(out, "clients:   {scheme}://{}", listen.address));
     }
     if let Address::Tcp(address) = &config.admin.address {
-        drop(writeln!(out, "operators: http://{address}"));
+        let scheme = scheme(config.admin.tls.is_some());
+        drop(writeln!(out, "operators: {scheme}://{address}"));
     }
     if config.admin.token.is_none() && config.admin.tokens.is_empty() {
         drop(writeln!(

@@ -1,20 +1,25 @@
 //! Asks the running gateway over HTTP, with the administrator's token.
 
-use std::io::ErrorKind;
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
 use serde_json::Value;
 
-use crate::config::{Address, Config, SecretError, SecretSource, read_secret};
+use crate::config::{Address, Config, SecretError, SecretSource, TlsFiles, read_secret};
+use crate::net::pinned;
 use crate::secret::Secret;
 
 /// The gateway answers these questions from memory; one that takes longer hangs.
@@ -24,7 +29,7 @@ const LONGEST: usize = 64 << 20;
 
 /// The management API of the gateway that a configuration describes.
 pub(super) struct Admin {
-    url: String,
+    server: Server,
     token: Option<Secret>,
     /// Where the token would be.
     token_file: Option<PathBuf>,
@@ -41,10 +46,6 @@ impl Admin {
                 path.display()
             ),
         };
-        ensure!(
-            config.admin.tls.is_none(),
-            "admin.tls: cannot be asked over TLS yet"
-        );
         let source = config.admin.token.clone();
         let source =
             source.unwrap_or_else(|| SecretSource::File(config.state.dir.join("admin.token")));
@@ -57,7 +58,7 @@ impl Admin {
             Err(problem) => return Err(problem).context("the admin token"),
         };
         Ok(Admin {
-            url: base(local(address)),
+            server: Server::at(address, config.admin.tls.as_ref()).context("admin.tls")?,
             token,
             token_file: match source {
                 SecretSource::File(path) => Some(path),
@@ -66,9 +67,9 @@ impl Admin {
         })
     }
 
-    /// `http://ADDRESS`.
+    /// `http://ADDRESS` or `https://ADDRESS`.
     pub(super) fn url(&self) -> &str {
-        &self.url
+        &self.server.url
     }
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -80,13 +81,13 @@ impl Admin {
     }
 
     async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let url = format!("{}{path}", self.url);
+        let url = format!("{}{path}", self.url());
         let ask = request(method, &url, self.token.as_ref(), body)?;
-        let (status, answer) = match exchange(ask).await {
+        let (status, answer) = match self.server.exchange(ask).await {
             Ok(answer) => answer,
             Err(Trouble::Nobody) => bail!(
                 "nothing runs at {}; `poolgate run` starts the gateway",
-                self.url
+                self.url()
             ),
             Err(trouble) => bail!("{url}: {trouble}"),
         };
@@ -99,12 +100,12 @@ impl Admin {
         Err(match (status, &self.token, &self.token_file) {
             (StatusCode::UNAUTHORIZED, None, Some(path)) => anyhow!(
                 "{} wants an admin token, and {} does not exist: is this the configuration it runs with?",
-                self.url,
+                self.url(),
                 path.display()
             ),
             (StatusCode::UNAUTHORIZED, ..) => anyhow!(
                 "{} does not accept our admin token: is this the configuration it runs with?",
-                self.url
+                self.url()
             ),
             // The question was understood, and this is the answer.
             (StatusCode::UNPROCESSABLE_ENTITY, ..) if !said.is_empty() => anyhow!("{said}"),
@@ -123,9 +124,50 @@ pub(super) fn local(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// `http://ADDRESS`.
-pub(super) fn base(address: SocketAddr) -> String {
-    format!("http://{address}")
+/// `http://ADDRESS`, or `https://ADDRESS` with TLS.
+pub(super) fn base(address: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{address}")
+}
+
+/// A listener of a gateway on this machine.
+pub(super) struct Server {
+    /// `http://ADDRESS` or `https://ADDRESS`.
+    pub(super) url: String,
+    /// Of one with TLS: only the certificate that the configuration names is talked to.
+    tls: Option<ClientConfig>,
+}
+
+impl Server {
+    /// # Errors
+    /// Its certificate cannot be read.
+    pub(super) fn at(address: SocketAddr, tls: Option<&TlsFiles>) -> anyhow::Result<Server> {
+        Ok(Server {
+            url: base(local(address), tls.is_some()),
+            tls: tls.map(|files| pinned(&files.cert)).transpose()?,
+        })
+    }
+
+    /// One without TLS.
+    pub(super) fn plain(address: SocketAddr) -> Server {
+        let url = base(local(address), false);
+        Server { url, tls: None }
+    }
+
+    /// Sends one request over a connection of its own and reads the whole answer.
+    pub(super) async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), Trouble> {
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_max_idle_per_host(0);
+        let Some(tls) = &self.tls else {
+            return exchange(client.build_http(), request).await;
+        };
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
+        let connector = connector.https_only().enable_http1().build();
+        exchange(client.build(connector), request).await
+    }
 }
 
 /// Why there is no answer.
@@ -133,6 +175,8 @@ pub(super) fn base(address: SocketAddr) -> String {
 pub(super) enum Trouble {
     #[error("nobody listens there")]
     Nobody,
+    #[error("another certificate is shown there than the one that the configuration names")]
+    Stranger,
     #[error("no answer within {} s", PATIENCE.as_secs())]
     Silence,
     #[error("{0}")]
@@ -160,24 +204,18 @@ pub(super) fn request(
     Ok(request.body(Full::new(bytes))?)
 }
 
-/// Sends one request over a connection of its own and reads the whole answer.
-pub(super) async fn exchange(
+async fn exchange<C>(
+    client: Client<C, Full<Bytes>>,
     request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), Trouble> {
-    let client = Client::builder(TokioExecutor::new())
-        .pool_max_idle_per_host(0)
-        .build_http();
+) -> Result<(StatusCode, Bytes), Trouble>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
     let exchange = async {
-        let response = client
-            .request(request)
-            .await
-            .map_err(|error| match error.is_connect() {
-                true => Trouble::Nobody,
-                false => Trouble::Broken(innermost(&error)),
-            })?;
+        let response = client.request(request).await.map_err(trouble)?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, LONGEST).collect().await;
-        let body = body.map_err(|error| Trouble::Broken(innermost(error.as_ref())))?;
+        let body = body.map_err(|error| Trouble::Broken(innermost(&*error).to_string()))?;
         Ok((head.status, body.to_bytes()))
     };
     tokio::time::timeout(PATIENCE, exchange)
@@ -185,13 +223,26 @@ pub(super) async fn exchange(
         .unwrap_or(Err(Trouble::Silence))
 }
 
-/// The cause that says most: libraries wrap it in sentences that say where, not what.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+fn trouble(error: hyper_util::client::legacy::Error) -> Trouble {
+    let cause = innermost(&error);
+    match cause.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidCertificate(_)) => Trouble::Stranger,
+        None if error.is_connect() => Trouble::Nobody,
+        _ => Trouble::Broken(cause.to_string()),
     }
-    cause.to_string()
+}
+
+/// The cause that says most: libraries wrap it in sentences that say where, not what.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    // What an I/O error wraps is not its source: that is the source of what it wraps.
+    let wrapped = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    let wrapped = wrapped.map(|inner| inner as &(dyn Error + 'static));
+    match wrapped.or_else(|| error.source()) {
+        Some(deeper) => innermost(deeper),
+        None => error,
+    }
 }
 
 #[cfg(test)]

@@ -42,11 +42,13 @@ impl Env {
             Ok(_) => {
                 let config = source.load_to_ask()?.config;
                 let asks = !config.clients.keys.is_empty() || config.clients.keys_file.is_some();
-                let address = config.listen.first().map(|listen| listen.address);
+                let listen = config.listen.first();
+                let tls = listen.is_some_and(|listen| listen.tls.is_some());
+                let address = listen.map(|listen| listen.address);
                 let address = address.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into());
                 let beyond = !address.ip().is_loopback();
                 let key = if asks || beyond { YOUR_KEY } else { "any" };
-                (base(local(address)), key)
+                (base(local(address), tls), key)
             }
         };
         let mut text = lines(self.client, &url, key);

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 
 use super::block_on;
-use super::client::{Trouble, base, exchange, local, request};
+use super::client::{Server, Trouble, request};
 use super::source::Source;
 
 /// Exit with 0 when the gateway can serve, else with 1
@@ -20,10 +20,11 @@ impl Healthcheck {
         let Some(listen) = config.listen.first() else {
             bail!("the configuration has no `listen`");
         };
-        let url = base(local(listen.address));
+        let server = Server::at(listen.address, listen.tls.as_ref()).context("listen[0].tls")?;
+        let url = &server.url;
         block_on(async {
             let ask = request("GET", &format!("{url}/readyz"), None, None)?;
-            let status = match exchange(ask).await {
+            let status = match server.exchange(ask).await {
                 Ok((status, _)) => status,
                 Err(Trouble::Nobody) => bail!("nothing runs at {url}"),
                 Err(trouble) => bail!("{url}/readyz: {trouble}"),

@@ -10,6 +10,7 @@ mod init;
 mod logs;
 mod man;
 mod mock;
+mod order;
 mod out;
 mod route;
 mod run;
@@ -54,6 +55,8 @@ enum Command {
     Check(check::Check),
     Init(init::Init),
     Status(status::Status),
+    Reload(order::Reload),
+    Stop(order::Stop),
     Demo(demo::Demo),
     Mock(Box<mock::Mock>),
     Logs(logs::Logs),
@@ -87,6 +90,8 @@ impl Command {
             Command::Check(it) => it.run(source),
             Command::Init(it) => it.run(source),
             Command::Status(it) => it.run(source),
+            Command::Reload(it) => it.run(source),
+            Command::Stop(it) => it.run(source),
             Command::Demo(it) => it.run(),
             Command::Mock(it) => it.run(),
             Command::Logs(it) => it.run(source),

@@ -26,9 +26,7 @@ const NOTE: Severity = Severity::Note;
 /// Path (`*` = any name, `[]` = any item), when, what `run` does, what happens instead.
 #[rustfmt::skip] // One line a key, so that a feature that lands deletes its line.
 const TABLE: &[(&str, When, Severity, &str)] = &[
-    ("listen[].tls", Set, REFUSE, "clients would talk to this address in the clear"),
     ("admin.address", Begins("unix:"), REFUSE, "admin needs an address and a port"),
-    ("admin.tls", Set, REFUSE, "the admin token would cross the network in the clear"),
     ("clients.max_concurrent_per_key", Set, REFUSE, "a key may use every connection"),
     ("tiers.*.assignment", Not("any"), REFUSE, "keys of this tier would use every account"),
     ("tiers.*.max_concurrent", Set, REFUSE, "keys of this tier would not be limited"),
@@ -40,11 +38,7 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
     ("pools.*.retry.budget", Set, NOTE, "`retry.attempts` alone limits retries"),
     ("pools.*.usage", Not("observe"), NOTE, "usage is counted where the vendor states it"),
     ("pools.*.discover.account.rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
-    ("pools.*.discover.account.tls.ca", Set, REFUSE, "the upstream's certificate would not be accepted"),
-    ("pools.*.discover.account.tls.client_cert", Set, REFUSE, "the upstream would not know us"),
     ("pools.*.accounts[].rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
-    ("pools.*.accounts[].tls.ca", Set, REFUSE, "the upstream's certificate would not be accepted"),
-    ("pools.*.accounts[].tls.client_cert", Set, REFUSE, "the upstream would not know us"),
     ("state.redis", Set, NOTE, "state is not shared with other gateways"),
     ("state.postgres", Set, NOTE, "records are kept in `state.dir`"),
     ("egress.proxy", Set, REFUSE, "requests would leave without the proxy"),

@@ -18,6 +18,17 @@ pub enum Shown {
 }
 
 impl Shown {
+    /// What is shown for `path`, such as `server.threads`.
+    pub fn at(&self, path: &str) -> Option<&Shown> {
+        path.split('.').try_fold(self, |shown, name| match shown {
+            Shown::Map(entries) => {
+                let entry = entries.iter().find(|(key, _)| key == name);
+                entry.map(|(_, value)| value)
+            }
+            _ => None,
+        })
+    }
+
     pub(super) fn text(text: impl Into<String>) -> Self {
         // A literal `${` would be taken for a variable when the output is read again.
         Shown::Text(text.into().replace("${", "$${"))

@@ -83,7 +83,7 @@ impl<'a> Probe<'a> {
         Ok(head)
     }
 
-    fn peer(&self, backend: &Backend) -> HttpPeer {
+    fn peer(&self, backend: &Backend) -> Result<HttpPeer> {
         let upstream = &self.account.config.upstream;
         let name = match (&self.account.config.tls.server_name, &upstream.host) {
             (Some(name), _) => name.clone(),
@@ -97,7 +97,11 @@ impl<'a> Probe<'a> {
         peer.options.total_connection_timeout = Some(self.check.timeout);
         peer.options.read_timeout = Some(self.check.timeout);
         peer.options.write_timeout = Some(self.check.timeout);
-        peer
+        if let Some(tls) = &self.account.tls {
+            tls.put_on(&mut peer)
+                .map_err(|problem| Error::explain(ErrorType::InvalidCert, problem))?;
+        }
+        Ok(peer)
     }
 }
 
@@ -105,7 +109,7 @@ impl<'a> Probe<'a> {
 impl HealthCheck for Probe<'_> {
     /// Over a new connection each time: an open one would hide that no new one can be made.
     async fn check(&self, target: &Backend) -> Result<()> {
-        let peer = self.peer(target);
+        let peer = self.peer(target)?;
         let (mut session, _) = self.connector.get_http_session(&peer).await?;
         session.set_read_timeout(peer.options.read_timeout);
         session.set_write_timeout(peer.options.write_timeout);

@@ -1,14 +1,22 @@
 //! Names, addresses and files of the outside world: resolving host names, finding a free address,
-//! asking others over HTTP, noticing that files change.
+//! asking others over HTTP, certificates, noticing that files change.
 
+mod certificate;
 mod egress;
+mod peer_tls;
+mod pem;
+mod pinned;
 mod proxies;
 mod public;
 mod resolver;
 mod vacant;
 mod watch;
 
+pub use certificate::Certificate;
 pub use egress::{Answer, Egress, EgressError, Reach};
+pub use peer_tls::PeerTls;
+pub use pem::PemError;
+pub use pinned::pinned;
 pub use proxies::{BadProxy, Proxies};
 pub use public::is_public;
 pub use resolver::{ResolveError, Resolver};

@@ -7,18 +7,38 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// What tells one state of a file from another; `None` = it cannot be read.
-type Mark = Option<(u64, u64, i64, i64, u64)>;
+type Mark = Option<State>;
 
-/// Calls `changed` with each of the files after it changed, appeared or vanished. Runs until
-/// `stop` says so.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct State {
+    device: u64,
+    inode: u64,
+    /// Of its contents and of its entry: seconds since 1970 and nanoseconds.
+    modified: (i64, i64),
+    changed: (i64, i64),
+    length: u64,
+}
+
+impl State {
+    fn changed_after(self, time: SystemTime) -> bool {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.unwrap_or_default();
+        self.changed > (since.as_secs() as i64, i64::from(since.subsec_nanos()))
+    }
+}
+
+/// Calls `changed` with each of the files after it changed, appeared or vanished; also with one that
+/// is seen for the first time and has changed after `since`, when it may have been read already. Runs
+/// until `stop` says so.
 pub async fn watch_files(
     files: impl Fn() -> Vec<PathBuf> + Send,
     changed: impl Fn(&Path) + Send,
+    since: SystemTime,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) {
     let mut known: HashMap<PathBuf, Mark> = HashMap::new();
@@ -35,7 +55,11 @@ pub async fn watch_files(
         });
         let Ok(marked) = marked.await else { return };
         for (path, mark) in &marked {
-            if known.get(path).is_some_and(|before| before != mark) {
+            let is_news = match known.get(path) {
+                Some(before) => before != mark,
+                None => mark.is_some_and(|mark| mark.changed_after(since)),
+            };
+            if is_news {
                 changed(path);
             }
         }
@@ -49,18 +73,19 @@ pub async fn watch_files(
 
 fn mark(path: &Path) -> Mark {
     let data = std::fs::metadata(path).ok()?;
-    Some((
-        data.dev(),
-        data.ino(),
-        data.mtime(),
-        data.mtime_nsec(),
-        data.len(),
-    ))
+    Some(State {
+        device: data.dev(),
+        inode: data.ino(),
+        modified: (data.mtime(), data.mtime_nsec()),
+        changed: (data.ctime(), data.ctime_nsec()),
+        length: data.len(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     #[tokio::test]
     async fn a_rewrite_a_rename_and_a_swapped_link_are_all_noticed() {
@@ -79,6 +104,7 @@ mod tests {
                 paths.clone()
             },
             move |path| drop(seen.send(path.to_owned())),
+            clock::wall() + Duration::from_secs(3600),
             stopped,
         ));
         looks.recv().await;
@@ -96,5 +122,19 @@ mod tests {
         std::fs::write(file("c"), "1").unwrap();
         std::fs::rename(file("c"), file("a")).unwrap();
         assert_eq!(sees.recv().await.unwrap(), file("a"));
+    }
+
+    #[tokio::test]
+    async fn what_changed_between_its_first_reading_and_the_first_look_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let began = clock::wall() - Duration::from_secs(1);
+        std::fs::write(&path, "1").unwrap();
+        let (seen, mut sees) = tokio::sync::mpsc::unbounded_channel();
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let files = vec![path.clone()];
+        let changed = move |path: &Path| drop(seen.send(path.to_owned()));
+        tokio::spawn(watch_files(move || files.clone(), changed, began, stopped));
+        assert_eq!(sees.recv().await.unwrap(), path);
     }
 }

@@ -10,6 +10,7 @@ use super::breaker::Entry;
 use super::live::{Live, reason};
 use crate::config;
 use crate::credential::Credential;
+use crate::net::PeerTls;
 use crate::telemetry::AccountMetrics;
 
 /// An account as one table of its pool knows it. Laid out as written: what a lease needs lies in
@@ -23,6 +24,8 @@ pub struct Account {
     pub credential: Arc<Credential>,
     /// What `Host` says at its upstream.
     pub host: HeaderValue,
+    /// What its upstream must show and what is shown to it, where that is configured.
+    pub tls: Option<Arc<PeerTls>>,
     pub config: config::Account,
 }
 

@@ -11,6 +11,7 @@ use super::{Outcome, Pool};
 use crate::clock;
 use crate::config;
 use crate::credential::Credential;
+use crate::net::PeerTls;
 
 impl Pool {
     /// Puts new settings and accounts in place. Accounts that stay keep their live state; those
@@ -87,6 +88,7 @@ impl Pool {
         Arc::new(Account {
             id: config.id.as_str().into(),
             host: host(&config.upstream),
+            tls: tls(config, known),
             config: config.clone(),
             credential,
             metrics,
@@ -94,6 +96,27 @@ impl Pool {
             live,
         })
     }
+}
+
+/// Those of an account that keeps its files stay, and with them its connections.
+fn tls(config: &config::Account, known: Option<&Arc<Account>>) -> Option<Arc<PeerTls>> {
+    let files = &config.tls;
+    if let Some(known) = known
+        && (&known.config.tls.ca, &known.config.tls.client) == (&files.ca, &files.client)
+    {
+        return known.tls.clone();
+    }
+    let client = files.client.as_ref();
+    let client = client.map(|files| [&*files.cert, &*files.key]);
+    let tls = PeerTls::open(files.ca.as_deref(), client)?;
+    if let Some(problem) = tls.problem() {
+        let account = &*config.id;
+        tracing::error!(
+            account,
+            "no connection can be made to its upstream: {problem}"
+        );
+    }
+    Some(Arc::new(tls))
 }
 
 /// Reads the account's secrets. What cannot be read leaves the secrets in use that were read

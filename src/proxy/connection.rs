@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use pingora_core::apps::{HttpServerApp, ServerApp};
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::stream::Stream as Socket;
+use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use pingora_timeout::timeout;
@@ -71,6 +71,11 @@ struct Limits {
 impl Connections {
     /// One connection until its end.
     pub async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
+        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            let stream = Box::new(Guarded::frames(stream, self.limits().head));
+            ServerApp::process_new(&self.http2, stream, shutdown).await;
+            return;
+        }
         let mut stop = shutdown.clone();
         let mut stop = pin!(async move {
             // It fails when nobody is left who could stop anything, as the process ends.

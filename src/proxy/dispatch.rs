@@ -131,6 +131,10 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
         }
         Host::Unix(path) => unix_peer(path, upstream.tls)?,
     };
+    if let Some(tls) = &account.tls {
+        tls.put_on(&mut peer)
+            .map_err(|problem| Error::explain(ErrorType::InvalidCert, problem))?;
+    }
     let Some(request) = &ctx.request else {
         return Err(verdict::give_up());
     };

@@ -9,6 +9,7 @@ mod load;
 mod mock;
 mod program;
 mod socket;
+mod tls;
 mod verbatim;
 
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ pub(crate) use load::{count, many};
 pub(crate) use mock::Mock;
 pub(crate) use program::{Program, free_address};
 pub(crate) use socket::{SWITCH, Vendor, Wire, handshake, respond};
+pub(crate) use tls::{Authority, Issued, TlsVendor, say, secure};
 pub(crate) use verbatim::Verbatim;
 
 /// The longest a test waits for anything: far more than it takes, even on a busy machine.

@@ -64,6 +64,27 @@ impl Program {
         });
     }
 
+    /// Runs another command of `poolgate` in its folder; returns its exit status and what it said, to
+    /// stdout and to stderr.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let run = Command::new(env!("CARGO_BIN_EXE_poolgate"))
+            .args(arguments)
+            .current_dir(self.folder())
+            .env_clear()
+            .stdin(Stdio::null())
+            .output();
+        let run = run.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (run.status.code(), text(&run.stdout), text(&run.stderr))
+    }
+
+    /// Writes a file of its folder anew, in one step.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let new = self.folder().join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.folder().join(name)).unwrap();
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::{Auth, Control, Hosts, Question, StrategyChange};
+use super::{Auth, Control, Hosts, Question, Reloaded, StrategyChange};
 use crate::config::Role;
 use crate::instance::{InstanceView, Phase};
 use crate::pool::{
@@ -225,6 +225,10 @@ impl Control for Gateway {
         served
             .then_some(explanation)
             .ok_or("the key may not use this model")
+    }
+
+    fn reload(&self) -> Result<Reloaded, Vec<String>> {
+        Ok(Reloaded::default())
     }
 
     fn draining(&self) -> bool {

@@ -88,7 +88,7 @@ fn call(dialect: u64, stream: bool) -> (&'static str, Value) {
 #[cfg(test)]
 mod tests {
     use super::request;
-    use crate::cli::client::exchange;
+    use crate::cli::client::Server;
     use crate::mock::{Settings, Vendor};
 
     #[tokio::test]
@@ -99,7 +99,11 @@ mod tests {
         let mut streams = 0;
         for number in 0..6 {
             let request = request(vendor.address(), number).unwrap();
-            let (status, body) = exchange(request).await.ok().unwrap();
+            let (status, body) = Server::plain(vendor.address())
+                .exchange(request)
+                .await
+                .ok()
+                .unwrap();
             assert_eq!(status, 200, "{body:?}");
             streams += usize::from(!body.starts_with(b"{"));
         }

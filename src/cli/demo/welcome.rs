@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::client::{base, exchange, request};
+use super::super::client::{Server, base, request};
 use super::super::out::{self, Screen};
 use super::super::table::Paint;
 use super::Stage;
@@ -35,14 +35,15 @@ pub(super) fn say(stage: &Stage) {
 }
 
 async fn answers(address: SocketAddr) -> bool {
-    match request("GET", &format!("{}/livez", base(address)), None, None) {
-        Ok(ask) => exchange(ask).await.is_ok(),
+    let server = Server::plain(address);
+    match request("GET", &format!("{}/livez", server.url), None, None) {
+        Ok(ask) => server.exchange(ask).await.is_ok(),
         Err(_) => false,
     }
 }
 
 fn text(stage: &Stage, token: Option<&Secret>, program: &Path, color: bool) -> String {
-    let (gateway, admin) = (base(stage.gateway), base(stage.admin));
+    let (gateway, admin) = (base(stage.gateway, false), base(stage.admin, false));
     let token = token.map_or("TOKEN", Secret::expose);
     let strong = |text: &str| Paint::Good.on(text, color);
     let mut out = format!(

@@ -301,10 +301,10 @@ fn only_keys_that_ask_for_something_are_told_as_not_served() {
     );
     assert_eq!(
         told(&with_account(
-            "listen: [{tls: {cert: a, key: b}}]\nstate: {redis: 'redis://x'}"
+            "egress: {proxy: 'http://proxy.test:1'}\nstate: {redis: 'redis://x'}"
         )),
         [
-            ("listen[0].tls".to_owned(), Severity::Refused),
+            ("egress.proxy".to_owned(), Severity::Refused),
             ("state.redis".to_owned(), Severity::Note)
         ]
     );

@@ -15,6 +15,8 @@ pub struct Live {
     pub keys: Vec<(String, u64)>,
     /// State and connections in it.
     pub connections: Vec<(&'static str, u64)>,
+    /// Seconds until the first certificate of a listener expires, negative when it has.
+    pub certificate_expiry: Option<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -74,6 +76,10 @@ impl Live {
         [
             gauge(&families::TOKEN_EXPIRY, expiries),
             gauge(&families::INSTANCE_UP, ups),
+            gauge(
+                &families::CERTIFICATE_EXPIRY,
+                self.certificate_expiry.map(|left| ([], left)),
+            ),
             accounts(&families::ACTIVE, |a| a.active as f64),
             accounts(&families::AVAILABLE, |a| f64::from(u8::from(a.available))),
             accounts(&families::BREAKER_STATE, |a| f64::from(a.breaker as u8)),

@@ -27,6 +27,7 @@ fn live() -> Live {
         }],
         keys: vec![("medium".into(), 4)],
         connections: vec![("idle", 5)],
+        certificate_expiry: Some(86_400.0),
     }
 }
 

@@ -1,0 +1,68 @@
+//! `poolgate reload` and `poolgate stop`: orders to the gateway that runs here.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::out;
+use super::source::Source;
+use crate::app::{self, Done, Given, Order};
+
+/// Beyond what a gateway allows itself.
+const SPARE: Duration = Duration::from_secs(10);
+/// For a file of any size.
+const RELOAD: Duration = Duration::from_secs(120);
+
+/// Have the running gateway read its configuration anew
+///
+/// A file with a mistake changes nothing; every mistake is said. What cannot change while it runs is
+/// named.
+#[derive(Args)]
+#[command(after_help = "Example:\n  poolgate reload -c /etc/poolgate/poolgate.yaml")]
+pub(super) struct Reload {}
+
+impl Reload {
+    pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
+        let (done, _) = give(source, &Order::Reload, RELOAD)?;
+        report(&done)
+    }
+}
+
+/// Have the running gateway finish its requests and end
+///
+/// Returns when it has ended.
+#[derive(Args)]
+#[command(after_help = "Example:\n  poolgate stop")]
+pub(super) struct Stop {}
+
+impl Stop {
+    pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
+        let server = source.load_to_ask()?.config.server;
+        let (done, given) = give(source, &Order::Stop, SPARE)?;
+        report(&done)?;
+        let patience = server.drain_delay + server.drain_timeout + SPARE;
+        let ended = given.wait_for_end(patience);
+        ended.context("the gateway is still there")?;
+        out::print("stopped\n")?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn give(source: &Source, order: &Order, patience: Duration) -> anyhow::Result<(Done, Given)> {
+    let state = source.load_to_ask()?.config.state.dir;
+    app::give(&state, order, patience)
+}
+
+/// What was done goes to standard output, what was not to standard error: a line for each problem.
+fn report(done: &Done) -> anyhow::Result<ExitCode> {
+    if !done.done {
+        for line in &done.lines {
+            out::tell(line);
+        }
+        return Ok(ExitCode::FAILURE);
+    }
+    out::print(&(done.lines.join("\n") + "\n"))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,3 @@
+//! Changes to a gateway that goes on serving.
+
+mod reload;

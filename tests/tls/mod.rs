@@ -1,0 +1,4 @@
+//! TLS as clients, operators and upstreams meet it.
+
+mod listeners;
+mod upstreams;
