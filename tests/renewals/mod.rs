@@ -268,7 +268,7 @@ fn no_secret_of_a_login_leaves_the_sealed_files() {
     }
 }
 
-/// All files below a folder.
+/// All files below a folder; a socket is none.
 fn walk(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder)
         .unwrap()
@@ -276,7 +276,7 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
     entries
         .flat_map(|path| match path.is_dir() {
             true => walk(&path),
-            false => vec![path],
+            false => Vec::from_iter(path.is_file().then_some(path)),
         })
         .collect()
 }
