@@ -33,6 +33,7 @@ if it.stubborn:
 
 class Account(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # Head and body in one write: an answer is there as a whole or not at all.
 
     def answer(self, status, body):
         text = json.dumps(body).encode()

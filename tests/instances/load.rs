@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use super::house::{House, QUICK, account, pool, signal};
 use crate::support::{Connection, chat, count, wait_for};
 
+/// An answer that has begun cannot be taken back; the programs here give theirs whole or not at all.
 #[test]
 fn whichever_program_is_killed_under_load_no_request_fails() {
     let accounts = ["a", "b", "c"].map(|id| account(id, "", ""));
