@@ -16,6 +16,7 @@ mod clients;
 mod clients_keys;
 mod connections;
 mod edges;
+mod egress;
 mod failover;
 mod first_steps;
 mod health;

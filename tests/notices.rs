@@ -367,3 +367,80 @@ fn a_token_that_cannot_be_renewed_is_told_before_it_expires_and_when_its_login_i
     told(&receiver, "account_up", "a");
     assert!(receiver.is_idle());
 }
+
+#[test]
+fn what_waits_at_a_stop_is_tried_once_more_and_the_process_waits_for_it() {
+    let vendors = Mock::several(1, &[]);
+    let receiver = Vendor::start();
+    let hooks = [hook(receiver.address, NEAR)];
+    let mut gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks));
+    ill(&vendors[0]);
+    // The next try of a hook that fails so often is seconds away.
+    for _ in 0..3 {
+        Notice::next(&receiver).answer(503);
+    }
+    gateway.program.signal(Signal::SIGTERM);
+    told(&receiver, "account_down", "a0");
+    assert!(gateway.program.wait().success());
+    assert!(!gateway.log().contains("the stop came before"));
+}
+
+#[test]
+fn what_a_stop_cannot_deliver_is_told_as_lost() {
+    let vendors = Mock::several(2, &[]);
+    let receiver = Vendor::start();
+    let hooks = [hook(receiver.address, NEAR)];
+    let mut gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks));
+    ill(&vendors[0]);
+    for _ in 0..3 {
+        Notice::next(&receiver).answer(503);
+    }
+    gateway.program.signal(Signal::SIGTERM);
+    Notice::next(&receiver).answer(503);
+    assert!(gateway.program.wait().success());
+    let log = gateway.log();
+    let lost = log
+        .lines()
+        .find(|line| line.contains("the stop came before"))
+        .unwrap();
+    assert!(
+        lost.contains("notices=1") && !lost.contains("canary"),
+        "{lost}"
+    );
+}
+
+#[test]
+fn an_operator_can_try_the_hooks() {
+    let vendors = Mock::several(1, &[]);
+    let (receiver, trap) = (Vendor::start(), Vendor::start());
+    let more = format!("{NEAR}, secret: {SECRET}, events: [needs_login]");
+    let hooks = [hook(receiver.address, &more), hook(trap.address, "")];
+    let gateway = Gateway::start(&with_hooks(&vendors, "", &hooks));
+    let answer = std::thread::scope(|scope| {
+        let tried = scope.spawn(|| gateway.admin(post("/api/v1/notify/test", &json!({}))));
+        let notice = Notice::next(&receiver);
+        let json = notice.json();
+        assert_eq!(json["event"], "test");
+        assert_eq!(json.get("account"), None);
+        assert_eq!(notice.wire.header("x-poolgate-event"), Some("test"));
+        assert!(notice.wire.header("x-poolgate-signature").is_some());
+        notice.answer(204);
+        tried.join().unwrap()
+    });
+    assert_eq!(answer.status, 200);
+    let text = answer.text();
+    let hooks = answer.json()["hooks"].clone();
+    assert_eq!(
+        (&hooks[0]["delivered"], &hooks[0]["error"]),
+        (&json!(true), &Value::Null)
+    );
+    assert_eq!(hooks[1]["delivered"], false);
+    assert!(
+        hooks[1]["error"]
+            .as_str()
+            .unwrap()
+            .contains("allow_private"),
+        "{text}"
+    );
+    assert!(trap.is_idle() && !text.contains("canary"), "{text}");
+}

@@ -22,6 +22,7 @@ use super::route::route;
 use super::status;
 use crate::clock;
 use crate::config::Role;
+use crate::notify::Tested;
 use crate::pool::{AccountView, BreakerView, PoolView};
 
 pub(super) type Shared = Arc<dyn Control>;
@@ -42,6 +43,7 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/instances/{id}/logs", get(instances::logs))
         .route("/api/v1/accounts/{id}/{action}", post(act))
         .route("/api/v1/pools/{name}/strategy", post(strategy))
+        .route("/api/v1/notify/test", post(test_notices))
         .route("/api/v1/reload", post(reload))
         .route_layer(layer(Role::Operator));
     reading.merge(writing)
@@ -90,6 +92,23 @@ async fn account(State(control): State<Shared>, Path(id): Path<String>) -> Answe
 async fn pools(State(control): State<Shared>, Query(page): Query<Page>) -> Answer {
     page.of("pools", &control.pools(), |p| &p.name, pool_json)
         .map(Json)
+}
+
+/// What became of a notice to each webhook that nothing has happened.
+async fn test_notices(
+    State(control): State<Shared>,
+    Extension(actor): Extension<Actor>,
+) -> Json<Value> {
+    tracing::info!(actor = &*actor.name, "the webhooks are tried");
+    let tested = control.test_notices().await;
+    let hook = |tested: &Tested| {
+        json!({
+            "host": tested.host,
+            "delivered": tested.result.is_ok(),
+            "error": tested.result.as_ref().err(),
+        })
+    };
+    Json(json!({"hooks": tested.iter().map(hook).collect::<Vec<_>>()}))
 }
 
 /// `enable`, `disable`, `reset`, `refresh`, `probe` or `restart`; answers with the account as it then is.

@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 
 use super::route::Question;
 use crate::instance::InstanceView;
+use crate::notify::Tested;
 use crate::pool::{AccountView, Explanation, PoolView, QueueView};
 
 /// The gateway as an operator sees it. Reading never waits for a request in progress.
@@ -54,6 +55,9 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// The file cannot be read.
     fn instance_log(&self, id: &str, lines: usize) -> io::Result<Vec<String>>;
+
+    /// Tries each webhook once.
+    fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>>;
 
     fn queue(&self) -> QueueView;
 

@@ -19,6 +19,7 @@ use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
 use crate::instance::{InstanceView, Phase};
 use crate::key;
+use crate::notify::Tested;
 use crate::pool::{
     AccountView, BreakerView, Demand, Explanation, Health, Moment, Pool, PoolView, QueueView, Tried,
 };
@@ -156,6 +157,10 @@ impl Control for App {
 
     fn instance_log(&self, id: &str, lines: usize) -> io::Result<Vec<String>> {
         self.instances.tail(id, lines)
+    }
+
+    fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>> {
+        Box::pin(self.notices.test())
     }
 
     fn queue(&self) -> QueueView {

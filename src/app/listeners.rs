@@ -89,6 +89,7 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         pools: app.pools.clone(),
         keys: app.keys.clone(),
         resolver: app.resolver.clone(),
+        tunnels: app.tunnels.clone(),
         metrics: app.metrics.clone(),
         access: app.access.clone(),
         older: Arc::new(super::control::Older::new(app)),

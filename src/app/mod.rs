@@ -24,13 +24,15 @@ use pingora_core::server::{ExecutionPhase, RunArgs};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
+pub use renewals::token_cache;
+
 use crate::admin::Auth;
 use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
 use crate::instance::{Discovery, Instances};
 use crate::key::{Issued, Keys};
-use crate::net::{Proxies, Resolver};
+use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
 use crate::store::Store;
@@ -57,6 +59,7 @@ pub(crate) struct App {
     keys: Arc<Keys>,
     issued: Issued,
     resolver: Arc<Resolver>,
+    tunnels: Arc<Tunnels>,
     metrics: Arc<Metrics>,
     access: Access,
     health: Health,
@@ -88,11 +91,14 @@ impl App {
     fn build(options: Options, access: Access) -> Result<App> {
         let config = options.config;
         state::prepare_dir(&config.state.dir)?;
-        let store = Arc::new(Store::in_dir(&config.state.dir));
-        let renewals = renewals::Renewals::default();
-        renewals.prepare(&config, &store).context("tokens")?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
+        let store = Store::in_dir(&config.state.dir).counted(metrics.clone());
+        let store = Arc::new(store);
+        let renewals = renewals::Renewals::new(metrics.clone());
+        let egress = &config.egress;
+        let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
+        renewals.prepare(&config, &store).context("tokens")?;
         let now = clock::now();
         let instances = Instances::in_state(&config.state.dir);
         let discovery = Discovery::in_state(&config.state.dir);
@@ -107,7 +113,7 @@ impl App {
         let issued = Issued::in_state(&config.state.dir);
         let keys = Arc::new(Keys::new(config, &issued));
         let resolver = Arc::new(Resolver::default());
-        let proxies = Proxies::of(config::process_env);
+        let proxies = proxies(config);
         let notices = Notices::new(
             &config.notify,
             state::host_name(),
@@ -118,7 +124,7 @@ impl App {
             notices: Arc::new(notices?),
             auth: state::admin_auth(config)?,
             certificates: tls::Certificates::open(config)?,
-            health: Health::new(resolver.clone()),
+            health: Health::new(resolver.clone(), tunnels.clone()),
             instances,
             discovery,
             changes_accounts: Mutex::new(()),
@@ -133,6 +139,7 @@ impl App {
             keys,
             issued,
             resolver,
+            tunnels,
             metrics,
             access,
             in_flight: Arc::default(),
@@ -148,6 +155,15 @@ impl App {
                 wall: clock::wall(),
             },
         })
+    }
+}
+
+/// What poolgate itself asks leaves through the configured proxy, or those of the environment.
+fn proxies(config: &Config) -> Proxies {
+    let egress = &config.egress;
+    match &egress.proxy {
+        Some(proxy) => Proxies::configured(proxy.clone(), &egress.no_proxy),
+        None => Proxies::of(config::process_env),
     }
 }
 
@@ -218,8 +234,11 @@ fn wait_for_end(
     // A head may be half read, or the last bytes of an answer still on their way.
     let mut quiet = 0;
     while quiet < QUIET_LOOKS && clock::now() < deadline && !server.is_finished() {
-        let busy = app.in_flight.load(Ordering::SeqCst) > 0 || app.renewals.is_busy();
+        let busy = app.in_flight.load(Ordering::SeqCst) > 0
+            || app.renewals.is_busy()
+            || app.notices.is_busy();
         quiet = if busy { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK_EVERY);
     }
+    app.notices.close();
 }

@@ -17,10 +17,11 @@ use crate::config::{self, Config, SecretSource};
 use crate::credential::cache::TokenCache;
 use crate::credential::seal::Key;
 use crate::credential::{Credential, Keeper, Phase, Refresher, Renewed, State};
-use crate::net::{Egress, Proxies, Reach};
+use crate::net::{Egress, Reach};
 use crate::notify::{Event, Kind};
 use crate::pool::{Account, Pool};
 use crate::store::Store;
+use crate::telemetry::Metrics;
 
 /// The folder in `state.dir`.
 const FOLDER: &str = "tokens";
@@ -35,8 +36,8 @@ const WORRYING: usize = 3;
 const FIRST_TOKENS: Duration = Duration::from_secs(5);
 
 /// The tasks.
-#[derive(Default)]
 pub(super) struct Renewals {
+    metrics: Arc<Metrics>,
     keeper: Mutex<Option<Arc<Keeper>>>,
     tasks: Mutex<HashMap<Arc<str>, Task>>,
     /// How many are asking a vendor or saving what it said.
@@ -49,6 +50,15 @@ struct Task {
 }
 
 impl Renewals {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Renewals {
+            metrics,
+            keeper: Mutex::default(),
+            tasks: Mutex::default(),
+            busy: Arc::default(),
+        }
+    }
+
     /// Makes sure that tokens can be kept, if there is an account that needs it.
     ///
     /// # Errors
@@ -67,19 +77,17 @@ impl Renewals {
         if let Some(keeper) = &*keeper {
             return Ok(keeper.clone());
         }
-        let state = &config.state;
-        let key = match &state.key {
-            SecretSource::Value(text) => Key::of_text(text)?,
-            SecretSource::File(path) => {
-                let credentials = config::process_env("CREDENTIALS_DIRECTORY");
-                Key::open(path, credentials.as_deref().map(std::path::Path::new))?
-            }
+        let cache = token_cache(&config.state)?;
+        let egress =
+            Egress::new(Reach::Anywhere, &super::proxies(config)).context("requests for tokens")?;
+        let made = Keeper {
+            egress,
+            cache,
+            store: store.clone(),
+            metrics: self.metrics.clone(),
+            busy: self.busy.clone(),
         };
-        let cache = TokenCache::open(&state.dir.join(FOLDER), key)?;
-        let proxies = Proxies::of(config::process_env);
-        let egress = Egress::new(Reach::Anywhere, &proxies).context("requests for tokens")?;
-        let made = Arc::new(Keeper::new(egress, cache, store.clone(), self.busy.clone()));
-        Ok(keeper.insert(made).clone())
+        Ok(keeper.insert(Arc::new(made)).clone())
     }
 
     /// Would a stop now lose a token that is on its way?
@@ -100,10 +108,7 @@ impl Renewals {
                 if is_renewed && !has_task {
                     match self.start(app, pool, &account) {
                         Ok(task) => drop(tasks.insert(account.id.clone(), task)),
-                        Err(error) => {
-                            let account = &*account.id;
-                            tracing::error!(account, "its token is not renewed: {error:#}");
-                        }
+                        Err(error) => stuck(pool, &account, &format!("{error:#}")),
                     }
                 }
             }
@@ -150,6 +155,35 @@ impl Renewals {
             work: tokio::spawn(refresher.run()),
         })
     }
+}
+
+/// Tells that the account's token cannot be renewed, once: it is tried again and again.
+fn stuck(pool: &Arc<Pool>, account: &Account, why: &str) {
+    let phase = account.credential.state().map(|state| state.phase);
+    if phase == Some(Phase::Transient(why.to_owned())) {
+        return;
+    }
+    tracing::error!(account = &*account.id, "its token is not renewed: {why}");
+    account.credential.is_stuck(why.to_owned());
+    if let Some(state) = account.credential.state() {
+        pool.token_state(&account.id, &state, clock::wall());
+    }
+}
+
+/// The tokens of this `state.dir`, under its key; both are made where there are none.
+///
+/// # Errors
+/// They cannot be made, or are not ours alone.
+pub fn token_cache(state: &config::State) -> Result<TokenCache> {
+    super::state::prepare_dir(&state.dir)?;
+    let key = match &state.key {
+        SecretSource::Value(text) => Key::of_text(text)?,
+        SecretSource::File(path) => {
+            let credentials = config::process_env("CREDENTIALS_DIRECTORY");
+            Key::open(path, credentials.as_deref().map(std::path::Path::new))?
+        }
+    };
+    Ok(TokenCache::open(&state.dir.join(FOLDER), key)?)
 }
 
 /// Looks after the tasks until the stop; a renewal that is under way then still ends.

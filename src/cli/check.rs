@@ -167,7 +167,7 @@ mod tests {
             "poolgate.yaml: valid (1 account, 1 pool, 2 keys), 1 note",
         );
         check(
-            &format!("{pools}egress: {{proxy: \"http://proxy.example\"}}"),
+            &format!("{pools}clients: {{max_concurrent_per_key: 3}}"),
             "poolgate.yaml: valid (1 account, 1 pool, 0 keys); but `run` refuses 1 key",
         );
     }

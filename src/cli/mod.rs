@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod env;
 mod healthcheck;
+mod import;
 mod init;
 mod logs;
 mod man;
@@ -62,6 +63,7 @@ enum Command {
     Logs(logs::Logs),
     Route(route::Route),
     Env(env::Env),
+    Import(import::Import),
     Healthcheck(healthcheck::Healthcheck),
     Version(version::Version),
     Completions(completions::Completions),
@@ -97,6 +99,7 @@ impl Command {
             Command::Logs(it) => it.run(source),
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),
+            Command::Import(it) => it.run(source),
             Command::Healthcheck(it) => it.run(source),
             Command::Version(it) => it.run(),
             Command::Completions(it) => it.run(Cli::command()),

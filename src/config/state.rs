@@ -12,6 +12,7 @@ use super::model::{
 };
 use super::read::Section;
 use super::shown::Shown;
+use crate::net::Tunnels;
 use crate::secret::Secret;
 
 const MIB: u64 = 1 << 20;
@@ -93,8 +94,15 @@ fn redis(s: &mut Section<'_, '_>) -> Option<Redis> {
 }
 
 pub(super) fn egress(s: &mut Section<'_, '_>) -> Egress {
+    let proxy = s.secret_url("proxy", &["http", "https"]);
+    if Tunnels::new(proxy.as_ref(), &[]).is_err() {
+        s.problem(
+            "proxy",
+            "must be the URL of a proxy, as http://user:password@host:port",
+        );
+    }
     Egress {
-        proxy: s.secret_url("proxy", &["http", "https"]),
+        proxy,
         no_proxy: s.list("no_proxy", NO_PROXY, Vec::new()),
     }
 }

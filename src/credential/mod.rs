@@ -18,15 +18,15 @@ use http::header::{AUTHORIZATION, HeaderName};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 pub use echo::Secrets;
-pub use renewal::refresher::{Keeper, Refresher, Renewed};
-pub use renewal::{NoToken, Phase, State};
+pub use renewal::refresher::{Refresher, Renewed};
+pub use renewal::{Keeper, NoToken, Phase, State};
 
 use crate::clock::{self, Instant};
 use crate::config::{self, SecretSource};
 use crate::dialect::Dialect;
 use crate::secret::Secret;
 use renewal::Renewal;
-use renewal::login::Login;
+use renewal::login::{Login, time as written_time};
 
 /// The credential of one account.
 pub struct Credential {
@@ -175,6 +175,26 @@ impl Credential {
     /// How the renewal of its token stands, if it is one that is renewed.
     pub fn state(&self) -> Option<State> {
         self.renewal.as_ref().map(Renewal::state)
+    }
+
+    /// The configured refresh token of a kind that has one, which one that was kept may be in the place
+    /// of.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub fn refresh_token(config: &config::Credential) -> Result<Option<Secret>, Error> {
+        let login = Login::of(config);
+        let token = login.map(|login| login.refresh_token()).transpose();
+        token
+            .map(Option::flatten)
+            .map_err(|e| Error::Source(e.to_string()))
+    }
+
+    /// Nobody can renew the token, for now, and why.
+    pub fn is_stuck(&self, why: String) {
+        if let Some(renewal) = &self.renewal {
+            renewal.is_stuck(why);
+        }
     }
 
     /// Is it of a kind whose token is renewed?

@@ -13,7 +13,7 @@ use pingora_core::connectors::http::Connector;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{self, Instant};
-use crate::net::Resolver;
+use crate::net::{Resolver, Tunnels};
 use crate::pool::{Account, Pool};
 use probe::Probe;
 
@@ -29,15 +29,17 @@ const JITTER: f64 = 0.1;
 /// Checks the accounts of all pools.
 pub struct Health {
     resolver: Arc<Resolver>,
+    tunnels: Arc<Tunnels>,
     /// One for all checks: each has its own copy of the system's root certificates.
     connector: Arc<Connector>,
     places: Semaphore,
 }
 
 impl Health {
-    pub fn new(resolver: Arc<Resolver>) -> Self {
+    pub fn new(resolver: Arc<Resolver>, tunnels: Arc<Tunnels>) -> Self {
         Health {
             resolver,
+            tunnels,
             connector: Arc::new(Connector::new(None)),
             places: Semaphore::new(AT_ONCE),
         }
@@ -110,7 +112,13 @@ impl Health {
         let Ok(_place) = self.places.acquire().await else {
             return;
         };
-        let probe = Probe::new(&account, &check, &self.connector, &self.resolver);
+        let probe = Probe::new(
+            &account,
+            &check,
+            &self.connector,
+            &self.resolver,
+            &self.tunnels,
+        );
         let result = match tokio::time::timeout(check.timeout, probe.run()).await {
             Ok(result) => result,
             Err(_) => Err(format!("no answer within {:?}", check.timeout)),
@@ -134,7 +142,8 @@ impl Health {
         let asked = async {
             match check {
                 Some(check) => {
-                    let probe = Probe::new(account, check, &self.connector, &self.resolver);
+                    let (connector, resolver) = (&self.connector, &self.resolver);
+                    let probe = Probe::new(account, check, connector, resolver, &self.tunnels);
                     probe.run().await
                 }
                 None => probe::connect(account, &self.resolver).await,

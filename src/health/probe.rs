@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{self, Host};
 use crate::credential::Injection;
-use crate::net::Resolver;
+use crate::net::{Resolver, Tunnel, Tunnels};
 use crate::pool::Account;
 
 /// A check of one account. It does not use Pingora's own `HttpHealthCheck`: that one makes a
@@ -24,6 +24,7 @@ pub(super) struct Probe<'a> {
     check: &'a config::HealthCheck,
     connector: &'a Arc<Connector>,
     resolver: &'a Arc<Resolver>,
+    tunnels: &'a Tunnels,
 }
 
 impl<'a> Probe<'a> {
@@ -32,29 +33,34 @@ impl<'a> Probe<'a> {
         check: &'a config::HealthCheck,
         connector: &'a Arc<Connector>,
         resolver: &'a Arc<Resolver>,
+        tunnels: &'a Tunnels,
     ) -> Self {
         Probe {
             account,
             check,
             connector,
             resolver,
+            tunnels,
         }
     }
 
     /// Says in words what was wrong.
     pub(super) async fn run(&self) -> Result<(), String> {
+        let mut tunnel = None;
         let backend = match &self.account.config.upstream.host {
             Host::Tcp(host, port) => {
-                let address = self
-                    .resolver
-                    .resolve(host, *port)
-                    .await
-                    .map_err(|e| e.to_string())?;
+                let is_near = self.account.config.instance.is_some();
+                let way = self.tunnels.way(self.resolver, host, *port, is_near);
+                let (address, through) = way.await.map_err(|e| e.to_string())?;
+                tunnel = through;
                 Backend::new(&address.to_string())
             }
             Host::Unix(path) => Backend::new(&format!("unix:{}", path.display())),
         };
-        let backend = backend.map_err(|e| words(&e))?;
+        let mut backend = backend.map_err(|e| words(&e))?;
+        if let Some(tunnel) = tunnel {
+            backend.ext.insert(tunnel);
+        }
         self.check(&backend).await.map_err(|e| words(&e))
     }
 
@@ -93,6 +99,9 @@ impl<'a> Probe<'a> {
         // The address is put in afterwards, so that no name is ever resolved here.
         let mut peer = HttpPeer::new((std::net::Ipv4Addr::UNSPECIFIED, 0), upstream.tls, name);
         peer._address = backend.addr.clone();
+        if let Some(tunnel) = backend.ext.get::<Tunnel>() {
+            peer.options.custom_l4 = Some(Arc::new(tunnel.clone()));
+        }
         peer.options.connection_timeout = Some(self.check.timeout);
         peer.options.total_connection_timeout = Some(self.check.timeout);
         peer.options.read_timeout = Some(self.check.timeout);

@@ -1,5 +1,5 @@
 //! Names, addresses and files of the outside world: resolving host names, finding a free address,
-//! asking others over HTTP, certificates, noticing that files change.
+//! ways through a proxy, asking others over HTTP, certificates, noticing that files change.
 
 mod certificate;
 mod egress;
@@ -9,6 +9,7 @@ mod pinned;
 mod proxies;
 mod public;
 mod resolver;
+mod tunnel;
 mod vacant;
 mod watch;
 
@@ -20,5 +21,6 @@ pub use pinned::pinned;
 pub use proxies::{BadProxy, Proxies};
 pub use public::is_public;
 pub use resolver::{ResolveError, Resolver};
+pub use tunnel::{NearEnd, Tunnel, Tunnels};
 pub use vacant::vacant;
 pub use watch::watch_files;

@@ -1,5 +1,5 @@
-//! The proxies through which a machine reaches the outside, by the variables that name them
-//! everywhere: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
+//! The proxies through which a machine reaches the outside: the configured one, or those of the
+//! variables that name them everywhere, `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 
 use reqwest::{ClientBuilder, NoProxy, Proxy};
 
@@ -14,7 +14,7 @@ pub struct Proxies {
     no: Option<String>,
 }
 
-/// This variable holds no usable address.
+/// This key or variable holds no usable address.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0} holds no usable address of a proxy")]
 pub struct BadProxy(pub &'static str);
@@ -32,6 +32,18 @@ impl Proxies {
             http: either("HTTP_PROXY").map(Secret::new),
             all: either("ALL_PROXY").map(Secret::new),
             no: either("NO_PROXY"),
+        }
+    }
+
+    /// The configured one for everything, but for these hosts.
+    pub fn configured(proxy: Secret, except: &[String]) -> Self {
+        match except.iter().any(|host| host == "*") {
+            true => Proxies::default(),
+            false => Proxies {
+                all: Some(proxy),
+                no: Some(except.join(",")),
+                ..Proxies::default()
+            },
         }
     }
 

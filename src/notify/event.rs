@@ -65,31 +65,62 @@ pub struct Event<'a> {
     pub at: SystemTime,
 }
 
+/// What a hook hears when an operator tries it, in place of an event's word.
+pub(super) const TEST: &str = "test";
+
+/// A test is about no account.
 #[derive(Serialize)]
 struct Body<'a> {
     event: &'static str,
-    account: &'a str,
-    pool: &'a str,
-    reason: &'a str,
+    #[serde(flatten)]
+    about: Option<About<'a>>,
     at: String,
     gateway: &'a str,
     text: String,
 }
 
+#[derive(Serialize)]
+struct About<'a> {
+    account: &'a str,
+    pool: &'a str,
+    reason: &'a str,
+}
+
+impl Body<'_> {
+    fn written(&self) -> Bytes {
+        // Texts and nothing else: that cannot fail.
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+}
+
+/// The JSON of a notice that nothing has happened.
+pub(super) fn test_body(gateway: &str, at: SystemTime) -> Bytes {
+    let body = Body {
+        event: TEST,
+        about: None,
+        at: clock::rfc3339(at),
+        gateway,
+        text: "An operator tries this webhook; nothing has happened.".to_owned(),
+    };
+    body.written()
+}
+
 impl Event<'_> {
     /// The JSON that a hook is sent.
     pub(super) fn body(&self, gateway: &str) -> Bytes {
-        let body = Body {
-            event: self.kind.name(),
+        let about = About {
             account: self.account,
             pool: self.pool,
             reason: self.reason,
+        };
+        let body = Body {
+            event: self.kind.name(),
+            about: Some(about),
             at: clock::rfc3339(self.at),
             gateway,
             text: self.sentence(),
         };
-        // Texts and nothing else: that cannot fail.
-        serde_json::to_vec(&body).unwrap_or_default().into()
+        body.written()
     }
 
     fn sentence(&self) -> String {

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::event::{Event, Kind};
+use super::event::{Event, Kind, TEST};
 use super::signature::signature;
 use crate::backoff::Backoff;
 use crate::clock::{self, Instant};
@@ -64,10 +64,22 @@ pub(super) struct Hook {
 }
 
 struct Notice {
-    kind: Kind,
+    /// The word for what happened.
+    event: &'static str,
     delivery: String,
     body: Bytes,
     told: Instant,
+}
+
+impl Notice {
+    fn new(event: &'static str, body: Bytes) -> Self {
+        Notice {
+            event,
+            delivery: format!("{:032x}", fastrand::u128(..)),
+            body,
+            told: clock::now(),
+        }
+    }
 }
 
 /// What came of one try.
@@ -106,12 +118,7 @@ impl Hook {
         let Some(kind) = self.news(event) else {
             return;
         };
-        let notice = Notice {
-            kind,
-            delivery: format!("{:032x}", fastrand::u128(..)),
-            body: Event { kind, ..*event }.body(gateway),
-            told: clock::now(),
-        };
+        let notice = Notice::new(kind.name(), Event { kind, ..*event }.body(gateway));
         let mut queue = self.queue.lock();
         if queue.len() >= QUEUE {
             self.metrics.notice_dropped("queue_full");
@@ -156,6 +163,58 @@ impl Hook {
         self.told.lock().retain(|account, _| exists(account));
     }
 
+    /// Where it is, as the log names it.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Tries it once, whatever it is to hear of. The error says what was wrong, without a secret.
+    pub(super) async fn test(&self, body: Bytes) -> Result<(), String> {
+        match self.attempt(&Notice::new(TEST, body)).await {
+            Attempt::Delivered => Ok(()),
+            Attempt::Gone => Err(format!("the hook answers {}", StatusCode::GONE)),
+            Attempt::Refused(why) | Attempt::Failed(why) => Err(why),
+        }
+    }
+
+    /// Does something wait to be sent?
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.is_off() && !self.queue.lock().is_empty()
+    }
+
+    /// Delivers what waits, in one try each, up to the first that fails: there is no time for more.
+    pub(super) async fn run_out(&self) {
+        loop {
+            let next = self.queue.lock().front().cloned();
+            let Some(notice) = next.filter(|_| !self.is_off()) else {
+                return;
+            };
+            match self.attempt(&notice).await {
+                Attempt::Delivered => {}
+                Attempt::Gone => return self.switch_off(),
+                Attempt::Refused(why) => self.drop_one(&notice, "refused", &why),
+                Attempt::Failed(_) => return,
+            }
+            self.queue.lock().pop_front();
+        }
+    }
+
+    /// What waits still is not sent any more.
+    pub(super) fn give_up(&self) {
+        let lost = std::mem::take(&mut *self.queue.lock());
+        if lost.is_empty() || self.is_off() {
+            return;
+        }
+        lost.iter()
+            .for_each(|_| self.metrics.notice_dropped("stopped"));
+        let notices = lost.len();
+        tracing::warn!(
+            hook = self.host,
+            notices,
+            "the stop came before what this hook was to be told"
+        );
+    }
+
     /// Delivers one notice after the other, for ever.
     pub(super) async fn run(&self) {
         loop {
@@ -190,18 +249,19 @@ impl Hook {
             let wait = WAITS.wait(failures, fastrand::f64());
             tracing::info!(
                 hook = self.host,
-                event = notice.kind.name(),
+                event = notice.event,
                 "a notice is sent again in {wait:.1?}: {why}"
             );
             tokio::time::sleep(wait).await;
         };
         let (reason, why) = dropped;
+        self.drop_one(notice, reason, &why);
+    }
+
+    fn drop_one(&self, notice: &Notice, reason: &'static str, why: &str) {
         self.metrics.notice_dropped(reason);
-        tracing::warn!(
-            hook = self.host,
-            event = notice.kind.name(),
-            "a notice is dropped: {why}"
-        );
+        let (hook, event) = (&*self.host, notice.event);
+        tracing::warn!(hook, event, "a notice is dropped: {why}");
     }
 
     fn switch_off(&self) {
@@ -241,7 +301,7 @@ impl Hook {
     fn headers(&self, notice: &Notice) -> Result<HeaderMap, http::header::InvalidHeaderValue> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(EVENT, HeaderValue::from_static(notice.kind.name()));
+        headers.insert(EVENT, HeaderValue::from_static(notice.event));
         headers.insert(DELIVERY, notice.delivery.parse()?);
         if let Some(secret) = &self.settings.secret {
             let now = clock::unix_seconds(clock::wall()) as u64;
@@ -289,7 +349,8 @@ mod tests {
             hook.tell(&event(*kind, "a"), "gw");
         }
         let queue = hook.queue.lock();
-        let heard: Vec<Kind> = queue.iter().map(|notice| notice.kind).collect();
+        let heard = queue.iter().filter_map(|notice| Kind::named(notice.event));
+        let heard: Vec<Kind> = heard.collect();
         assert_eq!(heard, expected);
     }
 

@@ -11,6 +11,7 @@ mod signature;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -19,11 +20,15 @@ use tokio::sync::watch::Receiver;
 
 pub use event::{Event, Kind};
 
+use crate::clock;
 use crate::config::{self, SecretError};
 use crate::net::{BadProxy, Egress, Proxies, Reach};
 use crate::pool::{Moment, Pool, Status};
 use crate::telemetry::Metrics;
 use hook::{Hook, Settings};
+
+/// So long a stop waits for hooks that have not been told all yet.
+const AT_A_STOP: Duration = Duration::from_secs(5);
 
 /// How often the accounts are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -37,6 +42,16 @@ pub struct Notices {
     metrics: Arc<Metrics>,
     hooks: ArcSwap<Vec<Arc<Hook>>>,
     changed: Notify,
+    /// Nothing is told any more.
+    closed: AtomicBool,
+}
+
+/// What came of trying one hook.
+pub struct Tested {
+    /// The host of its address; the rest may be a secret.
+    pub host: String,
+    /// An error says what was wrong.
+    pub result: Result<(), String>,
 }
 
 impl Notices {
@@ -57,6 +72,7 @@ impl Notices {
             metrics,
             hooks: ArcSwap::default(),
             changed: Notify::new(),
+            closed: AtomicBool::new(false),
         };
         notices.reconfigure(config);
         Ok(notices)
@@ -95,9 +111,40 @@ impl Notices {
         for hook in self.hooks.load().iter() {
             hook.tell(event, &self.gateway);
         }
+        if self.closed.load(Ordering::SeqCst) {
+            self.close();
+        }
     }
 
-    /// Delivers what is told, until `stop` says so.
+    /// Sends each hook a notice that nothing has happened, once and now.
+    pub async fn test(&self) -> Vec<Tested> {
+        let body = event::test_body(&self.gateway, clock::wall());
+        let hooks = self.hooks.load_full();
+        let tests = hooks.iter().map(|hook| {
+            let body = body.clone();
+            async move {
+                Tested {
+                    host: hook.host().to_owned(),
+                    result: hook.test(body).await,
+                }
+            }
+        });
+        futures::future::join_all(tests).await
+    }
+
+    /// Does a stop have to wait for what hooks are being told?
+    pub fn is_busy(&self) -> bool {
+        let is_open = !self.closed.load(Ordering::SeqCst);
+        is_open && self.hooks.load().iter().any(|hook| hook.is_waiting())
+    }
+
+    /// Nothing is told any more; what waited is counted and logged as lost.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.hooks.load().iter().for_each(|hook| hook.give_up());
+    }
+
+    /// Delivers what is told, until `stop` says so; then, within a few seconds, what waits.
     pub async fn deliver(&self, mut stop: Receiver<bool>) {
         loop {
             let hooks = self.hooks.load_full();
@@ -109,9 +156,14 @@ impl Notices {
             tokio::select! {
                 () = work => {}
                 () = self.changed.notified() => {}
-                _ = stop.changed() => return,
+                _ = stop.changed() => break,
             }
         }
+        let hooks = self.hooks.load_full();
+        let all = futures::future::join_all(hooks.iter().map(|hook| hook.run_out()));
+        // What did not get there is told by `close`.
+        let _ = tokio::time::timeout(AT_A_STOP, all).await;
+        self.close();
     }
 
     /// Looks at the accounts from time to time, and tells what became of them, until `stop` says

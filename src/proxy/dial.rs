@@ -1,7 +1,7 @@
-//! The connection of a WebSocket to its upstream: one on which no answer is seen before all of the
-//! request is known to have gone.
+//! Connections to upstreams that Pingora does not make by itself: through a proxy, and those of
+//! WebSockets, on which no answer is seen before all of the request is known to have gone.
 //!
-//! Pingora 0.9.1 writes a handshake's head and then tells the half of itself that talks with the
+//! Pingora's own CONNECT goes to a proxy at a Unix socket only. And Pingora 0.9.1 writes a handshake's head and then tells the half of itself that talks with the
 //! upstream, through a queue, that no body follows. Where the 101 is there before that was heard (an
 //! upstream on this machine, a busy processor), it takes the news for the end of the tunnel and
 //! closes it at once (`proxy_h1.rs`, `proxy_handle_upstream`). So after each write the first look for
@@ -20,17 +20,40 @@ use pingora_core::{Error, ErrorType, OrErr, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Connects to the peer's address; the peer's own timeout limits it.
+use crate::net::{NearEnd, Tunnel};
+
+/// The peer's `total_connection_timeout` limits it. Errors do not say where the proxy is.
+#[async_trait]
+impl L4Connect for Tunnel {
+    async fn connect(&self, _: &SocketAddr) -> Result<Stream> {
+        let dug = self.dig().await;
+        match dug.or_err(ErrorType::ConnectError, "through the proxy")? {
+            NearEnd::Tcp(stream) => Ok(stream.into()),
+            NearEnd::Unix(stream) => Ok(stream.into()),
+        }
+    }
+}
+
+/// Connects to the peer's address, or through the tunnel; the peer's own timeout limits it.
 ///
 /// Such a connection has no number by which Pingora could tell it from others in its pool, and so
 /// must never get there.
 #[derive(Debug)]
-pub(super) struct Dial;
+pub(super) struct Dial {
+    pub(super) tunnel: Option<Tunnel>,
+}
 
 #[async_trait]
 impl L4Connect for Dial {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
         const FAILED: &str = "connecting for a WebSocket";
+        if let Some(tunnel) = &self.tunnel {
+            let dug = tunnel.dig().await;
+            return Ok(match dug.or_err(ErrorType::ConnectError, FAILED)? {
+                NearEnd::Tcp(stream) => polite(stream),
+                NearEnd::Unix(stream) => polite(stream),
+            });
+        }
         match address {
             SocketAddr::Inet(address) => {
                 let stream = TcpStream::connect(address).await;

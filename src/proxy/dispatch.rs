@@ -119,13 +119,16 @@ async fn lease(session: &mut Session, ctx: &mut Context) -> Result<Lease> {
 
 async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<HttpPeer, Box<Error>> {
     let upstream = &account.config.upstream;
+    let mut tunnel = None;
     let mut peer = match &upstream.host {
         Host::Tcp(host, port) => {
-            let address = gateway
-                .resolver
-                .resolve(host, *port)
+            let is_near = account.config.instance.is_some();
+            let resolver = &gateway.resolver;
+            let way = gateway.tunnels.way(resolver, host, *port, is_near);
+            let (address, through) = way
                 .await
                 .map_err(|e| Error::explain(ErrorType::ConnectNoRoute, e.to_string()))?;
+            tunnel = through;
             let name = account.config.tls.server_name.as_ref().unwrap_or(host);
             HttpPeer::new(address, upstream.tls, name.clone())
         }
@@ -134,6 +137,10 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     if let Some(tls) = &account.tls {
         tls.put_on(&mut peer)
             .map_err(|problem| Error::explain(ErrorType::InvalidCert, problem))?;
+    }
+    if let Some(tunnel) = &tunnel {
+        peer.group_key ^= tunnel.end();
+        peer.options.custom_l4 = Some(Arc::new(tunnel.clone()));
     }
     let Some(request) = &ctx.request else {
         return Err(verdict::give_up());
@@ -161,7 +168,7 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     if request.demand.websocket {
         // The connection is the tunnel's alone, before and after.
         peer.group_key = fastrand::u64(1..);
-        peer.options.custom_l4 = Some(Arc::new(Dial));
+        peer.options.custom_l4 = Some(Arc::new(Dial { tunnel }));
     }
     Ok(peer)
 }

@@ -45,7 +45,7 @@ use context::Context;
 
 use crate::config::Config;
 use crate::key::Keys;
-use crate::net::Resolver;
+use crate::net::{Resolver, Tunnels};
 use crate::pool::Pool;
 use crate::telemetry::{Access, Metrics};
 
@@ -69,6 +69,7 @@ pub struct Gateway {
     pub pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     pub keys: Arc<Keys>,
     pub resolver: Arc<Resolver>,
+    pub tunnels: Arc<Tunnels>,
     pub metrics: Arc<Metrics>,
     pub access: Access,
     /// Answers the older systems' paths, `/health` and `/readyz`.

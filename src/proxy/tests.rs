@@ -243,6 +243,7 @@ async fn house() -> House {
         pools: Arc::new(ArcSwap::from_pointee(vec![pool.clone()])),
         keys: Arc::new(keys),
         resolver: Arc::default(),
+        tunnels: Arc::default(),
         metrics,
         access: Access::off(),
         older: Arc::new(NoOlder),

@@ -10,6 +10,7 @@ mod schema;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
@@ -21,6 +22,7 @@ use tokio::sync::OnceCell;
 pub use error::StoreError;
 
 use crate::clock::SystemTime;
+use crate::telemetry::Metrics;
 
 /// The name of the file in `state.dir`.
 const FILE: &str = "poolgate.db";
@@ -35,6 +37,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Store {
     path: PathBuf,
     pool: OnceCell<SqlitePool>,
+    /// Where errors are counted.
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Store {
@@ -43,6 +47,15 @@ impl Store {
         Store {
             path: dir.join(FILE),
             pool: OnceCell::new(),
+            metrics: None,
+        }
+    }
+
+    /// The same, whose errors are counted.
+    pub fn counted(self, metrics: Arc<Metrics>) -> Self {
+        Store {
+            metrics: Some(metrics),
+            ..self
         }
     }
 
@@ -65,7 +78,8 @@ impl Store {
     }
 
     /// Takes the lease of this name for `holder`, or makes it longer when `holder` has it: until
-    /// `now + lasts` nobody else gets it. False: another holder has it.
+    /// `now + lasts` nobody else gets it. False: another holder has it. One that would last far longer
+    /// was taken before the clock was set back, and binds nobody.
     ///
     /// # Errors
     /// The records cannot be read or written; then nobody knows who has it.
@@ -79,15 +93,16 @@ impl Store {
         // One statement, which SQLite carries out whole and alone.
         const TAKE: &str = "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, $3) \
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at \
-             WHERE leases.expires_at <= $4 OR leases.holder = excluded.holder";
+             WHERE leases.expires_at <= $4 OR leases.expires_at > $5 OR leases.holder = excluded.holder";
         let taken = sqlx::query(TAKE)
             .bind(name)
             .bind(holder)
             .bind(millis(now + lasts))
             .bind(millis(now))
+            .bind(millis(now + 2 * lasts))
             .execute(self.pool().await?)
             .await;
-        let taken = taken.map_err(|error| self.told(&error))?;
+        let taken = taken.map_err(|error| self.told("lease", &error))?;
         Ok(taken.rows_affected() == 1)
     }
 
@@ -101,7 +116,9 @@ impl Store {
             .bind(holder)
             .execute(self.pool().await?)
             .await;
-        released.map(|_| ()).map_err(|error| self.told(&error))
+        released
+            .map(|_| ())
+            .map_err(|error| self.told("release", &error))
     }
 
     /// Who has the lease, or had it last.
@@ -113,11 +130,12 @@ impl Store {
             .bind(name)
             .fetch_optional(self.pool().await?)
             .await;
-        holder.map_err(|error| self.told(&error))
+        holder.map_err(|error| self.told("holder", &error))
     }
 
     async fn pool(&self) -> Result<&SqlitePool, StoreError> {
-        self.pool.get_or_try_init(|| self.connect()).await
+        let pool = self.pool.get_or_try_init(|| self.connect()).await;
+        pool.inspect_err(|_| self.count("open"))
     }
 
     async fn connect(&self) -> Result<SqlitePool, StoreError> {
@@ -154,8 +172,15 @@ impl Store {
         })
     }
 
-    fn told(&self, error: &sqlx::Error) -> StoreError {
+    fn told(&self, operation: &'static str, error: &sqlx::Error) -> StoreError {
+        self.count(operation);
         StoreError::of(error, &self.path)
+    }
+
+    fn count(&self, operation: &'static str) {
+        if let Some(metrics) = &self.metrics {
+            metrics.store_error("sqlite", operation);
+        }
     }
 }
 

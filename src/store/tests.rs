@@ -44,6 +44,18 @@ async fn a_lease_is_one_holders_until_it_ends_or_is_given_back() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_lease_last_for_hours() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    assert!(take(&store, "one", 7200).await);
+    assert!(
+        !take(&store, "two", 7199).await,
+        "clocks are corrected a little"
+    );
+    assert!(take(&store, "two", 3600).await);
+}
+
+#[tokio::test]
 async fn records_outlive_the_process_and_are_their_owners_only() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();

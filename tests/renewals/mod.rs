@@ -1,6 +1,11 @@
 //! Accounts whose token expires: it is renewed in time, once, and never lost.
 
+mod disk;
 mod killed;
+mod kinds;
+mod liars;
+mod taken_over;
+mod timing;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +40,16 @@ fn in_front_of(accounts: &str) -> Gateway {
     let gateway = Gateway::start(&format!("pools:\n  default:\n    accounts:\n{accounts}"));
     gateway.wait_until_ready();
     gateway
+}
+
+/// The token that a request carries, which its upstream shows. It is served.
+#[track_caller]
+fn token_in_use(gateway: &Gateway) -> String {
+    let answer = gateway.send(&chat(false).header("x-mock-echo", 1));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let shown = answer.json()["headers"]["authorization"][0].clone();
+    let token = shown.as_str().unwrap().strip_prefix("Bearer ").unwrap();
+    token.to_owned()
 }
 
 /// Requests for tokens.
@@ -233,9 +248,7 @@ fn no_secret_of_a_login_leaves_the_sealed_files() {
     ));
     gateway.wait_until_ready();
     // The upstream shows what it was sent.
-    let echo = gateway.send(&chat(false).header("x-mock-echo", 1)).json();
-    let token = echo["headers"]["authorization"][0].as_str().unwrap();
-    let token = token.strip_prefix("Bearer ").unwrap().to_owned();
+    let token = token_in_use(&gateway);
     assert_eq!(
         gateway
             .admin(post("/api/v1/accounts/a/refresh", &json!({})))
@@ -268,7 +281,7 @@ fn no_secret_of_a_login_leaves_the_sealed_files() {
     }
 }
 
-/// All files below a folder; a socket is none.
+/// All files below a folder; sockets are none.
 fn walk(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder)
         .unwrap()

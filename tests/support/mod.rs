@@ -2,6 +2,7 @@
 //!
 //! Everything waits for an event with a limit, so that a test that hangs fails and says on what.
 
+mod connect;
 mod gateway;
 mod h2;
 mod http;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+pub(crate) use connect::Proxy;
 pub(crate) use gateway::{Gateway, pool, pool_of, ranked};
 pub(crate) use http::{Answer, Connection, Request, get, post};
 pub(crate) use load::{count, many};

@@ -180,3 +180,14 @@ async fn a_dry_run_names_the_account_and_why_not_the_others() {
     assert_eq!(reply.json()["error"]["code"], "not_routed");
     assert_eq!(route(r#"{"modell":"x"}"#).await.status, 400);
 }
+
+#[tokio::test]
+async fn trying_the_webhooks_says_what_came_of_each() {
+    let router = served(Gateway::new(vec![account("a")]));
+    let tried = call(&router, "POST /api/v1/notify/test", "").await.json();
+    let hooks = json!([
+        {"host": "up.test", "delivered": true, "error": null},
+        {"host": "down.test", "delivered": false, "error": "the hook answers 500"},
+    ]);
+    assert_eq!(tried["hooks"], hooks);
+}

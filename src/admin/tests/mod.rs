@@ -20,6 +20,7 @@ use tower::ServiceExt;
 use super::{Auth, Control, Hosts, Question, Reloaded, StrategyChange};
 use crate::config::Role;
 use crate::instance::{InstanceView, Phase};
+use crate::notify::Tested;
 use crate::pool::{
     AccountView, BreakerView, Explanation, PoolView, QueueView, ResponseTimes, Status,
 };
@@ -176,6 +177,15 @@ impl Control for Gateway {
         self.change(id, |a| {
             (a.enabled, a.available, a.status) = (false, false, Status::Disabled)
         })
+    }
+
+    fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>> {
+        let tested = |host: &str, result| Tested {
+            host: host.to_owned(),
+            result,
+        };
+        let down = Err("the hook answers 500".to_owned());
+        Box::pin(async move { vec![tested("up.test", Ok(())), tested("down.test", down)] })
     }
 
     fn reset(&self, id: &str) -> bool {

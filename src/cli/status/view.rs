@@ -66,6 +66,7 @@ struct Account {
     requests: u64,
     failures: u64,
     instance: Option<Instance>,
+    credential: Credential,
 }
 
 /// The local program that serves an account.
@@ -74,6 +75,13 @@ struct Account {
 struct Instance {
     port: Option<u16>,
     state: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Credential {
+    kind: String,
+    expires_at: Option<String>,
 }
 
 impl View {
@@ -85,7 +93,10 @@ impl View {
     pub(super) fn lines(&self, url: &str, screen: Screen, now: SystemTime) -> Vec<String> {
         let cut = |text: String| cut(&text, screen.width);
         let mut lines = vec![cut(self.title(url)), String::new()];
-        lines.extend(self.table(now).lines(screen.width, screen.color));
+        lines.extend(
+            self.table(screen.width, now)
+                .lines(screen.width, screen.color),
+        );
         lines.push(String::new());
         lines.extend(self.overview.pools.iter().map(|pool| cut(pool.line())));
         let Queue {
@@ -115,19 +126,26 @@ impl View {
         )
     }
 
-    fn table(&self, now: SystemTime) -> Table {
+    fn table(&self, width: usize, now: SystemTime) -> Table {
+        const ROOMY: usize = 100;
         let column = |name, number, most| Column { name, number, most };
         let many_pools = self.overview.pools.len() > 1;
+        // On a narrow screen the names give way, so that the note has a place.
+        let (account, pool, busy) = match many_pools && width < ROOMY {
+            true => (12, 6, 6),
+            false => (18, 8, 8),
+        };
         let mut columns = vec![
-            column("ACCOUNT", false, 18),
+            column("ACCOUNT", false, account),
             column("STATUS", false, 11),
-            column("BUSY", true, 8),
+            column("CREDENTIAL", false, 10),
+            column("BUSY", true, busy),
             column("REQUESTS", true, 8),
             column("FAILED", true, 6),
             column("NOTE", false, usize::MAX),
         ];
         if many_pools {
-            columns.insert(1, column("POOL", false, 8));
+            columns.insert(1, column("POOL", false, pool));
         }
         let has_programs = self
             .accounts
@@ -176,6 +194,7 @@ impl Account {
         vec![
             self.id.clone().into(),
             status,
+            self.credential.shown(now).into(),
             busy.into(),
             short(self.requests).into(),
             short(self.failures).into(),
@@ -204,6 +223,35 @@ impl Account {
             Some(left) => format!("for {left}: {error}"),
             None => error.to_owned(),
         }
+    }
+}
+
+impl Credential {
+    /// Its kind in one word, and of a token that expires the time left: `oauth2 59m`.
+    fn shown(&self, now: SystemTime) -> String {
+        let kind = match self.kind.as_str() {
+            "aws_sso_oidc" => "aws",
+            "google_service_account" => "google",
+            "json_file" => "file",
+            other => other,
+        };
+        let expires_at = self.expires_at.as_deref();
+        let expires_at = expires_at.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        match expires_at.map(|at| SystemTime::from(at).duration_since(now)) {
+            None => kind.to_owned(),
+            Some(Ok(left)) => format!("{kind} {}", coarse(left)),
+            Some(Err(_)) => format!("{kind} over"),
+        }
+    }
+}
+
+/// In whole units of one kind, at most three characters for less than 1000 days.
+fn coarse(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..100 => format!("{seconds}s"),
+        seconds @ 100..6_000 => format!("{}m", seconds / 60),
+        seconds @ 6_000..172_800 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", (seconds / 86_400).min(999)),
     }
 }
 
@@ -256,7 +304,8 @@ mod tests {
 
     fn account(id: &str, status: &str, more: Value) -> Value {
         let mut account = json!({"id": id, "pool": "default", "status": status, "in_flight": 0,
-            "max_concurrent": 0, "requests": 12, "failures": 0, "until": null, "last_error": null});
+            "max_concurrent": 0, "requests": 12, "failures": 0, "until": null, "last_error": null,
+            "credential": {"kind": "api_key", "expires_at": null, "last_refresh": null}});
         let more = more.as_object().unwrap().clone();
         account.as_object_mut().unwrap().extend(more);
         account
@@ -281,7 +330,8 @@ mod tests {
     #[test]
     fn one_pool_is_shown_with_what_its_accounts_wait_for() {
         let open = json!({"in_flight": 2, "max_concurrent": 5, "failures": 7,
-            "until": "2026-11-21T10:00:24.5Z", "last_error": "500: the server had an error"});
+            "until": "2026-11-21T10:00:24.5Z", "last_error": "500: the server had an error",
+            "credential": {"kind": "oauth2", "expires_at": "2026-11-21T10:59:59Z"}});
         let shown = lines(
             &[
                 account("fast", "healthy", json!({})),
@@ -292,9 +342,9 @@ mod tests {
         let want = [
             "poolgate 0.1.0 at http://127.0.0.1:8081: healthy, 1 of 2 accounts can serve",
             "",
-            "ACCOUNT  STATUS   BUSY  REQUESTS  FAILED  NOTE",
-            "fast     healthy     0        12       0",
-            "flaky    open      2/5        12       7  for 25s: 500: the server had an error",
+            "ACCOUNT  STATUS   CREDENTIAL  BUSY  REQUESTS  FAILED  NOTE",
+            "fast     healthy  api_key        0        12       0",
+            "flaky    open     oauth2 59m   2/5        12       7  for 25s: 500: the server..",
             "",
             "pool default: round_robin, 2 accounts, 1 in flight, 3 waiting",
             "queue: 3 waiting, 1 active, 40 completed, 2 failed",
@@ -306,7 +356,8 @@ mod tests {
     fn the_longest_names_and_errors_still_fit_80_columns() {
         let more = json!({"pool": "p".repeat(64), "in_flight": 123_456, "max_concurrent": 123_456,
             "requests": 999_999_999_999_u64, "failures": 999_999_999_999_u64, "until": "2027-11-21T10:00:00Z",
-            "last_error": "very long ".repeat(50)});
+            "last_error": "very long ".repeat(50),
+            "credential": {"kind": "google_service_account", "expires_at": "2027-11-21T10:00:00Z"}});
         let id = "a".repeat(64);
         let shown = lines(
             &[account(&id, "needs_login", more)],
@@ -318,6 +369,28 @@ mod tests {
         let row = shown.iter().find(|line| line.starts_with("aaa")).unwrap();
         assert!(row.contains("needs_login"), "{row}");
         assert!(row.contains("for"), "{row}");
+    }
+
+    #[test]
+    fn the_time_that_a_token_has_left_is_shown_beside_its_kind() {
+        let shown = |kind: &str, expires_at: Value| {
+            let credential = super::Credential {
+                kind: kind.to_owned(),
+                expires_at: expires_at.as_str().map(str::to_owned),
+            };
+            credential.shown(now())
+        };
+        for (expires_at, want) in [
+            ("2026-11-21T10:00:45Z", "oauth2 45s"),
+            ("2026-11-21T11:30:00Z", "oauth2 90m"),
+            ("2026-11-22T10:00:00Z", "oauth2 24h"),
+            ("2026-12-21T10:00:00Z", "oauth2 30d"),
+            ("2999-12-21T10:00:00Z", "oauth2 999d"),
+            ("2026-11-21T09:59:59Z", "oauth2 over"),
+        ] {
+            assert_eq!(shown("oauth2", json!(expires_at)), want);
+        }
+        assert_eq!(shown("json_file", Value::Null), "file");
     }
 
     #[test]

@@ -301,10 +301,13 @@ fn only_keys_that_ask_for_something_are_told_as_not_served() {
     );
     assert_eq!(
         told(&with_account(
-            "egress: {proxy: 'http://proxy.test:1'}\nstate: {redis: 'redis://x'}"
+            "clients: {max_concurrent_per_key: 3}\nstate: {redis: 'redis://x'}"
         )),
         [
-            ("egress.proxy".to_owned(), Severity::Refused),
+            (
+                "clients.max_concurrent_per_key".to_owned(),
+                Severity::Refused
+            ),
             ("state.redis".to_owned(), Severity::Note)
         ]
     );

@@ -4,6 +4,7 @@
 //! Nothing here deletes an account's file. What a vendor refuses today it may take tomorrow.
 
 mod leftover;
+mod older;
 mod saved;
 mod slot;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use nix::unistd::geteuid;
 
+pub use older::{NotOlder, Older};
 pub use saved::{Malformed, Saved};
 pub use slot::Slot;
 

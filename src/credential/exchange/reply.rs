@@ -69,6 +69,8 @@ pub(super) enum Vendor {
 
 /// Refusals that nothing explains are not worth asking about more often.
 const UNEXPLAINED: Duration = Duration::from_secs(300);
+/// The RFC's unit, of which it knows no parts.
+const SHORTEST_LIFE: f64 = 1.0;
 /// A longer life is a mistaken unit.
 const LONGEST_LIFE: f64 = 10.0 * 366.0 * 86_400.0;
 /// Google takes assertions whose time is a few minutes off.
@@ -136,17 +138,17 @@ fn can_stand_in_a_header(token: &Secret) -> bool {
     text.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) && text.trim() == text
 }
 
-/// A number of seconds, also one in quotes; 0 for what is past already.
+/// A number of seconds, also one in quotes. Less than one says nothing: some vendors mean by it that
+/// a token does not expire, and one that is over as it comes would be renewed without end.
 fn seconds(value: &Value) -> Option<Duration> {
     let number = match value {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse().ok()?,
         _ => return None,
     };
-    let whole = number
-        .is_finite()
-        .then(|| number.clamp(0.0, LONGEST_LIFE))?;
-    Duration::try_from_secs_f64(whole).ok()
+    let is_usable = number.is_finite() && number >= SHORTEST_LIFE;
+    let life = is_usable.then(|| number.min(LONGEST_LIFE))?;
+    Duration::try_from_secs_f64(life).ok()
 }
 
 /// What a known error means.

@@ -1,10 +1,15 @@
-//! Who holds the lease of an account's renewal: a process, told from every other one, and from a
-//! later one with the same number.
+//! Who holds the lease of an account's renewal: a task of a process, told from every other one, and
+//! from a later one with the same number.
 
 use std::fs;
 
-/// The name of this process among those that share a folder.
-pub fn this_process() -> String {
+/// A name that nobody else has among those who share a folder: two tasks of this process have two, as
+/// when a reload changes an account whose token is just being renewed.
+pub(super) fn new_name() -> String {
+    format!("{}/{:016x}", this_process(), fastrand::u64(..))
+}
+
+fn this_process() -> String {
     let id = std::process::id();
     let began = began(&id.to_string()).unwrap_or_default();
     format!("{}/{id}/{began}", space().unwrap_or_default())
@@ -12,7 +17,7 @@ pub fn this_process() -> String {
 
 /// Whether the process of this name has surely ended: it was one of this machine and of our own
 /// numbering, and is gone. Of any other the lease must run out.
-pub fn is_gone(name: &str) -> bool {
+pub(super) fn is_gone(name: &str) -> bool {
     let mut parts = name.split('/');
     let (Some(of), Some(id), Some(then)) = (parts.next(), parts.next(), parts.next()) else {
         return false;
@@ -46,8 +51,8 @@ mod tests {
 
     #[test]
     fn a_process_is_known_to_be_gone_only_if_it_is() {
-        let own = this_process();
-        assert!(!is_gone(&own));
+        let own = new_name();
+        assert!(!is_gone(&own) && own != new_name());
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let other = own.replace(
             &format!("/{}/", std::process::id()),
@@ -55,7 +60,8 @@ mod tests {
         );
         child.wait().unwrap();
         assert!(is_gone(&other));
-        let (place, _) = own.rsplit_once('/').unwrap();
+        let process = this_process();
+        let (place, _) = process.rsplit_once('/').unwrap();
         assert!(is_gone(&format!("{place}/1")), "the number was given again");
         for elsewhere in ["", "a", "other-machine/4000000/5", "//"] {
             assert!(!is_gone(elsewhere), "{elsewhere}");

@@ -163,6 +163,10 @@ fn read(path: &Path) -> Result<Vec<u8>, LoginError> {
         problem,
     };
     let about = fs::metadata(path).map_err(|e| problem(e.to_string()))?;
+    if !about.is_file() {
+        // To open a pipe would be to wait for whoever writes to it.
+        return Err(problem("is no file".to_owned()));
+    }
     if about.len() > LONGEST_FILE {
         return Err(problem("is too long to be a credential".to_owned()));
     }
@@ -171,7 +175,7 @@ fn read(path: &Path) -> Result<Vec<u8>, LoginError> {
 
 /// Seconds or milliseconds since 1970, or RFC 3339. A number of seconds beyond the year 5000 is one
 /// of milliseconds.
-fn time(value: &Value) -> Option<SystemTime> {
+pub(in crate::credential) fn time(value: &Value) -> Option<SystemTime> {
     const FARTHEST: f64 = 95_617_584_000.0;
     let number = value
         .as_f64()

@@ -1,16 +1,22 @@
 //! A token that is renewed before it expires: what requests and the one task that renews it
 //! ([`refresher`]) share. Requests never ask a vendor for a token; they wait on a watch.
 
-pub mod holder;
+mod holder;
+mod keeper;
 pub mod login;
 pub mod refresher;
+mod schedule;
+#[cfg(test)]
+mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+pub use keeper::Keeper;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use self::login::Login;
 use crate::clock::{self, Instant, SystemTime};
@@ -18,6 +24,9 @@ use crate::clock::{self, Instant, SystemTime};
 /// A refused token is renewed at once, but no more often than this: a vendor that refuses each new
 /// one would else be asked for ever.
 const FORCED_EVERY: Duration = Duration::from_secs(60);
+
+/// Longer than a renewal takes that waits for another process's.
+const LONGEST: Duration = Duration::from_secs(150);
 
 /// How the renewal of one account's token stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +80,8 @@ pub(super) struct Renewal {
     wished: Notify,
     /// Milliseconds since 1970 at which the token in use expires; 0 = there is none.
     valid_until: AtomicU64,
+    /// The upstream refused the newest token there is, so that nobody uses it any more.
+    refused: AtomicBool,
     forced_at: Mutex<Option<Instant>>,
 }
 
@@ -87,6 +98,7 @@ impl Renewal {
             wish: Mutex::new(None),
             wished: Notify::new(),
             valid_until: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
             forced_at: Mutex::new(None),
         }
     }
@@ -123,14 +135,16 @@ impl Renewal {
         }
     }
 
-    /// The upstream refused the token: waits for the next one. `is_other` says whether the one in use
-    /// is another than the refused.
+    /// The upstream refused the token: nobody uses it from now on, and the next one is waited for.
+    /// `is_other` says whether the one in use is another than the refused.
     pub(super) async fn replaced(&self, is_other: impl Fn() -> bool, until: Instant) -> bool {
         let mut state = self.state.subscribe();
         if is_other() {
             return true;
         }
-        if state.borrow_and_update().phase != Phase::Refreshing && !self.force(clock::now()) {
+        if state.borrow_and_update().phase == Phase::Refreshing {
+            self.refuse();
+        } else if !self.force(clock::now()) {
             return false;
         }
         loop {
@@ -145,7 +159,19 @@ impl Renewal {
         }
     }
 
-    /// An operator, or a request whose token was refused, wants another token.
+    /// Requests that come now wait for the next token, or go to another account.
+    fn refuse(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+        self.valid_until.store(0, Ordering::Relaxed);
+        self.state
+            .send_modify(|state| (state.expires_at, state.granted_at) = (None, None));
+    }
+
+    fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A request whose token was refused wants another one.
     fn force(&self, now: Instant) -> bool {
         let mut forced_at = self.forced_at.lock();
         if is_recent(*forced_at, now) {
@@ -153,6 +179,7 @@ impl Renewal {
         }
         *forced_at = Some(now);
         drop(forced_at);
+        self.refuse();
         self.renew_now();
         true
     }
@@ -169,9 +196,10 @@ impl Renewal {
         self.renew_now();
         let settled =
             state.wait_for(|state| !matches!(state.phase, Phase::Starting | Phase::Refreshing));
-        let phase = match settled.await {
-            Ok(state) => state.phase.clone(),
-            Err(_) => return Err("the gateway stops".to_owned()),
+        let phase = match timeout(LONGEST, settled).await {
+            Ok(Ok(state)) => state.phase.clone(),
+            Ok(Err(_)) => return Err("the gateway stops".to_owned()),
+            Err(_) => return Err("it takes too long".to_owned()),
         };
         match phase {
             Phase::Transient(why) | Phase::NeedsLogin(why) => Err(why),
@@ -182,6 +210,11 @@ impl Renewal {
     /// A new token is asked for at once, though the account may need a login.
     pub(super) fn renew_now(&self) {
         self.want(Wish::Renew);
+    }
+
+    /// Nobody can renew it, for now. Requests need not wait.
+    pub(super) fn is_stuck(&self, why: String) {
+        self.set_phase(Phase::Transient(why));
     }
 
     /// What is configured may have changed.
@@ -212,14 +245,15 @@ impl Renewal {
         }
     }
 
-    /// The token that is in use from now on, if there is one, and how things stand.
-    fn set(&self, phase: Phase, token: Option<(SystemTime, Option<SystemTime>)>) {
-        let valid_until = token.map_or(0, |(_, expires_at)| expires_at.map_or(u64::MAX, millis));
+    /// Of the token that is in use from now on, and how things stand.
+    fn set(&self, phase: Phase, granted_at: SystemTime, expires_at: Option<SystemTime>) {
+        let valid_until = expires_at.map_or(u64::MAX, millis);
+        self.refused.store(false, Ordering::Relaxed);
         self.valid_until.store(valid_until, Ordering::Relaxed);
         self.state.send_replace(State {
             phase,
-            expires_at: token.and_then(|(_, expires_at)| expires_at),
-            granted_at: token.map(|(granted_at, _)| granted_at),
+            expires_at,
+            granted_at: Some(granted_at),
         });
     }
 

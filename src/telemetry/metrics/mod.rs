@@ -71,6 +71,7 @@ impl Metrics {
             key_rejections: counter(&families::KEY_REJECTIONS)?,
             tokens: counter(&families::TOKENS)?,
             reloads: counter(&families::RELOADS)?,
+            store_errors: counter(&families::STORE_ERRORS)?,
             notices_dropped: counter(&families::NOTICES_DROPPED)?,
         };
         let last_reload = IntGauge::new(families::LAST_RELOAD.name, families::LAST_RELOAD.help)?;
@@ -142,6 +143,14 @@ impl Metrics {
             .with_label_values(&[outcome(taken)])
             .inc();
         self.last_reload.set(i64::from(taken));
+    }
+
+    /// Something kept could not be read or written. Both are of a few fixed words.
+    pub fn store_error(&self, store: &'static str, operation: &'static str) {
+        self.series
+            .store_errors
+            .with_label_values(&[store, operation])
+            .inc();
     }
 
     /// A webhook was not told of something. `reason` is one of a few fixed words.

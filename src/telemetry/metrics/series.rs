@@ -25,6 +25,7 @@ pub(super) struct Series {
     pub(super) key_rejections: IntCounterVec,
     pub(super) tokens: IntCounterVec,
     pub(super) reloads: IntCounterVec,
+    pub(super) store_errors: IntCounterVec,
     pub(super) notices_dropped: IntCounterVec,
 }
 
