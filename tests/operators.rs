@@ -410,6 +410,7 @@ fn every_metric_appears_once_it_has_a_value() {
         "poolgate_token_refresh_total",
         "poolgate_token_expiry_seconds",
         "poolgate_tls_certificate_expiry_seconds",
+        "poolgate_store_errors_total",
         "poolgate_instance_up",
         "poolgate_instance_restarts_total",
         "poolgate_notices_dropped_total",
