@@ -1,5 +1,6 @@
 //! The composition root: a configuration becomes parts, and the parts become a Pingora server.
 
+mod accounts;
 mod control;
 mod listeners;
 mod orders;
@@ -30,6 +31,7 @@ use crate::admin::Auth;
 use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
+use crate::instance::{Discovery, Instances};
 use crate::key::{Issued, Keys};
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
@@ -65,6 +67,10 @@ pub(crate) struct App {
     metrics: Arc<Metrics>,
     access: Access,
     health: Health,
+    instances: Arc<Instances>,
+    discovery: Discovery,
+    /// Who changes which accounts there are.
+    changes_accounts: Mutex<()>,
     auth: Auth,
     certificates: tls::Certificates,
     store: Arc<Store>,
@@ -143,8 +149,11 @@ impl App {
         let now = clock::now();
         // What was before this process has its place in time, too.
         let served_since = now.checked_sub(age).unwrap_or(now);
-        let pools: Vec<_> = config
-            .pools
+        let instances = Instances::in_state(&config.state.dir);
+        let discovery = Discovery::in_state(&config.state.dir);
+        discovery.look(&config);
+        accounts::check_some(&config, &discovery)?;
+        let pools: Vec<_> = accounts::settings(&config, &discovery, &instances)
             .iter()
             .map(|pool| Pool::new(pool, &metrics, served_since))
             .collect();
@@ -165,6 +174,9 @@ impl App {
             auth: state::admin_auth(config)?,
             certificates: tls::Certificates::open(config)?,
             health: Health::new(resolver.clone(), tunnels.clone()),
+            instances,
+            discovery,
+            changes_accounts: Mutex::new(()),
             store,
             renewals,
             body_budget: Arc::new(Semaphore::new(
@@ -243,6 +255,10 @@ pub fn run(mut options: Options) -> Result<()> {
         })
         .context("no thread for the server")?;
     wait_for_end(&app, phases, thread);
+    // A successor looks after them.
+    if !app.leaving() {
+        stop_instances(&app)?;
+    }
     tracing::info!("stopped");
     log.flush();
     Ok(())
@@ -277,6 +293,14 @@ fn prepare(
         predecessor.inherit(&app)?;
     }
     Ok((app, server))
+}
+
+/// No program outlives a gateway that is stopped.
+fn stop_instances(app: &App) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build()?;
+    runtime.block_on(app.instances.stop(&app.config.load().instances));
+    Ok(())
 }
 
 /// Returns once the server has stopped listening and its requests are done, or have had their

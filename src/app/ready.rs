@@ -20,6 +20,7 @@ use super::renewals;
 use super::systemd;
 use super::upgrade;
 use crate::clock;
+use crate::instance::Owner;
 use crate::net::watch_files;
 
 pub(super) struct Background {
@@ -38,6 +39,7 @@ impl BackgroundService for Background {
         let app = &self.app;
         let files = || app.watched_files();
         let changed = |path: &Path| app.file_changed(path);
+        let owner: Arc<dyn Owner> = app.clone();
         let pools = || (app.pools.load_full(), app.moment());
         tokio::join!(
             kept_up(|| say_ready(app, stop.clone())),
@@ -48,6 +50,8 @@ impl BackgroundService for Background {
             kept_up(|| tick(app, stop.clone())),
             kept_up(|| app.notices.watch(pools, stop.clone())),
             kept_up(|| app.notices.deliver(stop.clone())),
+            kept_up(|| app.instances.run(&owner, stop.clone())),
+            kept_up(|| app.watch_folders(stop.clone())),
             kept_up(|| reload_on_signal(app, stop.clone())),
             kept_up(|| take_orders(app, stop.clone())),
             kept_up(|| systemd::feed_watchdog(&app.workers, stop.clone())),

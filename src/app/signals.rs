@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{App, systemd};
 use crate::admin::Control;
+use crate::instance::Instances;
 
 pub(super) struct Signals {
     app: Arc<App>,
@@ -42,7 +43,7 @@ impl ShutdownSignalWatch for Signals {
                 _ = interrupt.recv() => break,
                 _ = quit.recv() => self.quit(),
                 () = self.app.handing.is_over.notified() => {
-                    std::thread::spawn(exit_on_second_signal);
+                    std::thread::spawn(|| exit_on_second_signal(None));
                     return ShutdownSignal::GracefulTerminate;
                 }
             }
@@ -56,7 +57,10 @@ impl ShutdownSignalWatch for Signals {
         systemd::tell(&[sd_notify::NotifyState::Stopping]);
         tokio::select! {
             () = tokio::time::sleep(server.drain_delay) => {}
-            () = second(&mut terminate, &mut interrupt) => return ShutdownSignal::FastShutdown,
+            () = second(&mut terminate, &mut interrupt) => {
+                self.app.instances.kill();
+                return ShutdownSignal::FastShutdown;
+            }
         }
         // Pingora would close the listeners now. Whoever comes while others finish is told that the
         // gateway is stopping, and not left to guess from a refused connection.
@@ -70,11 +74,13 @@ impl ShutdownSignalWatch for Signals {
             }
             () = second(&mut terminate, &mut interrupt) => {
                 tracing::warn!("stopped at once, by a second signal");
+                self.app.instances.kill();
                 return ShutdownSignal::FastShutdown;
             }
         }
         // This thread is Pingora's from here on, and sleeps; the second signal needs another.
-        std::thread::spawn(exit_on_second_signal);
+        let instances = self.app.instances.clone();
+        std::thread::spawn(move || exit_on_second_signal(Some(&instances)));
         ShutdownSignal::GracefulTerminate
     }
 }
@@ -109,7 +115,8 @@ async fn second(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-fn exit_on_second_signal() {
+/// Its programs, where they are this process's own, end with it.
+fn exit_on_second_signal(instances: Option<&Instances>) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -123,6 +130,9 @@ fn exit_on_second_signal() {
         ) {
             second(&mut terminate, &mut interrupt).await;
             tracing::warn!("stopped at once, by a signal");
+            if let Some(instances) = instances {
+                instances.kill();
+            }
             std::process::exit(0);
         }
     });

@@ -8,6 +8,7 @@ mod env;
 mod healthcheck;
 mod import;
 mod init;
+mod logs;
 mod man;
 mod mock;
 mod order;
@@ -60,6 +61,7 @@ enum Command {
     Stop(order::Stop),
     Demo(demo::Demo),
     Mock(Box<mock::Mock>),
+    Logs(logs::Logs),
     Route(route::Route),
     Env(env::Env),
     Import(import::Import),
@@ -96,6 +98,7 @@ impl Command {
             Command::Stop(it) => it.run(source),
             Command::Demo(it) => it.run(),
             Command::Mock(it) => it.run(),
+            Command::Logs(it) => it.run(source),
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),
             Command::Import(it) => it.run(source),

@@ -3,6 +3,7 @@
 //!
 //! Times are milliseconds since the pool began ([`super::Pool::ticks`]).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -19,6 +20,8 @@ pub(super) mod reason {
     pub(in crate::pool) const NEEDS_LOGIN: u32 = 16;
     /// Its token has expired, and the next one is not there yet.
     pub(in crate::pool) const NO_TOKEN: u32 = 32;
+    /// Its own program does not run, or has not said yet that it is ready.
+    pub(in crate::pool) const NO_PROGRAM: u32 = 64;
 }
 
 /// How many times to first byte are kept for the percentiles.
@@ -71,6 +74,10 @@ pub(super) struct Rare {
     pub(super) probed: bool,
     pub(super) probe_failures: u32,
     pub(super) probe_successes: u32,
+    /// Failed probes, and ends of the account's program that nobody asked for.
+    pub(super) mishaps: u64,
+    /// The id of the latest request that the account's program has in hand.
+    pub(super) current_request: Option<Arc<str>>,
 }
 
 impl Default for Live {

@@ -12,6 +12,7 @@ mod lease;
 mod live;
 mod marks;
 mod outcome;
+mod program;
 mod queue;
 mod ready;
 mod reconfigure;
@@ -220,6 +221,7 @@ impl Pool {
                     pool: self.clone(),
                     entry,
                     began: now,
+                    request: None,
                 })
             }
             None => {

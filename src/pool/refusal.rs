@@ -79,7 +79,11 @@ impl Pool {
         let table = self.table.load();
         let ticks = self.ticks(now);
         let model = demand.model.as_deref().map(marks::model_id);
-        let mut cause = Cause::NoneServes;
+        // A pool without any account is one whose accounts have yet to come.
+        let mut cause = match table.accounts().next() {
+            Some(_) => Cause::NoneServes,
+            None => Cause::NoneUsable,
+        };
         let mut recovers: Option<u64> = None;
         let serving = table.accounts().filter(|account| {
             demand.lane().takes(account) && table.serves(account.slot, demand.model.as_deref())
@@ -116,7 +120,12 @@ impl Pool {
 
 fn why_not(account: &Account, demand: &Demand, marked: Option<u64>) -> (Cause, Option<u64>) {
     let blocked = account.live.blocked();
-    if blocked & (reason::DISABLED | reason::DRAINING | reason::UNHEALTHY | reason::NO_TOKEN) != 0 {
+    const OUT: u32 = reason::DISABLED
+        | reason::DRAINING
+        | reason::UNHEALTHY
+        | reason::NO_TOKEN
+        | reason::NO_PROGRAM;
+    if blocked & OUT != 0 {
         return (Cause::NoneUsable, None);
     }
     if let Some(at) = account.recovers_at() {

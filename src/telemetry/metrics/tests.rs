@@ -19,6 +19,7 @@ fn live() -> Live {
             breaker: BreakerLive::Open,
             cooldown: Duration::from_millis(1500),
             token_expiry: Some(-2.5),
+            instance_up: Some(true),
         }],
         pools: vec![PoolLive {
             name: "default".into(),
