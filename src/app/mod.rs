@@ -1,6 +1,7 @@
 //! The composition root: a configuration becomes parts, and the parts become a Pingora server.
 
 mod accounts;
+mod activation;
 mod control;
 mod listeners;
 mod orders;
@@ -276,19 +277,19 @@ fn prepare(
     telemetry::count_panics(app.metrics.clone());
     let config = app.config.load_full();
     let used = upgrade::addresses(&config);
-    let free = used.iter().filter(|address| {
-        let predecessor = predecessor.as_ref();
-        !predecessor.is_some_and(|predecessor| predecessor.has(address))
-    });
+    let inherited = match predecessor.as_mut() {
+        Some(predecessor) => predecessor.sockets(&used),
+        None => activation::sockets(&used)?,
+    };
+    let free = used
+        .iter()
+        .filter(|address| !inherited.contains_key(*address));
     listeners::check_free(free)?;
     state::issue_first_key(&app)?;
     if announce {
         state::announce(&config);
     }
-    let inherited = predecessor
-        .as_mut()
-        .map(|predecessor| predecessor.sockets(&used));
-    let server = listeners::server(&app, inherited.unwrap_or_default())?;
+    let server = listeners::server(&app, inherited)?;
     if let Some(predecessor) = predecessor {
         predecessor.inherit(&app)?;
     }

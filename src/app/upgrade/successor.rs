@@ -48,11 +48,6 @@ impl Predecessor {
         let _ = self.line.send(&News::Failed { lines });
     }
 
-    /// Is there a socket that listens on this address?
-    pub(in crate::app) fn has(&self, address: &str) -> bool {
-        self.inherited.contains_key(address)
-    }
-
     /// The sockets that this configuration has a use for. The others are closed: they would take
     /// connections and never answer.
     pub(in crate::app) fn sockets(&mut self, used: &[String]) -> Inherited {
