@@ -16,16 +16,6 @@ use crate::support::{
     wait_for,
 };
 
-/// Upgrades; returns the process that serves now.
-#[track_caller]
-pub(super) fn upgrade(gateway: &Gateway) -> i32 {
-    let (code, said, complaints) = gateway.program.command(&["upgrade"]);
-    assert_eq!(code, Some(0), "{said}{complaints}");
-    let words = said.strip_prefix("process ");
-    let process = words.and_then(|rest| rest.split(' ').next());
-    process.unwrap_or_else(|| panic!("{said}")).parse().unwrap()
-}
-
 #[track_caller]
 pub(super) fn wait_for_only(gateway: &Gateway, process: i32) {
     wait_for("the old processes to end", || {
@@ -171,7 +161,7 @@ fn upgrades_under_load_over_every_kind_of_connection_cost_no_request() {
                         (load.served.load(Ordering::SeqCst) >= before + 200).then_some(())
                     });
                 }
-                upgrade(&gateway);
+                gateway.upgrade();
             }
         }));
         load.over.store(true, Ordering::SeqCst);
@@ -200,7 +190,7 @@ fn streams_go_on_to_their_end_and_then_the_old_process_ends() {
         .collect();
     let mut successor = 0;
     for _ in 0..count(1, 3) {
-        successor = upgrade(&gateway);
+        successor = gateway.upgrade();
         assert!(
             gateway.program.ended().is_none(),
             "it has streams to finish"
@@ -247,7 +237,7 @@ fn a_client_that_idles_is_served_once_more_and_told_that_this_was_the_last_time(
     assert_eq!(operator.send(&get("/livez")).unwrap().status, 200);
     // One that has not said anything yet is a client, too.
     let mut silent = std::net::TcpStream::connect(gateway.address).unwrap();
-    let successor = upgrade(&gateway);
+    let successor = gateway.upgrade();
     let answer = idle.send(&chat(false)).unwrap();
     assert_eq!(
         (answer.status, answer.header("connection")),
@@ -291,14 +281,14 @@ fn a_new_file_is_in_force_after_an_upgrade_with_listeners_that_come_and_go() {
     gateway
         .program
         .write("poolgate.yaml", &text.replace("id: a0", "id: b0"));
-    let first = upgrade(&gateway);
+    let first = gateway.upgrade();
     assert!(secure(comes, "localhost", authority.client(&[])).is_ok());
     assert_eq!(gateway.account("b0")["status"], "healthy");
     wait_for("the listener that is gone to refuse", || {
         get("/livez").try_send(goes).is_err().then_some(())
     });
     // And again: a successor hands over as its predecessor did.
-    let second = upgrade(&gateway);
+    let second = gateway.upgrade();
     assert_ne!(first, second);
     wait_for_only(&gateway, second);
     assert_eq!(gateway.send(&chat(false)).status, 200);
