@@ -22,7 +22,9 @@ fn house() -> House {
         account_at("c", "auto", "", ""),
     ];
     // Connections that idle are told soon that it is over.
-    let text = format!("clients: {{keepalive: 1s}}\nlog: {{access: false}}\n{QUICK}{ports}");
+    let text = format!(
+        "clients: {{keepalive: 1s}}\nserver: {{drain_delay: 0s}}\nlog: {{access: false}}\n{QUICK}{ports}"
+    );
     House::start(&(text + &pool("", &accounts)), &[])
 }
 
@@ -103,4 +105,50 @@ fn programs_run_on_through_upgrades_under_load_and_the_successor_looks_after_the
         house.program.processes().is_empty().then_some(())
     });
     assert!(!runs(successor));
+}
+
+#[test]
+fn a_successor_that_fails_leaves_the_programs_with_the_one_that_goes_on() {
+    let house = house();
+    let pids = serving_pids(&house);
+    let path = house.file("poolgate.yaml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let taken = std::net::TcpListener::bind(free_address()).unwrap();
+    let taken = taken.local_addr().unwrap();
+    // It is prepared in all else, with other commands for the same accounts.
+    let other = good
+        .replace("listen: [", &format!("listen: [{{address: \"{taken}\"}}, "))
+        .replace("--port", "--lines, \"1\", --port");
+    let answers = under_load(&house, |served| {
+        for _ in 0..2 {
+            house.program.write("poolgate.yaml", &other);
+            let (code, _, said) = house.program.command(&["upgrade"]);
+            assert_eq!(code, Some(1));
+            assert!(
+                said.contains(&format!("cannot listen on {taken}")),
+                "{said}"
+            );
+            wait_for_requests(served);
+            assert_eq!(serving_pids(&house), pids);
+        }
+    });
+    assert_eq!(answers.keys().collect::<Vec<_>>(), ["200"], "{answers:?}");
+    signal(pids[0], Signal::SIGKILL);
+    wait_for("another a", || {
+        let pid = house.becomes_any("a", &["ready", "busy"]);
+        (pid != pids[0]).then_some(pid)
+    });
+}
+
+#[test]
+fn a_stop_right_behind_an_upgrade_leaves_no_program() {
+    let house = house();
+    let pids = serving_pids(&house);
+    house.upgrade();
+    // The next one may not have begun to look after them.
+    assert_eq!(house.program.command(&["stop"]).0, Some(0));
+    assert_eq!(pids.map(runs), [false; 3]);
+    wait_for("no process to be left", || {
+        house.program.processes().is_empty().then_some(())
+    });
 }

@@ -2,7 +2,6 @@
 
 use crate::support::{Gateway, Mock, chat, pool, ranked, wait_for};
 
-
 #[test]
 fn cooldowns_breakers_counts_and_what_an_operator_said_go_along() {
     let keys = "    breaker: {consecutive_failures: 2, open_for: 5m}\n";
