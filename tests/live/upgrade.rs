@@ -91,6 +91,7 @@ enum Pooled {
             Full<Bytes>,
         >,
         SocketAddr,
+        http::Version,
     ),
 }
 
@@ -105,12 +106,17 @@ impl Pooled {
         };
         let answer = match self {
             Pooled::H2(client, to) => client.request(request("http", to)),
-            Pooled::Tls(client, to) => client.request(request("https", to)),
+            Pooled::Tls(client, to, _) => client.request(request("https", to)),
+        };
+        let version = match self {
+            Pooled::Tls(_, _, version) => *version,
+            Pooled::H2(..) => http::Version::HTTP_2,
         };
         let answer = tokio::time::timeout(PATIENCE, answer)
             .await
             .unwrap()
             .unwrap();
+        assert_eq!(answer.version(), version);
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8_lossy(&body).into_owned())
@@ -139,18 +145,26 @@ fn upgrades_under_load_over_every_kind_of_connection_cost_no_request() {
         let mut builder = Client::builder(TokioExecutor::new());
         Pooled::H2(builder.http2_only(true).build_http(), gateway.address)
     };
-    let over_tls = || {
-        let connector = hyper_rustls::HttpsConnectorBuilder::new();
-        let connector = connector.with_tls_config(authority.client(&[]));
-        let connector = connector.https_only().enable_http1().build();
-        Pooled::Tls(Client::builder(TokioExecutor::new()).build(connector), tls)
+    let over_tls = |version| {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.http2_only(version == http::Version::HTTP_2);
+        let alpn = ["h2"]
+            .into_iter()
+            .filter(|_| version == http::Version::HTTP_2);
+        let tls_config = authority.client(&alpn.collect::<Vec<_>>());
+        let mut tcp = hyper_util::client::legacy::connect::HttpConnector::new();
+        tcp.enforce_http(false);
+        Pooled::Tls(builder.build((tcp, tls_config).into()), tls, version)
     };
+    let http1_over_tls = || over_tls(http::Version::HTTP_11);
+    let h2_over_tls = || over_tls(http::Version::HTTP_2);
     thread::scope(|scope| {
-        for _ in 0..10 {
+        for _ in 0..8 {
             scope.spawn(|| load.keeping());
             scope.spawn(|| load.coming());
             scope.spawn(|| load.pooled(&h2));
-            scope.spawn(|| load.pooled(&over_tls));
+            scope.spawn(|| load.pooled(&http1_over_tls));
+            scope.spawn(|| load.pooled(&h2_over_tls));
         }
         // A client that fails must not leave the others running.
         let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
