@@ -3,4 +3,5 @@
 mod failed;
 mod inherited;
 mod reload;
+mod step;
 mod upgrade;
