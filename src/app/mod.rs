@@ -70,7 +70,7 @@ pub(crate) struct App {
     health: Health,
     instances: Arc<Instances>,
     discovery: Discovery,
-    /// Who changes which accounts there are.
+    /// Who changes which accounts and keys there are.
     changes_accounts: Mutex<()>,
     auth: Auth,
     certificates: tls::Certificates,

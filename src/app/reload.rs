@@ -142,6 +142,8 @@ impl App {
                 }
             }
         }
+        // Else what the file of before says could replace what a reload meanwhile has put in force.
+        let _one_at_a_time = self.changes_accounts.lock();
         let config = self.config.load();
         if state::admin_token_files(&config).any(|file| file == path) {
             self.replace_admin_tokens(&config);
