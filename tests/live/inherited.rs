@@ -2,8 +2,6 @@
 
 use crate::support::{Gateway, Mock, chat, pool, ranked, wait_for};
 
-use super::upgrade::upgrade;
-
 #[test]
 fn cooldowns_breakers_counts_and_what_an_operator_said_go_along() {
     let keys = "    breaker: {consecutive_failures: 2, open_for: 5m}\n";
@@ -28,7 +26,7 @@ fn cooldowns_breakers_counts_and_what_an_operator_said_go_along() {
             .map(|account| account["status"].as_str().unwrap()),
         states
     );
-    upgrade(&gateway);
+    gateway.upgrade();
     let after = seen();
     for (before, after) in before.iter().zip(&after) {
         for key in [
@@ -72,7 +70,7 @@ fn places_that_the_old_process_still_holds_are_taken_in_the_new_one() {
     let gateway = Gateway::start(&format!("clients: {{keepalive: 1s}}\n{account}"));
     let mut stream = chat(true).open(gateway.address).unwrap();
     stream.event().unwrap().unwrap();
-    upgrade(&gateway);
+    gateway.upgrade();
     // One of two places is left.
     let mut second = chat(true).open(gateway.address).unwrap();
     second.event().unwrap().unwrap();
@@ -94,7 +92,7 @@ fn a_model_that_is_limited_at_an_account_is_not_asked_there_again() {
     let limited = limited.header("x-mock-status", 429);
     let limited = limited.header("x-mock-retry-after", 600);
     assert_eq!(gateway.send(&limited).status, 200);
-    upgrade(&gateway);
+    gateway.upgrade();
     assert_eq!(gateway.send(&chat(false)).status, 200);
     assert_eq!(vendors[0].count("requests"), 1);
     assert_eq!(vendors[1].count("requests"), 2);

@@ -81,6 +81,7 @@ impl Predecessor {
         self.line.send(&News::Prepared)?;
         self.line.wait_at_most(STEP)?;
         let left: Vec<Bequest> = self.line.receive()?;
+        app.instances.find_ports(app);
         let now = clock::now();
         for pool in app.pools.load().iter() {
             pool.inherit(&left, now);
