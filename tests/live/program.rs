@@ -6,7 +6,6 @@ use std::os::unix::fs::symlink;
 
 use nix::sys::signal::Signal;
 
-use super::upgrade::upgrade;
 use crate::support::{Gateway, Mock, chat, pool};
 
 #[test]
@@ -30,7 +29,7 @@ fn an_upgrade_starts_what_is_now_behind_the_name_it_was_started_by() {
     for number in ["2", "1"] {
         symlink(number, release("new")).unwrap();
         fs::rename(release("new"), release("current")).unwrap();
-        let successor = upgrade(&gateway);
+        let successor = gateway.upgrade();
         let running = fs::read_link(format!("/proc/{successor}/exe")).unwrap();
         assert_eq!(running, release(number).join("poolgate"));
     }
@@ -53,7 +52,7 @@ fn streams_go_on_for_as_long_as_the_newest_file_allows() {
     gateway.program.write("poolgate.yaml", &longer);
     let (code, _, complaints) = gateway.program.command(&["reload"]);
     assert_eq!(code, Some(0), "{complaints}");
-    upgrade(&gateway);
+    gateway.upgrade();
     let events = stream.events().unwrap();
     assert_eq!(events.last().unwrap().data, "[DONE]", "{}", gateway.log());
 }
