@@ -95,14 +95,21 @@ impl Signals {
     }
 
     /// Returns when no request has an account or waits for one. Requests that are turned away do
-    /// not count, or a busy gateway would never end.
+    /// not count, or a busy gateway would never end. Those that a predecessor still finishes do: with
+    /// this process systemd would end that one, too.
     async fn drained(&self) {
         const LOOK_EVERY: Duration = Duration::from_millis(10);
         loop {
             let queue = self.app.queue();
-            if queue.active + queue.waiting == 0 {
+            let pools = self.app.pools.load();
+            let elsewhere = pools
+                .iter()
+                .map(|pool| pool.places_elsewhere())
+                .sum::<u32>();
+            if queue.active + queue.waiting == 0 && elsewhere == 0 {
                 return;
             }
+            drop(pools);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

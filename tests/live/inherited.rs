@@ -1,5 +1,8 @@
 //! What a successor knows of the accounts, and of the requests that its predecessor still has.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::support::{Gateway, Mock, chat, pool, ranked, wait_for};
 
 #[test]
@@ -82,6 +85,30 @@ fn places_that_the_old_process_still_holds_are_taken_in_the_new_one() {
     });
     assert_eq!(second.events().unwrap().last().unwrap().data, "[DONE]");
     assert!(vendors[0].count("max_in_flight_seen") <= 2);
+}
+
+#[test]
+fn a_successor_that_is_told_to_stop_lets_the_streams_of_its_predecessor_end() {
+    let vendors = Mock::several(1, &["--gap", "50ms", "--events", "40"]);
+    let gateway = Gateway::start(&format!(
+        "clients: {{keepalive: 1s}}\n{}",
+        pool(&vendors, "")
+    ));
+    let mut stream = chat(true).open(gateway.address).unwrap();
+    stream.event().unwrap().unwrap();
+    let successor = gateway.upgrade();
+    let runs = || {
+        let stat = std::fs::read_to_string(format!("/proc/{successor}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z"))
+    };
+    kill(Pid::from_raw(successor), Signal::SIGTERM).unwrap();
+    for _ in 0..20 {
+        stream.event().unwrap().unwrap();
+    }
+    // Long after it would have ended, had it only its own requests to wait for.
+    assert!(runs(), "{}", gateway.log());
+    assert_eq!(stream.events().unwrap().last().unwrap().data, "[DONE]");
+    wait_for("the successor to end", || (!runs()).then_some(()));
 }
 
 #[test]
