@@ -156,8 +156,6 @@ impl App {
                     continue;
                 }
                 match account.credential.reload() {
-                    // Its renewal tells what the change led to.
-                    Ok(_) if account.credential.state().is_some() => {}
                     Ok(_) => pool.secret_changed(&account.config.id),
                     Err(error) => {
                         tracing::error!(

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::{self, Config, SecretSource};
 use crate::credential::cache::TokenCache;
 use crate::credential::seal::Key;
-use crate::credential::{Credential, Keeper, Phase, Refresher, Renewed, State};
+use crate::credential::{Credential, Keeper, Kept, Phase, Refresher, Renewed, State, Underway};
 use crate::net::{Egress, Reach};
 use crate::notify::{Event, Kind};
 use crate::pool::{Account, Pool};
@@ -40,8 +40,8 @@ pub(super) struct Renewals {
     metrics: Arc<Metrics>,
     keeper: Mutex<Option<Arc<Keeper>>>,
     tasks: Mutex<HashMap<Arc<str>, Task>>,
-    /// How many are asking a vendor or saving what it said.
-    busy: Arc<AtomicUsize>,
+    /// Those that are asking a vendor or saving what it said.
+    underway: Arc<Underway>,
 }
 
 struct Task {
@@ -55,7 +55,7 @@ impl Renewals {
             metrics,
             keeper: Mutex::default(),
             tasks: Mutex::default(),
-            busy: Arc::default(),
+            underway: Arc::default(),
         }
     }
 
@@ -82,17 +82,16 @@ impl Renewals {
             Egress::new(Reach::Anywhere, &super::proxies(config)).context("requests for tokens")?;
         let made = Keeper {
             egress,
-            cache,
+            kept: Arc::new(Kept::new(cache, self.metrics.clone())),
             store: store.clone(),
-            metrics: self.metrics.clone(),
-            busy: self.busy.clone(),
+            underway: self.underway.clone(),
         };
         Ok(keeper.insert(Arc::new(made)).clone())
     }
 
     /// Would a stop now lose a token that is on its way?
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::SeqCst) > 0
+        self.underway.is_busy()
     }
 
     /// Starts the tasks of accounts that have none.
@@ -119,13 +118,16 @@ impl Renewals {
         let keeper = self.keeper(&app.config.load(), &app.store)?;
         let (pool, id) = (Arc::downgrade(pool), account.id.clone());
         let (metrics, notices) = (account.metrics.clone(), app.notices.clone());
+        let told_of = Arc::downgrade(&account.credential);
         let failures = AtomicUsize::new(0);
         let told = Box::new(move |state: &State, renewed: Option<Renewed>| {
             let Some(pool) = pool.upgrade() else {
                 return;
             };
             let now = clock::wall();
-            pool.token_state(&id, state, now);
+            if !pool.token_state(&id, &told_of, state, now) {
+                return;
+            }
             if let Some(renewed) = renewed {
                 metrics.token_refresh(renewed == Renewed::Success);
             }
@@ -166,7 +168,8 @@ fn stuck(pool: &Arc<Pool>, account: &Account, why: &str) {
     tracing::error!(account = &*account.id, "its token is not renewed: {why}");
     account.credential.is_stuck(why.to_owned());
     if let Some(state) = account.credential.state() {
-        pool.token_state(&account.id, &state, clock::wall());
+        let credential = Arc::downgrade(&account.credential);
+        pool.token_state(&account.id, &credential, &state, clock::wall());
     }
 }
 

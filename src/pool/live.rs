@@ -19,6 +19,11 @@ pub(super) mod reason {
     pub(in crate::pool) const NEEDS_LOGIN: u32 = 16;
     /// Its token has expired, and the next one is not there yet.
     pub(in crate::pool) const NO_TOKEN: u32 = 32;
+    /// Its token endpoint refuses its login. [`NEEDS_LOGIN`] is the upstream's word, this is that of
+    /// the renewal, and neither may take back the other's.
+    pub(in crate::pool) const NO_LOGIN: u32 = 64;
+    /// What the renewal of a token says. It means nothing to an account whose token is not renewed.
+    pub(in crate::pool) const RENEWAL: u32 = NO_TOKEN | NO_LOGIN;
 }
 
 /// How many times to first byte are kept for the percentiles.

@@ -115,7 +115,8 @@ impl Pool {
 
 fn why_not(account: &Account, demand: &Demand, marked: Option<u64>) -> (Cause, Option<u64>) {
     let blocked = account.live.blocked();
-    if blocked & (reason::DISABLED | reason::DRAINING | reason::UNHEALTHY | reason::NO_TOKEN) != 0 {
+    const OUT: u32 = reason::DISABLED | reason::DRAINING | reason::UNHEALTHY | reason::RENEWAL;
+    if blocked & OUT != 0 {
         return (Cause::NoneUsable, None);
     }
     if let Some(at) = account.recovers_at() {

@@ -127,8 +127,11 @@ impl Pool {
 
     /// Could some account serve, now or as soon as it is no longer full, limited or open?
     pub fn could_serve(&self) -> bool {
-        const HOPELESS: u32 =
-            reason::DISABLED | reason::DRAINING | reason::UNHEALTHY | reason::NEEDS_LOGIN;
+        const HOPELESS: u32 = reason::DISABLED
+            | reason::DRAINING
+            | reason::UNHEALTHY
+            | reason::NEEDS_LOGIN
+            | reason::RENEWAL;
         self.table
             .load()
             .accounts()
@@ -151,7 +154,7 @@ fn status(account: &Account, rare: &Rare) -> Status {
     match account.live.breaker.state() {
         _ if has(reason::DRAINING) => Status::Draining,
         _ if has(reason::DISABLED) => Status::Disabled,
-        _ if has(reason::NEEDS_LOGIN) => Status::NeedsLogin,
+        _ if has(reason::NEEDS_LOGIN | reason::NO_LOGIN) => Status::NeedsLogin,
         _ if has(reason::UNHEALTHY | reason::NO_TOKEN) => Status::Unhealthy,
         _ if has(reason::COOLING) => Status::Cooling,
         State::Open => Status::Open,

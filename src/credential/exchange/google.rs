@@ -22,11 +22,11 @@ const LIFETIME: u64 = 3600;
 
 /// What is needed of the file, and what for.
 pub(super) struct Signer {
-    email: String,
+    pub(super) email: String,
     key_id: Option<String>,
     key: RsaKeyPair,
-    url: String,
-    scope: String,
+    pub(super) url: String,
+    pub(super) scope: String,
 }
 
 impl Signer {
@@ -55,6 +55,11 @@ impl Signer {
             url,
             scope: scope.to_owned(),
         })
+    }
+
+    /// The key's name; empty where the file does not say it.
+    pub(super) fn key_id(&self) -> &str {
+        self.key_id.as_deref().unwrap_or_default()
     }
 
     pub(super) fn request(&self, now: SystemTime) -> Result<Asked, ExchangeError> {
