@@ -24,6 +24,8 @@ pub mod route;
 
 pub mod health;
 
+pub mod instance;
+
 pub mod notify;
 
 pub mod admin;

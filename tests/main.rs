@@ -21,6 +21,7 @@ mod failover;
 mod first_steps;
 mod health;
 mod held;
+mod instances;
 mod leases;
 mod lifecycle;
 mod live;

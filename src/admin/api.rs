@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::auth::{Actor, Auth, Gate, gate};
 use super::control::{Control, StrategyChange};
+use super::instances;
 use super::list::Page;
 use super::reply::{Problem, parse};
 use super::route::route;
@@ -22,7 +23,7 @@ use super::status;
 use crate::clock;
 use crate::config::Role;
 use crate::notify::Tested;
-use crate::pool::{AccountView, BreakerView, PoolView, instance_state};
+use crate::pool::{AccountView, BreakerView, PoolView};
 
 pub(super) type Shared = Arc<dyn Control>;
 type Answer = Result<Json<Value>, Problem>;
@@ -34,9 +35,12 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/accounts", get(accounts))
         .route("/api/v1/accounts/{id}", get(account))
         .route("/api/v1/pools", get(pools))
+        .route("/api/v1/instances", get(instances::list))
         .route("/api/v1/route", post(route))
         .route_layer(layer(Role::Viewer));
     let writing = Router::new()
+        // What a program says may hold what it should not.
+        .route("/api/v1/instances/{id}/logs", get(instances::logs))
         .route("/api/v1/accounts/{id}/{action}", post(act))
         .route("/api/v1/pools/{name}/strategy", post(strategy))
         .route("/api/v1/notify/test", post(test_notices))
@@ -76,7 +80,7 @@ async fn overview(State(control): State<Shared>) -> Json<Value> {
 }
 
 async fn accounts(State(control): State<Shared>, Query(page): Query<Page>) -> Answer {
-    let show = |a: &AccountView| account_json(a, control.upstream(&a.id));
+    let show = |a: &AccountView| account_json(&*control, a);
     page.of("accounts", &control.accounts(), |a| &a.id, show)
         .map(Json)
 }
@@ -107,7 +111,7 @@ async fn test_notices(
     Json(json!({"hooks": tested.iter().map(hook).collect::<Vec<_>>()}))
 }
 
-/// `enable`, `disable`, `reset`, `refresh` or `probe`; answers with the account as it then is.
+/// `enable`, `disable`, `reset`, `refresh`, `probe` or `restart`; answers with the account as it then is.
 async fn act(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
@@ -118,13 +122,15 @@ async fn act(
         "disable" => control.disable(&id),
         "reset" => control.reset(&id),
         "probe" => control.probe(Some(&id)).await,
+        "restart" => instances::restart(&*control, &id)?,
         "refresh" => match control.refresh(&id).await {
             Some(Ok(())) => true,
             Some(Err(why)) => return Err(Problem::new(StatusCode::CONFLICT, "not_refreshed", why)),
             None => false,
         },
         _ => {
-            let message = "an account can be enabled, disabled, reset, refreshed or probed";
+            let message =
+                "an account can be enabled, disabled, reset, refreshed, probed or restarted";
             return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message));
         }
     };
@@ -196,7 +202,7 @@ pub(super) fn unknown_strategy() -> Problem {
 
 fn one(control: &dyn Control, id: &str) -> Answer {
     let account = control.account(id).ok_or_else(|| Problem::no_account(id))?;
-    Ok(Json(account_json(&account, control.upstream(id))))
+    Ok(Json(account_json(control, &account)))
 }
 
 fn pool_json(pool: &PoolView) -> Value {
@@ -212,7 +218,7 @@ fn pool_json(pool: &PoolView) -> Value {
     })
 }
 
-fn account_json(account: &AccountView, upstream: Option<String>) -> Value {
+fn account_json(control: &dyn Control, account: &AccountView) -> Value {
     let time = |at: Option<SystemTime>| at.map(clock::rfc3339);
     let breaker = match account.breaker {
         BreakerView::Closed => json!({"state": "closed", "until": null}),
@@ -222,9 +228,6 @@ fn account_json(account: &AccountView, upstream: Option<String>) -> Value {
     let response = account
         .response_ms
         .map(|ms| json!({"ewma": ms.ewma, "p50": ms.p50, "p99": ms.p99}));
-    let instance = account
-        .has_instance
-        .then(|| json!({"port": account.upstream_port, "state": instance_state(account)}));
     json!({
         "id": account.id,
         "pool": account.pool,
@@ -250,12 +253,12 @@ fn account_json(account: &AccountView, upstream: Option<String>) -> Value {
         "last_failure": time(account.last_failure),
         "last_heartbeat": time(account.last_heartbeat),
         "response_ms": response,
-        "upstream": upstream,
+        "upstream": control.upstream(&account.id),
         "credential": {
             "kind": account.credential,
             "expires_at": time(account.token_expires_at),
             "last_refresh": time(account.token_granted_at),
         },
-        "instance": instance,
+        "instance": instances::of_account(control, account),
     })
 }

@@ -1,8 +1,11 @@
 //! What the management API needs of the gateway.
 
+use std::io;
+
 use futures::future::BoxFuture;
 
 use super::route::Question;
+use crate::instance::InstanceView;
 use crate::notify::Tested;
 use crate::pool::{AccountView, Explanation, PoolView, QueueView};
 
@@ -39,6 +42,19 @@ pub trait Control: Send + Sync {
     /// Has another token granted to the account. `None`: there is no such account; an error says why
     /// there is none.
     fn refresh<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Result<(), String>>>;
+
+    /// The account's local program, if it has one.
+    fn instance(&self, id: &str) -> Option<InstanceView>;
+
+    /// Starts the account's program anew. False: it has none.
+    fn restart(&self, id: &str) -> bool;
+
+    /// The last lines that the account's program wrote, the oldest first. It reads a file: called on
+    /// a thread that may block.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    fn instance_log(&self, id: &str, lines: usize) -> io::Result<Vec<String>>;
 
     /// Tries each webhook once.
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>>;

@@ -207,8 +207,8 @@ async fn instance_list(State(control): State<Shared>) -> Json<Value> {
             "auth_file": a.auth_file,
             "ws_endpoint": null,
             "last_used": a.last_used.map(clock::unix_seconds),
-            "error_count": a.failures,
-            "current_request_id": a.current_request,
+            "error_count": a.failures + a.mishaps,
+            "current_request_id": a.current_request.as_deref(),
         })
     };
     Json(json!({

@@ -6,6 +6,7 @@
 mod api;
 mod auth;
 mod control;
+mod instances;
 mod legacy;
 mod list;
 mod reply;

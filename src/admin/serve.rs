@@ -2,6 +2,7 @@
 //! every other one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,11 +31,14 @@ const WRITE: Duration = Duration::from_secs(30);
 /// The management API as an application of a Pingora service.
 pub struct AdminApp {
     router: Router,
+    leaving: Arc<AtomicBool>,
 }
 
 impl AdminApp {
-    pub fn new(router: Router) -> Self {
-        AdminApp { router }
+    /// While `leaving` is set a stop leaves idle connections to their own end, as somebody else takes
+    /// the new ones.
+    pub fn new(router: Router, leaving: Arc<AtomicBool>) -> Self {
+        AdminApp { router, leaving }
     }
 }
 
@@ -46,10 +50,11 @@ impl HttpServerApp for AdminApp {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let mut stop = shutdown.clone();
+        let stopped = |stop: &bool| *stop && !self.leaving.load(Ordering::SeqCst);
         let read = tokio::select! {
             read = timeout(HEAD, session.read_request()) => read,
             // An idle connection must not hold the end of the process up.
-            _ = stop.wait_for(|stop| *stop) => return None,
+            _ = stop.wait_for(stopped) => return None,
         };
         match read {
             Ok(Ok(true)) => {}

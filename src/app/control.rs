@@ -1,5 +1,6 @@
 //! The gateway as operators see it, and what clients see of it on the older systems' paths.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,6 +17,7 @@ use crate::admin::{self, Control, Question, Reloaded, StrategyChange};
 use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
+use crate::instance::{InstanceView, Phase};
 use crate::key;
 use crate::notify::Tested;
 use crate::pool::{
@@ -145,6 +147,18 @@ impl Control for App {
         })
     }
 
+    fn instance(&self, id: &str) -> Option<InstanceView> {
+        self.instances.view(id)
+    }
+
+    fn restart(&self, id: &str) -> bool {
+        self.instances.restart(id)
+    }
+
+    fn instance_log(&self, id: &str, lines: usize) -> io::Result<Vec<String>> {
+        self.instances.tail(id, lines)
+    }
+
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>> {
         Box::pin(self.notices.test())
     }
@@ -238,6 +252,10 @@ impl Control for App {
             token_expiry: account
                 .token_expires_at
                 .map(|at| clock::unix_seconds(at) - clock::unix_seconds(now)),
+            instance_up: self
+                .instances
+                .view(&account.id)
+                .map(|view| view.phase == Phase::Ready && account.available),
             id: account.id,
         });
         let pools = self.pools().into_iter().map(|pool| PoolLive {

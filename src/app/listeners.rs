@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 
 use super::systemd::Workers;
 use super::tls::Handshakes;
+use super::upgrade::{Inherited, Sockets};
 use super::{App, ready::Background};
 use crate::admin::{AdminApp, router};
 use crate::config::{Address, Config};
@@ -36,27 +37,21 @@ const PINGORA_TRIES: usize = 64;
 /// Upstream connections kept open, for each thread.
 const POOLED_CONNECTIONS: usize = 512;
 
+/// Those that listen: for clients and for operators.
+pub(super) const SERVICES: usize = 2;
+
 /// Says which address cannot be bound, before anything starts: Pingora would try for half a minute
 /// and then go on without the listener.
-pub(super) fn check_free(config: &Config) -> Result<()> {
-    let admin = match &config.admin.address {
-        Address::Tcp(address) => Some(*address),
-        Address::Unix(_) => None,
-    };
-    for address in config
-        .listen
-        .iter()
-        .map(|listen| listen.address)
-        .chain(admin)
-    {
+pub(super) fn check_free<'a>(addresses: impl Iterator<Item = &'a String>) -> Result<()> {
+    for address in addresses {
         TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     }
     Ok(())
 }
 
-pub(super) fn server(app: &Arc<App>) -> Result<Server> {
+/// With sockets that a predecessor listens on already.
+pub(super) fn server(app: &Arc<App>, inherited: Inherited) -> Result<Server> {
     let config = app.config.load_full();
-    let state = std::path::absolute(&config.state.dir)?;
     let threads = match config.server.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
@@ -68,14 +63,16 @@ pub(super) fn server(app: &Arc<App>) -> Result<Server> {
         // `wait_for_end` ends the process as soon as nothing is under way.
         grace_period_seconds: Some(config.server.drain_timeout.as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),
-        pid_file: state.join("poolgate.pid").to_string_lossy().into_owned(),
-        upgrade_sock: state.join("upgrade.sock").to_string_lossy().into_owned(),
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    server.add_service(clients(app, &config, &server)?);
-    server.add_service(operators(app, &config)?);
+    let sockets = Sockets::new(inherited, app.handing.sockets.clone());
+    let sockets = server.add_service(sockets);
+    let clients = clients(app, &config, &server)?;
+    server.add_service(clients).add_dependency(&sockets);
+    let operators = operators(app, &config)?;
+    server.add_service(operators).add_dependency(&sockets);
     server.add_service(background_service(
         "background",
         Background::new(app.clone()),
@@ -96,6 +93,7 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         body_budget: app.body_budget.clone(),
         in_flight: app.in_flight.clone(),
         refusing: app.refusing.clone(),
+        leaving: app.leaving.clone(),
     };
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(config.clients.keepalive);
@@ -111,6 +109,7 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
             http2: Arc::new(http2),
         },
         handshakes: app.certificates.clients()?,
+        closed: app.handing.closed.clone(),
         open: app.connections.clone(),
         workers: app.workers.clone(),
         most: max_connections(config),
@@ -143,8 +142,13 @@ fn patience(write_timeout: Duration) -> TcpSocketOptions {
 
 fn operators(app: &Arc<App>, config: &Config) -> Result<Service<Office>> {
     let office = Office {
-        app: Arc::new(AdminApp::new(router(app.clone(), &app.auth))),
+        app: Arc::new(AdminApp::new(
+            router(app.clone(), &app.auth),
+            app.leaving.clone(),
+        )),
+        open: app.operators.clone(),
         handshakes: app.certificates.operators(config)?,
+        closed: app.handing.closed.clone(),
     };
     let mut service = Service::new("operators".to_owned(), office);
     service.threads = Some(1);
@@ -181,6 +185,8 @@ fn max_connections(config: &Config) -> usize {
 struct Door {
     connections: Connections,
     handshakes: Handshakes,
+    /// Counts services that accept no more.
+    closed: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     workers: Workers,
     most: usize,
@@ -218,6 +224,7 @@ impl ServerApp for Door {
     }
 
     async fn cleanup(&self) {
+        self.closed.fetch_add(1, Ordering::SeqCst);
         ServerApp::cleanup(&*self.connections.http1).await;
         ServerApp::cleanup(&*self.connections.http2).await;
     }
@@ -226,7 +233,9 @@ impl ServerApp for Door {
 /// The management API, behind TLS where it is configured.
 struct Office {
     app: Arc<AdminApp>,
+    open: Arc<AtomicUsize>,
     handshakes: Handshakes,
+    closed: Arc<AtomicUsize>,
 }
 
 #[async_trait]
@@ -237,7 +246,14 @@ impl ServerApp for Office {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         const HANDSHAKE: Duration = Duration::from_secs(15);
+        let _open = Open(self.open.clone());
+        self.open.fetch_add(1, Ordering::SeqCst);
         let stream = self.handshakes.secure(stream, HANDSHAKE).await?;
         ServerApp::process_new(&self.app, stream, shutdown).await
+    }
+
+    async fn cleanup(&self) {
+        self.closed.fetch_add(1, Ordering::SeqCst);
+        ServerApp::cleanup(&*self.app).await;
     }
 }

@@ -1,5 +1,7 @@
 //! The composition root: a configuration becomes parts, and the parts become a Pingora server.
 
+mod accounts;
+mod activation;
 mod control;
 mod listeners;
 mod orders;
@@ -10,18 +12,19 @@ mod signals;
 mod state;
 mod systemd;
 mod tls;
+mod upgrade;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use pingora_core::server::{ExecutionPhase, RunArgs};
-use tokio::sync::Semaphore;
+use pingora_core::server::{ExecutionPhase, ListenFds, RunArgs, Server};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, Semaphore};
 
 pub use renewals::token_cache;
 
@@ -29,6 +32,7 @@ use crate::admin::Auth;
 use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
+use crate::instance::{Discovery, Instances};
 use crate::key::{Issued, Keys};
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
@@ -37,6 +41,7 @@ use crate::store::Store;
 use crate::telemetry::{self, Access, Metrics};
 
 pub use orders::{Done, Given, Order, give};
+pub use upgrade::Predecessor;
 
 /// How `run` was called.
 pub struct Options {
@@ -46,6 +51,8 @@ pub struct Options {
     pub env_file: Option<PathBuf>,
     /// Say where it listens on standard output.
     pub announce: bool,
+    /// The running gateway whose place this one takes.
+    pub predecessor: Option<Predecessor>,
 }
 
 /// Everything that lives as long as the process.
@@ -61,6 +68,10 @@ pub(crate) struct App {
     metrics: Arc<Metrics>,
     access: Access,
     health: Health,
+    instances: Arc<Instances>,
+    discovery: Discovery,
+    /// Who changes which accounts there are.
+    changes_accounts: Mutex<()>,
     auth: Auth,
     certificates: tls::Certificates,
     store: Arc<Store>,
@@ -74,15 +85,58 @@ pub(crate) struct App {
     draining: Arc<AtomicBool>,
     /// Nothing new is taken on any more.
     refusing: Arc<AtomicBool>,
+    /// A successor serves; connections are left to their end, and told so.
+    leaving: Arc<AtomicBool>,
+    /// Connections of operators.
+    operators: Arc<AtomicUsize>,
+    handing: Handing,
     config_path: Option<PathBuf>,
     env_file: Option<PathBuf>,
     /// One reload at a time.
     reloading: Mutex<()>,
     began: Moment,
+    /// By this process or one before it.
+    served_since: Instant,
 }
 
+/// What an upgrade needs.
+#[derive(Default)]
+struct Handing {
+    /// Where this program was when it started: another version may be there by now.
+    program: Option<PathBuf>,
+    /// The listening sockets.
+    sockets: Arc<OnceLock<ListenFds>>,
+    is_ordered: AtomicBool,
+    is_under_way: AtomicBool,
+    /// Whoever ordered an upgrade is told what came of it.
+    told: Mutex<Option<mpsc::Sender<Handed>>>,
+    is_over: Notify,
+    /// How many of [`listeners::SERVICES`] have closed their listeners.
+    closed: Arc<AtomicUsize>,
+    /// Until this process serves.
+    predecessor: Mutex<Option<Predecessor>>,
+    /// There was one.
+    is_heir: AtomicBool,
+    /// It has handed over.
+    agreed: Notify,
+    /// Told when orders come to this process.
+    reachable: Mutex<Option<mpsc::Sender<()>>>,
+}
+
+/// The process that serves now, or why none took over.
+type Handed = Result<u32, Vec<String>>;
+
 impl App {
-    fn build(options: Options, access: Access) -> Result<App> {
+    fn leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// How long this process, and those before it, have served the accounts.
+    fn age(&self) -> Duration {
+        clock::now().saturating_duration_since(self.served_since)
+    }
+
+    fn build(options: Options, access: Access, age: Duration) -> Result<App> {
         let config = options.config;
         state::prepare_dir(&config.state.dir)?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
@@ -94,10 +148,15 @@ impl App {
         let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
         renewals.prepare(&config, &store).context("tokens")?;
         let now = clock::now();
-        let pools: Vec<_> = config
-            .pools
+        // What was before this process has its place in time, too.
+        let served_since = now.checked_sub(age).unwrap_or(now);
+        let instances = Instances::in_state(&config.state.dir);
+        let discovery = Discovery::in_state(&config.state.dir);
+        discovery.look(&config);
+        accounts::check_some(&config, &discovery)?;
+        let pools: Vec<_> = accounts::settings(&config, &discovery, &instances)
             .iter()
-            .map(|pool| Pool::new(pool, &metrics, now))
+            .map(|pool| Pool::new(pool, &metrics, served_since))
             .collect();
         let first = Arc::new(config);
         let config = &*first;
@@ -116,6 +175,9 @@ impl App {
             auth: state::admin_auth(config)?,
             certificates: tls::Certificates::open(config)?,
             health: Health::new(resolver.clone(), tunnels.clone()),
+            instances,
+            discovery,
+            changes_accounts: Mutex::new(()),
             store,
             renewals,
             body_budget: Arc::new(Semaphore::new(
@@ -135,6 +197,13 @@ impl App {
             workers: Arc::default(),
             draining: Arc::default(),
             refusing: Arc::default(),
+            leaving: Arc::default(),
+            operators: Arc::default(),
+            handing: Handing {
+                program: std::env::current_exe().ok(),
+                ..Handing::default()
+            },
+            served_since,
             config_path: options.config_path,
             env_file: options.env_file,
             reloading: Mutex::default(),
@@ -155,24 +224,27 @@ fn proxies(config: &Config) -> Proxies {
     }
 }
 
-/// Runs the gateway until a signal ends it; requests under way then finish first.
+/// Runs the gateway until a signal or a successor ends it; requests under way then finish first.
 ///
 /// # Errors
 /// Something that the configuration asks for cannot be had: an address in use, a folder that
 /// cannot be written, a secret that cannot be read.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(mut options: Options) -> Result<()> {
     let log = telemetry::init(&options.config.log).context("the log cannot be opened")?;
-    let announce = options.announce;
     state::leave_no_core();
-    let app = Arc::new(App::build(options, log.access())?);
-    telemetry::count_panics(app.metrics.clone());
-    let config = app.config.load_full();
-    listeners::check_free(&config)?;
-    state::issue_first_key(&app)?;
-    if announce {
-        state::announce(&config);
-    }
-    let server = listeners::server(&app)?;
+    let mut predecessor = options.predecessor.take();
+    let (app, server) = match prepare(options, log.access(), predecessor.as_mut()) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            if let Some(predecessor) = predecessor {
+                predecessor.disappoint(vec![format!("{error:#}")]);
+            }
+            return Err(error);
+        }
+    };
+    let is_heir = &app.handing.is_heir;
+    is_heir.store(predecessor.is_some(), Ordering::SeqCst);
+    *app.handing.predecessor.lock() = predecessor;
     let phases = server.watch_execution_phase();
     let signals = signals::Signals::new(app.clone());
     let thread = std::thread::Builder::new()
@@ -184,8 +256,51 @@ pub fn run(options: Options) -> Result<()> {
         })
         .context("no thread for the server")?;
     wait_for_end(&app, phases, thread);
+    // A successor looks after them.
+    if !app.leaving() {
+        stop_instances(&app)?;
+    }
     tracing::info!("stopped");
     log.flush();
+    Ok(())
+}
+
+/// Everything but the first connection.
+fn prepare(
+    options: Options,
+    access: Access,
+    mut predecessor: Option<&mut Predecessor>,
+) -> Result<(Arc<App>, Server)> {
+    let announce = options.announce;
+    let age = predecessor.as_ref().map(|predecessor| predecessor.age);
+    let app = Arc::new(App::build(options, access, age.unwrap_or_default())?);
+    telemetry::count_panics(app.metrics.clone());
+    let config = app.config.load_full();
+    let used = upgrade::addresses(&config);
+    let inherited = match predecessor.as_mut() {
+        Some(predecessor) => predecessor.sockets(&used),
+        None => activation::sockets(&used)?,
+    };
+    let free = used
+        .iter()
+        .filter(|address| !inherited.contains_key(*address));
+    listeners::check_free(free)?;
+    state::issue_first_key(&app)?;
+    if announce {
+        state::announce(&config);
+    }
+    let server = listeners::server(&app, inherited)?;
+    if let Some(predecessor) = predecessor {
+        predecessor.inherit(&app)?;
+    }
+    Ok((app, server))
+}
+
+/// No program outlives a gateway that is stopped.
+fn stop_instances(app: &App) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build()?;
+    runtime.block_on(app.instances.stop(&app.config.load().instances));
     Ok(())
 }
 
@@ -213,9 +328,12 @@ fn wait_for_end(
     // A head may be half read, or the last bytes of an answer still on their way.
     let mut quiet = 0;
     while quiet < QUIET_LOOKS && clock::now() < deadline && !server.is_finished() {
+        let connected =
+            app.connections.load(Ordering::SeqCst) + app.operators.load(Ordering::SeqCst);
         let busy = app.in_flight.load(Ordering::SeqCst) > 0
             || app.renewals.is_busy()
-            || app.notices.is_busy();
+            || app.notices.is_busy()
+            || (app.leaving() && connected > 0);
         quiet = if busy { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK_EVERY);
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fs, process, thread};
 
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
-use super::App;
+use super::{App, upgrade};
 use crate::admin::Control;
 
 /// Below `state.dir`.
@@ -25,8 +26,8 @@ const SOCKET: &str = "poolgate.sock";
 /// Who gives an order has it written down already.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The longest line, in bytes: all mistakes of a large file.
-const LONGEST: u64 = 16 << 20;
+/// The longest line, in bytes: the live state of the 50,000 accounts that a file may hold.
+const LONGEST: u64 = 64 << 20;
 
 /// Orders at a time.
 const MOST: usize = 16;
@@ -39,6 +40,10 @@ pub enum Order {
     Reload,
     /// Let running requests finish, and end. The connection ends with the process.
     Stop,
+    /// Start a successor and hand over to it, all within this time.
+    Upgrade { patience: Duration },
+    /// Hand over to the process that says this.
+    TakeOver { successor: u32 },
 }
 
 /// What came of an order.
@@ -196,8 +201,16 @@ fn own_folder(folder: &Path) -> Result<()> {
 
 /// Takes orders until the task is dropped.
 pub(super) async fn take(app: &Arc<App>) {
-    let state = app.config.load().state.dir.clone();
-    let (_socket, listener) = match Socket::open(&state) {
+    // Until a successor's time has come its predecessor takes them.
+    if app.handing.is_heir.load(Ordering::SeqCst) {
+        app.handing.agreed.notified().await;
+    }
+    let opened = Socket::open(&app.first.state.dir);
+    if let Some(told) = app.handing.reachable.lock().take() {
+        // Without the socket this gateway serves all the same.
+        let _ = told.send(());
+    }
+    let (_socket, listener) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             tracing::error!("the command line cannot reach this gateway: {error:#}");
@@ -237,6 +250,12 @@ fn serve(app: &Arc<App>, stream: tokio::net::UnixStream) -> Result<()> {
             let done = reload(app);
             line.send(&done)
         }
+        Order::Upgrade { patience } => {
+            // The end of the process must not come before the answer.
+            let _busy = Busy::new(&app.in_flight);
+            line.send(&upgrade::order(app, patience))
+        }
+        Order::TakeOver { successor } => upgrade::hand_over(app, line, successor),
         Order::Stop => {
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM)?;
             let under_way = app.queue().active;
@@ -248,6 +267,22 @@ fn serve(app: &Arc<App>, stream: tokio::net::UnixStream) -> Result<()> {
             let _ = line.reader.read(&mut [0]);
             Ok(())
         }
+    }
+}
+
+/// Counts as a request under way.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl<'a> Busy<'a> {
+    fn new(count: &'a AtomicUsize) -> Busy<'a> {
+        count.fetch_add(1, Ordering::SeqCst);
+        Busy(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

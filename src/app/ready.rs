@@ -18,7 +18,9 @@ use super::App;
 use super::orders;
 use super::renewals;
 use super::systemd;
+use super::upgrade;
 use crate::clock;
+use crate::instance::Owner;
 use crate::net::watch_files;
 
 pub(super) struct Background {
@@ -37,6 +39,7 @@ impl BackgroundService for Background {
         let app = &self.app;
         let files = || app.watched_files();
         let changed = |path: &Path| app.file_changed(path);
+        let owner: Arc<dyn Owner> = app.clone();
         let pools = || (app.pools.load_full(), app.moment());
         tokio::join!(
             kept_up(|| say_ready(app, stop.clone())),
@@ -47,6 +50,8 @@ impl BackgroundService for Background {
             kept_up(|| tick(app, stop.clone())),
             kept_up(|| app.notices.watch(pools, stop.clone())),
             kept_up(|| app.notices.deliver(stop.clone())),
+            kept_up(|| app.instances.run(&owner, stop.clone())),
+            kept_up(|| app.watch_folders(stop.clone())),
             kept_up(|| reload_on_signal(app, stop.clone())),
             kept_up(|| take_orders(app, stop.clone())),
             kept_up(|| systemd::feed_watchdog(&app.workers, stop.clone())),
@@ -64,7 +69,7 @@ async fn kept_up<F: Future<Output = ()>>(work: impl Fn() -> F) {
 }
 
 /// Waits until each listener takes connections.
-async fn say_ready(app: &App, mut stop: ShutdownWatch) {
+async fn say_ready(app: &Arc<App>, mut stop: ShutdownWatch) {
     const LOOK_EVERY: Duration = Duration::from_millis(5);
     let addresses: Vec<SocketAddr> = app
         .config
@@ -90,6 +95,7 @@ async fn say_ready(app: &App, mut stop: ShutdownWatch) {
         .sum();
     tracing::info!(accounts, listen = ?addresses, "ready");
     systemd::tell(&[sd_notify::NotifyState::Ready]);
+    upgrade::say_serving(app);
 }
 
 /// Serving goes on without records; whoever needs them tries again.

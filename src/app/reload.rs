@@ -1,15 +1,14 @@
 //! Changes while running: a new configuration file, a rewritten key or secret.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{App, state, systemd};
 use crate::admin::Reloaded;
-use crate::clock;
 use crate::config::{self, Config, EnvFile};
-use crate::pool::{Account, Pool};
+use crate::pool::Account;
 
 /// Keys, and groups of them, that are looked at once, at the start.
 const FIXED: [&str; 10] = [
@@ -81,40 +80,15 @@ impl App {
     }
 
     fn apply(&self, config: Config) -> Reloaded {
-        let old = self.config.load_full();
         let needs_upgrade = fixed(&self.first, &config);
-        let known = self.pools.load_full();
-        let now = clock::now();
-        let pools: Vec<Arc<Pool>> = config
-            .pools
-            .iter()
-            .map(
-                |settings| match known.iter().find(|pool| *pool.name == *settings.name) {
-                    Some(pool) => {
-                        pool.reconfigure(settings);
-                        pool.clone()
-                    }
-                    None => Pool::new(settings, &self.metrics, now),
-                },
-            )
-            .collect();
-        // Keys that still name a pool which is going find it until they are exchanged, too.
-        let going = known.iter().filter(|pool| {
-            let stays = |settings: &config::Pool| *settings.name == *pool.name;
-            !config.pools.iter().any(stays)
+        self.discovery.look(&config);
+        let config = Arc::new(config);
+        self.apply_accounts(config.clone(), || {
+            self.certificates.reconfigure(&config);
+            self.notices.reconfigure(&config.notify);
+            self.replace_admin_tokens(&config);
+            self.keys.reload(&config, &self.issued);
         });
-        let all = pools.iter().chain(going).cloned().collect();
-        self.pools.store(Arc::new(all));
-        self.certificates.reconfigure(&config);
-        self.notices.reconfigure(&config.notify);
-        self.replace_admin_tokens(&config);
-        self.keys.reload(&config, &self.issued);
-        self.pools.store(Arc::new(pools));
-        let gone = ids(&old);
-        for gone in gone.difference(&ids(&config)) {
-            self.metrics.forget_account(gone);
-        }
-        self.config.store(Arc::new(config));
         Reloaded { needs_upgrade }
     }
 
@@ -172,11 +146,6 @@ impl App {
         }
         self.keys.reload(&config, &self.issued);
     }
-}
-
-fn ids(config: &Config) -> HashSet<&str> {
-    let accounts = config.pools.iter().flat_map(|pool| &pool.accounts);
-    accounts.map(|account| &*account.id).collect()
 }
 
 /// What of a new configuration is in force only after an upgrade; `old` is that of the start.

@@ -1,6 +1,7 @@
 //! What signals do. SIGTERM and SIGINT: not ready, a moment later no new requests, and the end once
 //! nothing is under way; a second one: at once. SIGQUIT: nothing, as long as no successor can
-//! take over (Pingora would shut down all the same).
+//! take over (Pingora would shut down all the same). A successor that serves ends it, too: nothing is
+//! refused then, and connections are left to their own end.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{App, systemd};
 use crate::admin::Control;
+use crate::instance::Instances;
 
 pub(super) struct Signals {
     app: Arc<App>,
@@ -39,7 +41,11 @@ impl ShutdownSignalWatch for Signals {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = quit.recv() => tracing::warn!("SIGQUIT is ignored: no successor waits to take over"),
+                _ = quit.recv() => self.quit(),
+                () = self.app.handing.is_over.notified() => {
+                    std::thread::spawn(|| exit_on_second_signal(None));
+                    return ShutdownSignal::GracefulTerminate;
+                }
             }
         }
         let server = self.app.config.load().server.clone();
@@ -51,7 +57,10 @@ impl ShutdownSignalWatch for Signals {
         systemd::tell(&[sd_notify::NotifyState::Stopping]);
         tokio::select! {
             () = tokio::time::sleep(server.drain_delay) => {}
-            () = second(&mut terminate, &mut interrupt) => return ShutdownSignal::FastShutdown,
+            () = second(&mut terminate, &mut interrupt) => {
+                self.app.instances.kill();
+                return ShutdownSignal::FastShutdown;
+            }
         }
         // Pingora would close the listeners now. Whoever comes while others finish is told that the
         // gateway is stopping, and not left to guess from a refused connection.
@@ -65,16 +74,26 @@ impl ShutdownSignalWatch for Signals {
             }
             () = second(&mut terminate, &mut interrupt) => {
                 tracing::warn!("stopped at once, by a second signal");
+                self.app.instances.kill();
                 return ShutdownSignal::FastShutdown;
             }
         }
         // This thread is Pingora's from here on, and sleeps; the second signal needs another.
-        std::thread::spawn(exit_on_second_signal);
+        let instances = self.app.instances.clone();
+        std::thread::spawn(move || exit_on_second_signal(Some(&instances)));
         ShutdownSignal::GracefulTerminate
     }
 }
 
 impl Signals {
+    /// A successor that is there takes over as soon as it can, whether or not it is asked to.
+    fn quit(&self) {
+        match self.app.handing.is_under_way.load(Ordering::SeqCst) {
+            true => tracing::info!("SIGQUIT: a successor takes over as soon as it is prepared"),
+            false => tracing::warn!("SIGQUIT is ignored: no successor waits to take over"),
+        }
+    }
+
     /// Returns when no request has an account or waits for one. Requests that are turned away do
     /// not count, or a busy gateway would never end.
     async fn drained(&self) {
@@ -96,7 +115,8 @@ async fn second(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-fn exit_on_second_signal() {
+/// Its programs, where they are this process's own, end with it.
+fn exit_on_second_signal(instances: Option<&Instances>) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -109,7 +129,10 @@ fn exit_on_second_signal() {
             signal(SignalKind::interrupt()),
         ) {
             second(&mut terminate, &mut interrupt).await;
-            tracing::warn!("stopped at once, by a second signal");
+            tracing::warn!("stopped at once, by a signal");
+            if let Some(instances) = instances {
+                instances.kill();
+            }
             std::process::exit(0);
         }
     });

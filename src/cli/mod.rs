@@ -8,6 +8,7 @@ mod env;
 mod healthcheck;
 mod import;
 mod init;
+mod logs;
 mod man;
 mod mock;
 mod order;
@@ -56,9 +57,11 @@ enum Command {
     Init(init::Init),
     Status(status::Status),
     Reload(order::Reload),
+    Upgrade(order::Upgrade),
     Stop(order::Stop),
     Demo(demo::Demo),
     Mock(Box<mock::Mock>),
+    Logs(logs::Logs),
     Route(route::Route),
     Env(env::Env),
     Import(import::Import),
@@ -91,9 +94,11 @@ impl Command {
             Command::Init(it) => it.run(source),
             Command::Status(it) => it.run(source),
             Command::Reload(it) => it.run(source),
+            Command::Upgrade(it) => it.run(source),
             Command::Stop(it) => it.run(source),
             Command::Demo(it) => it.run(),
             Command::Mock(it) => it.run(),
+            Command::Logs(it) => it.run(source),
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),
             Command::Import(it) => it.run(source),

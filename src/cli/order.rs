@@ -1,4 +1,4 @@
-//! `poolgate reload` and `poolgate stop`: orders to the gateway that runs here.
+//! `poolgate reload`, `upgrade` and `stop`: orders to the gateway that runs here.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -47,6 +47,26 @@ impl Stop {
         ended.context("the gateway is still there")?;
         out::print("stopped\n")?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Start the program anew and hand over to it, without a request that fails
+///
+/// The new process reads the configuration, takes the listening sockets over and serves; only then the
+/// old one finishes its requests and ends. Whatever goes wrong before leaves the old one as it was.
+#[derive(Args)]
+#[command(after_help = "Example:\n  poolgate upgrade -c /etc/poolgate/poolgate.yaml")]
+pub(super) struct Upgrade {
+    /// How long the new process may take until it serves
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+impl Upgrade {
+    pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
+        let patience = self.timeout;
+        let (done, _) = give(source, &Order::Upgrade { patience }, patience + SPARE)?;
+        report(&done)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads one account of a pool.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::clients::limit;
 use super::credential::credential;
@@ -20,6 +21,11 @@ const DIALECTS: Words<Dialect> = Words(&[
     ("anthropic", Dialect::Anthropic),
     ("gemini", Dialect::Gemini),
 ]);
+
+/// Could an account be called so?
+pub fn is_account_id(text: &str) -> bool {
+    ID.read(text).is_ok()
+}
 
 /// Reads an account, or with `template` what accounts made from files have in common.
 /// `inherited` is the pool's health check.
@@ -175,9 +181,17 @@ fn instance(s: &mut Section<'_, '_>) -> Instance {
         s.problem("command", "must be a list that begins with the program");
     }
     let port = s.get("port", Port, None);
+    if let Some(port) = port {
+        s.define("port", Kind::Port, &port.to_string());
+    }
     let folder = s.folder();
     let auth_file = s.maybe("auth_file", folder);
-    if auth_file.as_ref().is_some_and(|file| !file.exists()) {
+    // Of accounts that are made from files it is the file.
+    let is_named = |file: &PathBuf| !file.to_string_lossy().contains("{auth_file}");
+    if auth_file
+        .as_ref()
+        .is_some_and(|file| is_named(file) && !file.exists())
+    {
         s.warn(
             "auth_file",
             "there is no such file yet; the instance will not start without it",

@@ -14,6 +14,8 @@ pub(super) enum Kind {
     Tier,
     Key,
     AdminToken,
+    /// Of an instance.
+    Port,
 }
 
 impl Kind {
@@ -24,6 +26,7 @@ impl Kind {
             Kind::Tier => "tier",
             Kind::Key => "key",
             Kind::AdminToken => "admin token",
+            Kind::Port => "port",
         }
     }
 }

@@ -8,6 +8,7 @@ use super::form::{Flag, Form, HOST, NONEMPTY, Network, PathIn, Socket, Words};
 use super::model::{Address, Admin, AdminToken, Listen, Role, TlsFiles};
 use super::read::Section;
 use super::shown::Shown;
+use crate::net::Certificate;
 
 pub(super) fn listeners(s: &mut Section<'_, '_>) -> Vec<Listen> {
     let mut listeners: Vec<Listen> = Vec::new();
@@ -73,15 +74,21 @@ fn admin_token(s: &mut Section<'_, '_>) -> AdminToken {
     }
 }
 
-/// Certificate and key of a server, or of us as a client.
+/// Certificate and key of a listener.
 pub(super) fn tls_files(s: &mut Section<'_, '_>) -> TlsFiles {
     let folder = s.folder();
     let cert = s.require("cert", folder, PathBuf::new());
     let folder = s.folder();
-    TlsFiles {
+    let files = TlsFiles {
         cert,
         key: s.require("key", folder, PathBuf::new()),
+    };
+    let are_named = !files.cert.as_os_str().is_empty() && !files.key.as_os_str().is_empty();
+    // A warning: they may come later. Whoever starts without them is told by the start.
+    if are_named && let Err(error) = Certificate::open(&files.cert, &files.key) {
+        s.warn("cert", error.to_string());
     }
+    files
 }
 
 fn loopback(port: u16) -> SocketAddr {

@@ -22,6 +22,7 @@ mod state;
 mod tree;
 mod upstream;
 
+pub use account::is_account_id;
 pub use env::{EnvFile, Variables, process_env};
 pub use load::{Loaded, known_keys, load, parse, print};
 pub use model::*;

@@ -37,9 +37,8 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
     ("pools.*.affinity.on", Set, NOTE, "each request is placed on its own"),
     ("pools.*.retry.budget", Set, NOTE, "`retry.attempts` alone limits retries"),
     ("pools.*.usage", Not("observe"), NOTE, "usage is counted where the vendor states it"),
-    ("pools.*.discover", Set, REFUSE, "no account is made from files"),
+    ("pools.*.discover.account.rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
     ("pools.*.accounts[].rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
-    ("pools.*.accounts[].instance", Set, REFUSE, "the program would not be started"),
     ("state.redis", Set, NOTE, "state is not shared with other gateways"),
     ("state.postgres", Set, NOTE, "records are kept in `state.dir`"),
 ];

@@ -128,13 +128,43 @@ impl Health {
     }
 }
 
+impl Health {
+    /// Asks the account's health path, and changes nothing by it. Without a health check it is
+    /// enough that its upstream takes connections.
+    ///
+    /// # Errors
+    /// In words, why the account is not ready.
+    pub async fn ask(&self, account: &Account) -> Result<(), String> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let _place = self.places.acquire().await.map_err(|e| e.to_string())?;
+        let check = account.config.health_check.as_ref();
+        let patience = check.map_or(PATIENCE, |check| check.timeout);
+        let asked = async {
+            match check {
+                Some(check) => {
+                    let (connector, resolver) = (&self.connector, &self.resolver);
+                    let probe = Probe::new(account, check, connector, resolver, &self.tunnels);
+                    probe.run().await
+                }
+                None => probe::connect(account, &self.resolver).await,
+            }
+        };
+        let answer = tokio::time::timeout(patience, asked).await;
+        answer.unwrap_or_else(|_| Err(format!("no answer within {patience:?}")))
+    }
+}
+
 fn checked(pools: &[Arc<Pool>]) -> impl Iterator<Item = (&Arc<Pool>, Arc<Account>)> {
     let accounts = pools.iter().flat_map(|pool| {
         pool.accounts()
             .into_iter()
             .map(move |account| (pool, account))
     });
-    accounts.filter(|(_, account)| account.config.health_check.is_some() && account.config.enabled)
+    accounts.filter(|(_, account)| {
+        // Who starts a program asks it himself whether it is ready.
+        let config = &account.config;
+        config.health_check.is_some() && config.enabled && !account.awaits_program()
+    })
 }
 
 fn jittered(interval: Duration) -> Duration {

@@ -10,6 +10,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::HealthCheck;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{self, Host};
 use crate::credential::Injection;
@@ -146,6 +147,19 @@ impl HealthCheck for Probe<'_> {
             self.check.unhealthy_after
         }) as usize
     }
+}
+
+/// Takes the upstream a connection?
+pub(super) async fn connect(account: &Account, resolver: &Arc<Resolver>) -> Result<(), String> {
+    match &account.config.upstream.host {
+        Host::Tcp(host, port) => {
+            let address = resolver.resolve(host, *port).await;
+            let address = address.map_err(|e| e.to_string())?;
+            TcpStream::connect(address).await.map(drop)
+        }
+        Host::Unix(path) => UnixStream::connect(path).await.map(drop),
+    }
+    .map_err(|e| e.to_string())
 }
 
 fn words(error: &Error) -> String {

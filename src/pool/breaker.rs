@@ -50,7 +50,53 @@ struct Opening {
     in_a_row: u32,
 }
 
+/// A breaker as it goes to another process; times are milliseconds from the moment of the copy.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Saved {
+    is_open: bool,
+    is_half_open: bool,
+    failures: u32,
+    in_a_row: u32,
+    until: i64,
+    slow_since: Option<i64>,
+}
+
 impl Breaker {
+    pub(super) fn save(&self, now: u64) -> Saved {
+        let opening = self.opening.lock();
+        let from_now = |at: u64| at.cast_signed().saturating_sub(now.cast_signed());
+        let state = self.state();
+        let slow_since = self.slow_since.load(Ordering::Relaxed);
+        Saved {
+            is_open: state == State::Open,
+            is_half_open: state == State::HalfOpen,
+            failures: self.consecutive_failures(),
+            in_a_row: opening.in_a_row,
+            until: from_now(opening.until),
+            slow_since: (slow_since != 0).then(|| from_now(slow_since)),
+        }
+    }
+
+    /// One that was half open is open until the next look: who tried it does not report here.
+    pub(super) fn restore(&self, saved: &Saved, now: u64) {
+        let mut opening = self.opening.lock();
+        let at = |from_now: i64| now.saturating_add_signed(from_now);
+        *opening = Opening {
+            until: if saved.is_open { at(saved.until) } else { now },
+            in_a_row: saved.in_a_row,
+        };
+        self.consecutive_failures
+            .store(saved.failures, Ordering::Relaxed);
+        let slow_since = saved.slow_since.map_or(0, |since| at(since).max(1));
+        self.slow_since.store(slow_since, Ordering::Relaxed);
+        let mode = if saved.is_open || saved.is_half_open {
+            OPEN
+        } else {
+            CLOSED
+        };
+        self.mode.store(mode, Ordering::SeqCst);
+    }
+
     pub(super) fn state(&self) -> State {
         match self.mode.load(Ordering::SeqCst) {
             OPEN => State::Open,

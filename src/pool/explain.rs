@@ -93,6 +93,7 @@ impl Pool {
             _ if has(reason::NO_LOGIN) => "needs a login".to_owned(),
             _ if has(reason::NEEDS_LOGIN) => format!("needs a login{until}"),
             _ if has(reason::NO_TOKEN) => "has no valid token".to_owned(),
+            _ if has(reason::NO_PROGRAM) => "waits for its program".to_owned(),
             _ if has(reason::UNHEALTHY) => "fails its health check".to_owned(),
             _ if has(reason::COOLING) => format!("is cooling{until}"),
             Some(at) => format!("is limited for this model until {at}"),

@@ -16,6 +16,8 @@ pub struct Lease {
     pub(super) pool: Arc<Pool>,
     pub(super) entry: Entry,
     pub(super) began: Instant,
+    /// The request it is for, where the account has a program of its own.
+    pub(super) request: Option<Arc<str>>,
 }
 
 impl Lease {
@@ -84,6 +86,7 @@ pub struct Report<'a> {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.forget_request();
         self.account.release(self.entry, &self.pool);
         self.pool.released(self.began);
     }

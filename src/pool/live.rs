@@ -3,6 +3,7 @@
 //!
 //! Times are milliseconds since the pool began ([`super::Pool::ticks`]).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -19,9 +20,11 @@ pub(super) mod reason {
     pub(in crate::pool) const NEEDS_LOGIN: u32 = 16;
     /// Its token has expired, and the next one is not there yet.
     pub(in crate::pool) const NO_TOKEN: u32 = 32;
+    /// Its own program does not run, or has not said yet that it is ready.
+    pub(in crate::pool) const NO_PROGRAM: u32 = 64;
     /// Its token endpoint refuses its login. [`NEEDS_LOGIN`] is the upstream's word, this is that of
     /// the renewal, and neither may take back the other's.
-    pub(in crate::pool) const NO_LOGIN: u32 = 64;
+    pub(in crate::pool) const NO_LOGIN: u32 = 128;
     /// What the renewal of a token says. It means nothing to an account whose token is not renewed.
     pub(in crate::pool) const RENEWAL: u32 = NO_TOKEN | NO_LOGIN;
 }
@@ -38,6 +41,8 @@ pub(super) struct Live {
     /// began under, so that a reload changes it for requests under way too.
     max_concurrent: AtomicU32,
     blocked: AtomicU32,
+    /// Places that a predecessor's requests still hold.
+    elsewhere: AtomicU32,
     pub(super) breaker: Breaker,
     pub(super) requests: AtomicU64,
     pub(super) last_used: AtomicU64,
@@ -74,6 +79,10 @@ pub(super) struct Rare {
     pub(super) probed: bool,
     pub(super) probe_failures: u32,
     pub(super) probe_successes: u32,
+    /// Failed probes, and ends of the account's program that nobody asked for.
+    pub(super) mishaps: u64,
+    /// The id of the latest request that the account's program has in hand.
+    pub(super) current_request: Option<Arc<str>>,
 }
 
 impl Default for Live {
@@ -82,6 +91,7 @@ impl Default for Live {
             in_flight: AtomicU32::new(0),
             max_concurrent: AtomicU32::new(0),
             blocked: AtomicU32::new(0),
+            elsewhere: AtomicU32::new(0),
             breaker: Breaker::default(),
             requests: AtomicU64::new(0),
             successes: AtomicU64::new(0),
@@ -126,7 +136,18 @@ impl Live {
     /// Would one more than `in_flight` requests be too many?
     pub(super) fn is_full_with(&self, in_flight: u32) -> bool {
         let max = self.max_concurrent.load(Ordering::SeqCst);
-        max != 0 && in_flight >= max
+        max != 0 && in_flight.saturating_add(self.elsewhere.load(Ordering::SeqCst)) >= max
+    }
+
+    /// Whoever changes it publishes the account's bit afterwards. False: it was so already.
+    pub(super) fn hold_elsewhere(&self, places: u32) -> bool {
+        self.elsewhere.swap(places, Ordering::SeqCst) != places
+    }
+
+    /// Takes over what a predecessor expected of the account.
+    pub(super) fn expect_us(&self, us: u64, now: u64) {
+        self.first_byte_us.store(us, Ordering::Relaxed);
+        self.first_byte_at.store(now, Ordering::Relaxed);
     }
 
     /// Could it take a request now?

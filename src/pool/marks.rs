@@ -64,6 +64,18 @@ impl Marks {
         own.map(|(_, until)| *until).min()
     }
 
+    /// The marks of an account: model and until when.
+    pub(super) fn of(&self, slot: u32, now: u64) -> Vec<(u64, u64)> {
+        let map = self.map.load();
+        let of_model = |(model, marked): (&u64, &Vec<(u32, u64)>)| {
+            let own = marked
+                .iter()
+                .find(|(marked, until)| *marked == slot && *until > now);
+            own.map(|(_, until)| (*model, *until))
+        };
+        map.iter().filter_map(of_model).collect()
+    }
+
     /// Forgets all marks of an account.
     pub(super) fn clear(&self, slot: u32) {
         let _writer = self.writer.lock();

@@ -4,6 +4,7 @@
 //! the deadline. [`Lease::report`] is the way back.
 
 mod account;
+mod bequest;
 mod breaker;
 mod due;
 mod explain;
@@ -11,6 +12,7 @@ mod lease;
 mod live;
 mod marks;
 mod outcome;
+mod program;
 mod queue;
 mod ready;
 mod reconfigure;
@@ -33,6 +35,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub use account::Account;
+pub use bequest::{Bequest, Places};
 pub use explain::Explanation;
 pub use lease::{Lease, Report};
 pub use outcome::{Answer, Outcome};
@@ -83,6 +86,8 @@ pub struct Pool {
     due: due::Due,
     marks: marks::Marks,
     in_flight: AtomicU32,
+    /// Places that a predecessor's requests still hold.
+    elsewhere: AtomicU32,
     completed: AtomicU64,
     failed: AtomicU64,
     /// Moving average of how long an account was held, milliseconds.
@@ -103,6 +108,7 @@ impl Pool {
             due: due::Due::default(),
             marks: marks::Marks::default(),
             in_flight: AtomicU32::new(0),
+            elsewhere: AtomicU32::new(0),
             completed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             held_ms: AtomicU64::new(0),
@@ -215,6 +221,7 @@ impl Pool {
                     pool: self.clone(),
                     entry,
                     began: now,
+                    request: None,
                 })
             }
             None => {
@@ -276,7 +283,8 @@ impl Pool {
     /// Takes one of the pool's own places.
     fn enter(&self) -> bool {
         let most = self.settings.load().max_concurrent;
-        let take = |n: u32| (most == 0 || n < most).then_some(n + 1);
+        let elsewhere = self.elsewhere.load(Ordering::SeqCst);
+        let take = |n: u32| (most == 0 || n.saturating_add(elsewhere) < most).then_some(n + 1);
         self.in_flight
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
             .is_ok()

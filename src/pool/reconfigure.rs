@@ -75,6 +75,11 @@ impl Pool {
             // Nobody would ever find it healthy again.
             live.unblock(reason::UNHEALTHY);
         }
+        match (&config.instance, known) {
+            (None, _) => live.unblock(reason::NO_PROGRAM),
+            (Some(_), Some(known)) if known.config.instance.is_some() => {}
+            (Some(_), _) => live.block(reason::NO_PROGRAM),
+        }
         live.set_max_concurrent(config.max_concurrent);
         let credential = credential(config, known, &live);
         let metrics = self

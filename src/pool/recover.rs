@@ -243,7 +243,7 @@ impl Pool {
     }
 
     /// A state changed: remember when, tell the table.
-    fn changed(&self, account: &Account, ticks: u64, reason: Option<(u32, bool)>) {
+    pub(super) fn changed(&self, account: &Account, ticks: u64, reason: Option<(u32, bool)>) {
         match reason {
             Some((reason, true)) => account.live.block(reason),
             Some((reason, false)) => account.live.unblock(reason),
@@ -275,6 +275,7 @@ impl Pool {
             }
             Err(error) => {
                 rare.probe_successes = 0;
+                rare.mishaps += 1;
                 rare.probe_failures = rare.probe_failures.saturating_add(1);
                 rare.last_error = Some(format!("health check: {error}"));
                 !is_unhealthy && rare.probe_failures >= check.unhealthy_after
@@ -307,7 +308,7 @@ impl Pool {
             account.live.failures.store(0, Ordering::Relaxed);
             self.marks.clear(account.slot);
             let mut rare = account.live.rare.lock();
-            (rare.last_error, rare.cooling_until) = (None, 0);
+            (rare.last_error, rare.cooling_until, rare.mishaps) = (None, 0, 0);
             drop(rare);
             account.credential.try_again();
             // Without a secret it still needs one.
@@ -361,7 +362,11 @@ impl Pool {
         is_its_own
     }
 
-    fn with_account(self: &Arc<Self>, id: &str, change: impl FnOnce(&Arc<Account>, u64)) -> bool {
+    pub(super) fn with_account(
+        self: &Arc<Self>,
+        id: &str,
+        change: impl FnOnce(&Arc<Account>, u64),
+    ) -> bool {
         let table = self.table.load();
         let Some(account) = table.find(id) else {
             return false;

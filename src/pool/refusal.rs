@@ -79,7 +79,11 @@ impl Pool {
         let table = self.table.load();
         let ticks = self.ticks(now);
         let model = demand.model.as_deref().map(marks::model_id);
-        let mut cause = Cause::NoneServes;
+        // A pool without any account is one whose accounts have yet to come.
+        let mut cause = match table.accounts().next() {
+            Some(_) => Cause::NoneServes,
+            None => Cause::NoneUsable,
+        };
         let mut recovers: Option<u64> = None;
         let serving = table.accounts().filter(|account| {
             demand.lane().takes(account) && table.serves(account.slot, demand.model.as_deref())
@@ -91,8 +95,9 @@ impl Pool {
             cause = stronger(cause, found);
             recovers = [recovers, at].into_iter().flatten().min();
         }
-        let pool_is_full =
-            most != 0 && self.in_flight.load(std::sync::atomic::Ordering::SeqCst) >= most;
+        let held = [&self.in_flight, &self.elsewhere]
+            .map(|places| places.load(std::sync::atomic::Ordering::SeqCst));
+        let pool_is_full = most != 0 && held[0].saturating_add(held[1]) >= most;
         if pool_is_full && cause != Cause::NoneServes {
             cause = Cause::Full;
         }
@@ -115,7 +120,11 @@ impl Pool {
 
 fn why_not(account: &Account, demand: &Demand, marked: Option<u64>) -> (Cause, Option<u64>) {
     let blocked = account.live.blocked();
-    const OUT: u32 = reason::DISABLED | reason::DRAINING | reason::UNHEALTHY | reason::RENEWAL;
+    const OUT: u32 = reason::DISABLED
+        | reason::DRAINING
+        | reason::UNHEALTHY
+        | reason::RENEWAL
+        | reason::NO_PROGRAM;
     if blocked & OUT != 0 {
         return (Cause::NoneUsable, None);
     }

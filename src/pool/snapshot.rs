@@ -9,7 +9,7 @@ use super::live::{Live, Rare, reason};
 use super::view::{AccountView, BreakerView, ResponseTimes, Status};
 use super::{Pool, PoolView, QueueView};
 use crate::clock::{Instant, SystemTime};
-use crate::config::Host;
+use crate::config::{self, Host};
 use crate::credential;
 
 /// The two clocks at one moment, to state the pool's times as wall-clock times.
@@ -50,10 +50,12 @@ impl Pool {
             ticks => Some(time(ticks)),
         };
         let token = account.credential.state();
+        let instance = account.config.instance.as_ref();
         let rare = live.rare.lock();
         let status = status(account, &rare);
         let cooling = (live.blocked() & reason::COOLING != 0).then_some(rare.cooling_until);
         let (since, last_error) = (rare.since, rare.last_error.clone());
+        let (mishaps, current_request) = (rare.mishaps, rare.current_request.clone());
         drop(rare);
         let breaker = match live.breaker.state() {
             State::Closed => BreakerView::Closed,
@@ -94,9 +96,10 @@ impl Pool {
             credential: credential::kind_name(&account.config.credential),
             token_expires_at: token.as_ref().and_then(|token| token.expires_at),
             token_granted_at: token.and_then(|token| token.granted_at),
-            auth_file: auth_file(account),
-            current_request: None,
-            has_instance: account.config.instance.is_some(),
+            auth_file: instance.and_then(config::Instance::auth_file_name),
+            mishaps,
+            current_request,
+            has_instance: instance.is_some(),
         }
     }
 
@@ -131,7 +134,8 @@ impl Pool {
             | reason::DRAINING
             | reason::UNHEALTHY
             | reason::NEEDS_LOGIN
-            | reason::RENEWAL;
+            | reason::RENEWAL
+            | reason::NO_PROGRAM;
         self.table
             .load()
             .accounts()
@@ -155,7 +159,9 @@ fn status(account: &Account, rare: &Rare) -> Status {
         _ if has(reason::DRAINING) => Status::Draining,
         _ if has(reason::DISABLED) => Status::Disabled,
         _ if has(reason::NEEDS_LOGIN | reason::NO_LOGIN) => Status::NeedsLogin,
-        _ if has(reason::UNHEALTHY | reason::NO_TOKEN) => Status::Unhealthy,
+        // One that has not failed yet is on its way.
+        _ if has(reason::NO_PROGRAM) && !rare.probed => Status::Unknown,
+        _ if has(reason::UNHEALTHY | reason::NO_TOKEN | reason::NO_PROGRAM) => Status::Unhealthy,
         _ if has(reason::COOLING) => Status::Cooling,
         State::Open => Status::Open,
         State::HalfOpen => Status::HalfOpen,
@@ -168,9 +174,4 @@ fn status(account: &Account, rare: &Rare) -> Status {
 fn response_times(live: &Live) -> Option<ResponseTimes> {
     let (ewma, p50, p99) = live.response_ms()?;
     Some(ResponseTimes { ewma, p50, p99 })
-}
-
-fn auth_file(account: &Account) -> Option<String> {
-    let path = account.config.instance.as_ref()?.auth_file.as_ref()?;
-    Some(path.file_name()?.to_string_lossy().into_owned())
 }

@@ -158,6 +158,7 @@ mod tests {
             token_expires_at: None,
             token_granted_at: None,
             auth_file: None,
+            mishaps: 0,
             current_request: None,
             has_instance: false,
         }

@@ -1,5 +1,6 @@
 //! What may be shown of an account: a copy of its live state at one moment, without secrets.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// The one word for an account's state (`contract/http.md` §3).
@@ -78,8 +79,10 @@ pub struct AccountView {
     pub token_granted_at: Option<SystemTime>,
     /// Base name only.
     pub auth_file: Option<String>,
-    /// The id of a request in flight.
-    pub current_request: Option<String>,
+    /// Failed health probes, and ends of its program that nobody asked for.
+    pub mishaps: u64,
+    /// The id of a request that its program has in hand.
+    pub current_request: Option<Arc<str>>,
     pub has_instance: bool,
 }
 

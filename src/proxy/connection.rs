@@ -3,6 +3,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -77,9 +78,13 @@ impl Connections {
             return;
         }
         let mut stop = shutdown.clone();
+        let leaving = &self.gateway.leaving;
         let mut stop = pin!(async move {
-            // It fails when nobody is left who could stop anything, as the process ends.
-            let _ = stop.wait_for(|stop| *stop).await;
+            // Where a successor serves, who waits between two requests is not cut off: the next answer
+            // says that it is the last, or the wait has its end. It fails when nobody is left who
+            // could stop anything, as the process ends.
+            let stopped = |stop: &bool| *stop && !leaving.load(Ordering::SeqCst);
+            let _ = stop.wait_for(stopped).await;
         });
         // One for all heads: to put it off costs next to nothing, a new one for each request does not.
         let mut idle = pin!(sleep(Duration::ZERO));

@@ -45,7 +45,8 @@ pub(super) async fn next_peer(
     loop {
         // The attempt before must not hold its account any longer.
         ctx.attempt = None;
-        let lease = lease(session, ctx).await?;
+        let mut lease = lease(session, ctx).await?;
+        lease.serves(&ctx.line.request_id);
         ctx.retry.attempts += 1;
         let credential = &lease.account().credential;
         if !credential.is_valid() && Box::pin(credential.valid(patience(ctx))).await.is_err() {

@@ -80,6 +80,8 @@ pub struct Gateway {
     pub in_flight: Arc<std::sync::atomic::AtomicUsize>,
     /// Nothing new is taken on any more.
     pub refusing: Arc<std::sync::atomic::AtomicBool>,
+    /// A successor takes new connections; those that are here go on to their own end.
+    pub leaving: Arc<std::sync::atomic::AtomicBool>,
 }
 
 #[async_trait]

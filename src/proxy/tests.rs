@@ -250,6 +250,7 @@ async fn house() -> House {
         body_budget: Arc::new(Semaphore::new(1024)),
         in_flight: Arc::default(),
         refusing: Arc::default(),
+        leaving: Arc::default(),
     };
     let mut proxy = http_proxy(&Arc::new(ServerConf::default()), Panics(gateway.clone()));
     let mut options = HttpServerOptions::default();

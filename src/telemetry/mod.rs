@@ -3,7 +3,7 @@
 mod log;
 mod metrics;
 
-pub use self::log::{Access, AccessLine, Guard, InitError, Try, count_panics, init};
+pub use self::log::{Access, AccessLine, Guard, InitError, RotatingFile, Try, count_panics, init};
 pub use metrics::{
     AccountLive, AccountMetrics, BreakerLive, Family, Live, Metrics, PoolLive, PoolMetrics,
 };

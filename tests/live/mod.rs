@@ -1,3 +1,6 @@
 //! Changes to a gateway that goes on serving.
 
+mod failed;
+mod inherited;
 mod reload;
+mod upgrade;

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -14,6 +14,7 @@ use super::{get, wait_for};
 /// A running `poolgate`.
 pub(crate) struct Program {
     child: Child,
+    binary: PathBuf,
     folder: tempfile::TempDir,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
@@ -33,9 +34,11 @@ impl Program {
         let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment: Vec<_> = environment.iter().map(owned).collect();
-        let child = spawn(folder.path(), &arguments, &environment);
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_poolgate"));
+        let child = spawn(&binary, folder.path(), &arguments, &environment);
         Program {
             child,
+            binary,
             folder,
             arguments,
             environment,
@@ -50,7 +53,8 @@ impl Program {
 
     /// Starts it again where it was.
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(self.folder.path(), &self.arguments, &self.environment);
+        let folder = self.folder.path();
+        self.child = spawn(&self.binary, folder, &self.arguments, &self.environment);
     }
 
     /// Waits until this path answers at all: the listener is there.
@@ -62,6 +66,31 @@ impl Program {
             }
             get(path).try_send(address).ok()
         });
+    }
+
+    /// Starts it again where it was, from another copy of the program.
+    pub(crate) fn start_again_from(&mut self, binary: &Path) {
+        self.binary = binary.to_owned();
+        self.start_again();
+    }
+
+    /// All processes of its folder, as an upgrade leaves others than the one that was started.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let folder = self.folder().canonicalize().unwrap();
+        let is_here = |process: &fs::DirEntry| {
+            let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+            // One that nobody has waited for is a name only.
+            let is_dead = stat
+                .rsplit(") ")
+                .next()
+                .is_none_or(|rest| rest.starts_with('Z'));
+            let at = fs::read_link(process.path().join("cwd"));
+            !is_dead && at.is_ok_and(|at| at == folder)
+        };
+        let all = fs::read_dir("/proc").unwrap().map_while(Result::ok);
+        let here = all.filter(is_here);
+        let ids = here.filter_map(|process| process.file_name().to_str()?.parse().ok());
+        ids.collect()
     }
 
     /// Runs another command of `poolgate` in its folder; returns its exit status and what it said, to
@@ -120,13 +149,18 @@ impl Program {
     }
 }
 
-fn spawn(folder: &Path, arguments: &[String], environment: &[(String, String)]) -> Child {
+fn spawn(
+    binary: &Path,
+    folder: &Path,
+    arguments: &[String],
+    environment: &[(String, String)],
+) -> Child {
     let output = File::options()
         .create(true)
         .append(true)
         .open(folder.join("output.txt"));
     let output = output.unwrap();
-    let command = Command::new(env!("CARGO_BIN_EXE_poolgate"))
+    let command = Command::new(binary)
         .args(arguments)
         .current_dir(folder)
         .env_clear()
@@ -141,9 +175,12 @@ fn spawn(folder: &Path, arguments: &[String], environment: &[(String, String)]) 
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // All of these fail only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for successor in self.processes() {
+            let _ = kill(Pid::from_raw(successor), Signal::SIGKILL);
+        }
         if std::thread::panicking() {
             eprintln!("---- what poolgate {} said:\n{}", self.id(), self.output());
         }

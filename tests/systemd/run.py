@@ -24,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 UNIT = ROOT / "systemd" / "poolgate.service"
+SOCKET = ROOT / "systemd" / "poolgate.socket"
 PACKAGES = "systemd,systemd-sysv,dbus,procps"
 UNNEEDED = ["systemd-networkd", "systemd-resolved", "systemd-timesyncd", "getty@tty1", "console-getty",
             "systemd-logind"]
@@ -227,6 +228,23 @@ def reloads_under_load(machine, house):
     return f"{load.whole} requests"
 
 
+def upgrades_under_load(machine, house):
+    pids = [machine.show("MainPID")]
+    with Load(house.port) as load:
+        for _ in range(3):
+            machine("poolgate", "upgrade", "-c", "/etc/poolgate/poolgate.yaml")
+            pid = wait_for("systemd to know the successor", lambda: machine.show("MainPID") not in pids
+                           and machine.show("MainPID"))
+            pids.append(pid)
+            assert machine.show("ActiveState") == "active"
+        machine("systemctl", "reload", "poolgate")
+        # The watchdog is fed by the successor from now on.
+        time.sleep(2 * WATCHDOG)
+    assert not load.failed, load.failed[:3]
+    assert machine.show("MainPID") == pids[-1] and machine.show("NRestarts") == "0", machine.journal()
+    return f"{load.whole} requests"
+
+
 def comes_back_after_a_kill(machine, house):
     before = machine.show("MainPID")
     machine("systemctl", "kill", "--signal=KILL", "poolgate")
@@ -266,8 +284,36 @@ def stops_when_its_streams_have_ended(machine, house):
     assert not left, left
 
 
-SCENES = [starts, is_hardened, reloads_under_load, is_left_alone_while_it_lives, is_ended_when_it_hangs,
-          comes_back_after_a_kill, stops_when_its_streams_have_ended]
+def loses_only_what_is_in_flight_behind_a_socket(machine, house):
+    unit = machine.root / "etc/systemd/system"
+    shutil.copy(SOCKET, unit / "poolgate.socket")
+    drop_in = unit / "poolgate.socket.d"
+    drop_in.mkdir(exist_ok=True)
+    (drop_in / "test.conf").write_text(f"[Socket]\nListenStream=\nListenStream=127.0.0.1:{house.port}\n")
+    machine("systemctl", "daemon-reload")
+    machine("systemctl", "start", "poolgate.socket")
+    # The first connection starts it.
+    assert house.is_served(), machine.journal()
+    kills = 3
+    with Load(house.port) as load:
+        for _ in range(kills):
+            before = machine.show("MainPID")
+            machine("systemctl", "kill", "--signal=KILL", "poolgate")
+            wait_for("another process", lambda: machine.show("MainPID") not in ("0", before)
+                     and machine.show("ActiveState") == "active")
+            served = load.whole
+            wait_for("requests to be served again", lambda: load.whole > served + 20)
+    in_flight = kills * len(load.threads)
+    assert len(load.failed) <= in_flight, load.failed
+    refused = [failure for failure in load.failed if "Refused" in failure]
+    assert not refused, refused
+    machine("systemctl", "stop", "poolgate.socket", "poolgate.service")
+    return f"{load.whole} requests, {len(load.failed)} of them lost to {kills} kills"
+
+
+SCENES = [starts, is_hardened, reloads_under_load, upgrades_under_load, is_left_alone_while_it_lives,
+          is_ended_when_it_hangs, comes_back_after_a_kill, stops_when_its_streams_have_ended,
+          loses_only_what_is_in_flight_behind_a_socket]
 
 
 def missing():

@@ -24,7 +24,8 @@ async fn an_account_is_shown_with_its_whole_state() {
         json!({"ewma": 250.0, "p50": 200.0, "p99": 900.0})
     );
     assert_eq!(json["credential"]["kind"], "api_key");
-    assert_eq!(json["instance"], json!({"port": 2048, "state": "busy"}));
+    let program = json!({"pid": 4711, "port": 2048, "restarts": 1, "state": "busy"});
+    assert_eq!(json["instance"], program);
     let json = call(&router, "GET /api/v1/accounts/b", "").await.json();
     assert_eq!(
         json["breaker"],

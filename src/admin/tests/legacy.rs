@@ -160,6 +160,7 @@ async fn enable_disable_and_reset() {
 async fn instances_and_health_give_the_same_numbers() {
     let idle = AccountView {
         in_flight: 0,
+        mishaps: 0,
         current_request: None,
         ..account("c")
     };

@@ -19,6 +19,7 @@ use tower::ServiceExt;
 
 use super::{Auth, Control, Hosts, Question, Reloaded, StrategyChange};
 use crate::config::Role;
+use crate::instance::{InstanceView, Phase};
 use crate::notify::Tested;
 use crate::pool::{
     AccountView, BreakerView, Explanation, PoolView, QueueView, ResponseTimes, Status,
@@ -71,7 +72,8 @@ pub(super) fn account(id: &str) -> AccountView {
         token_expires_at: None,
         token_granted_at: None,
         auth_file: Some("a@example.com.json".to_owned()),
-        current_request: Some("req-1".to_owned()),
+        mishaps: 0,
+        current_request: Some("req-1".into()),
         has_instance: true,
     }
 }
@@ -92,6 +94,7 @@ pub(super) fn broken(id: &str) -> AccountView {
         last_heartbeat: None,
         response_ms: None,
         auth_file: None,
+        mishaps: 0,
         current_request: None,
         ..account(id)
     }
@@ -133,6 +136,26 @@ impl Control for Gateway {
 
     fn accounts(&self) -> Vec<AccountView> {
         self.accounts.lock().clone()
+    }
+
+    fn instance(&self, id: &str) -> Option<InstanceView> {
+        self.account(id).map(|account| InstanceView {
+            account: account.id,
+            pid: Some(4711),
+            port: Some(2048),
+            phase: Phase::Ready,
+            restarts: 1,
+            since: SystemTime::UNIX_EPOCH,
+            last_error: None,
+        })
+    }
+
+    fn restart(&self, id: &str) -> bool {
+        self.account(id).is_some()
+    }
+
+    fn instance_log(&self, _: &str, lines: usize) -> std::io::Result<Vec<String>> {
+        Ok(vec!["a line".to_owned(); lines.min(3)])
     }
 
     fn account(&self, id: &str) -> Option<AccountView> {

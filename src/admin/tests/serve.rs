@@ -25,7 +25,7 @@ async fn connect(router: Router) -> (TcpStream, watch::Sender<bool>) {
         .unwrap();
     let (server, _) = listener.accept().await.unwrap();
     let (stop, stopped) = watch::channel(false);
-    let app = Arc::new(AdminApp::new(router));
+    let app = Arc::new(AdminApp::new(router, Arc::default()));
     tokio::spawn(async move {
         app.process_new(Box::new(Stream::from(server)), &stopped)
             .await;

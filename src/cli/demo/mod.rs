@@ -117,6 +117,7 @@ fn serve(text: &str, folder: &Path) -> anyhow::Result<()> {
         config_path: Some(path),
         env_file: None,
         announce: false,
+        predecessor: None,
     })
 }
 

@@ -65,7 +65,16 @@ struct Account {
     max_concurrent: u64,
     requests: u64,
     failures: u64,
+    instance: Option<Instance>,
     credential: Credential,
+}
+
+/// The local program that serves an account.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Instance {
+    port: Option<u16>,
+    state: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -138,10 +147,20 @@ impl View {
         if many_pools {
             columns.insert(1, column("POOL", false, pool));
         }
+        let has_programs = self
+            .accounts
+            .iter()
+            .any(|account| account.instance.is_some());
+        if has_programs {
+            columns.insert(columns.len() - 1, column("PROGRAM", false, 14));
+        }
         let row = |account: &Account| {
             let mut row = account.row(now);
             if many_pools {
                 row.insert(1, Cell::from(account.pool.clone()));
+            }
+            if has_programs {
+                row.insert(row.len() - 1, Cell::from(account.program()));
             }
             row
         };
@@ -181,6 +200,18 @@ impl Account {
             short(self.failures).into(),
             self.note(now).into(),
         ]
+    }
+
+    /// The state of its program, and where it listens.
+    fn program(&self) -> String {
+        match &self.instance {
+            None => String::new(),
+            Some(Instance {
+                port: Some(port),
+                state,
+            }) => format!("{state} :{port}"),
+            Some(Instance { port: None, state }) => state.clone(),
+        }
     }
 
     /// Until when, and why.

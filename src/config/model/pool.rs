@@ -238,7 +238,7 @@ pub struct AwsSsoOidc {
     pub refresh_before: Duration,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Instance {
     pub command: Vec<String>,
     /// None = `auto`.
@@ -246,4 +246,12 @@ pub struct Instance {
     pub auth_file: Option<PathBuf>,
     pub env: BTreeMap<String, SecretSource>,
     pub working_dir: PathBuf,
+}
+
+impl Instance {
+    /// The base name of its auth file.
+    pub fn auth_file_name(&self) -> Option<String> {
+        let name = self.auth_file.as_ref()?.file_name()?;
+        Some(name.to_string_lossy().into_owned())
+    }
 }

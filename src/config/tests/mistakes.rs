@@ -425,3 +425,16 @@ fn ten_thousand_accounts_are_read_at_once_and_told_of_together() {
         loaded.remarks[0]
     );
 }
+
+#[test]
+fn two_programs_cannot_have_one_port() {
+    let instance = "instance: {command: [run], port: 9300}";
+    let text = format!(
+        "pools: {{p: {{accounts: [\n  {{id: a, {instance}}},\n  {{id: b, {instance}}}]}}}}"
+    );
+    one(
+        &text,
+        "pools.p.accounts[1].instance.port",
+        "the port `9300` exists already, on line 2",
+    );
+}

@@ -13,5 +13,6 @@ mod tests;
 
 pub use access::{AccessLine, Try};
 pub use panic::count_panics;
+pub use rotate::RotatingFile;
 pub use setup::{Guard, InitError, init};
 pub use sink::Access;

@@ -13,7 +13,7 @@ use crate::config::Rotate;
 ///
 /// Another process may write to the same path, as during an upgrade, or move it away, as logrotate
 /// does: the path is looked at before each batch, and opened anew if it leads elsewhere.
-pub(super) struct RotatingFile {
+pub struct RotatingFile {
     path: PathBuf,
     rotate: Rotate,
     file: Option<File>,
@@ -21,7 +21,10 @@ pub(super) struct RotatingFile {
 
 impl RotatingFile {
     /// Opens the file for appending and makes its folder if there is none.
-    pub(super) fn open(path: &Path, rotate: Rotate) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no regular file.
+    pub fn open(path: &Path, rotate: Rotate) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }

@@ -47,6 +47,8 @@ families! {
     QUEUE_REJECTED = "queue_rejected_total" ["pool", "reason"] "Requests that got no account.";
     TOKEN_REFRESHES = "token_refresh_total" ["account", "outcome"] "Renewals of an account's token.";
     PROBES = "health_probes_total" ["account", "outcome"] "Health probes.";
+    INSTANCE_UP = "instance_up" ["account"] "1 while the account's program runs and is ready.";
+    INSTANCE_RESTARTS = "instance_restarts_total" ["account"] "How often the account's program was started again.";
     KEYS_ACTIVE = "keys_active" ["tier"] "Keys that are valid.";
     KEY_REJECTIONS = "key_rejections_total" ["reason"] "Requests refused because of their key.";
     TOKENS = "tokens_total" ["account", "kind"] "Tokens, as the vendor stated them; cached is a part of input.";

@@ -29,6 +29,8 @@ pub struct AccountLive {
     pub cooldown: Duration,
     /// Seconds until the token expires, negative when it has. `None`: nobody says.
     pub token_expiry: Option<f64>,
+    /// Is its program ready? `None`: it has none.
+    pub instance_up: Option<bool>,
 }
 
 /// The values of `poolgate_breaker_state`.
@@ -68,8 +70,12 @@ impl Live {
         let expiry = |a: &'_ AccountLive| Some((a.id.clone(), a.token_expiry?));
         let expiries: Vec<_> = self.accounts.iter().filter_map(expiry).collect();
         let expiries = expiries.iter().map(|(id, left)| ([id.as_str()], *left));
+        let up = |a: &'_ AccountLive| Some((a.id.clone(), f64::from(u8::from(a.instance_up?))));
+        let ups: Vec<_> = self.accounts.iter().filter_map(up).collect();
+        let ups = ups.iter().map(|(id, up)| ([id.as_str()], *up));
         [
             gauge(&families::TOKEN_EXPIRY, expiries),
+            gauge(&families::INSTANCE_UP, ups),
             gauge(
                 &families::CERTIFICATE_EXPIRY,
                 self.certificate_expiry.map(|left| ([], left)),

@@ -67,6 +67,7 @@ impl Metrics {
             queue_rejected: counter(&families::QUEUE_REJECTED)?,
             token_refreshes: counter(&families::TOKEN_REFRESHES)?,
             probes: counter(&families::PROBES)?,
+            instance_restarts: counter(&families::INSTANCE_RESTARTS)?,
             key_rejections: counter(&families::KEY_REJECTIONS)?,
             tokens: counter(&families::TOKENS)?,
             reloads: counter(&families::RELOADS)?,

@@ -21,6 +21,7 @@ pub(super) struct Series {
     pub(super) queue_rejected: IntCounterVec,
     pub(super) token_refreshes: IntCounterVec,
     pub(super) probes: IntCounterVec,
+    pub(super) instance_restarts: IntCounterVec,
     pub(super) key_rejections: IntCounterVec,
     pub(super) tokens: IntCounterVec,
     pub(super) reloads: IntCounterVec,
@@ -132,6 +133,16 @@ impl AccountMetrics {
         );
     }
 
+    /// The account's program was started again.
+    pub fn instance_restarted(&self) {
+        self.with(
+            &Cell::new(),
+            &self.series.instance_restarts,
+            &[&self.id],
+            IntCounter::inc,
+        );
+    }
+
     /// The token was renewed, or not.
     pub fn token_refresh(&self, good: bool) {
         let labels = [self.id.as_str(), outcome(good)];
@@ -177,6 +188,7 @@ impl AccountMetrics {
         }
         let _ = s.durations.remove_label_values(&[id]);
         let _ = s.first_bytes.remove_label_values(&[id]);
+        let _ = s.instance_restarts.remove_label_values(&[id]);
         let _ = s.breaker_opened.remove_label_values(&[id]);
     }
 }

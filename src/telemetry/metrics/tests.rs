@@ -19,6 +19,7 @@ fn live() -> Live {
             breaker: BreakerLive::Open,
             cooldown: Duration::from_millis(1500),
             token_expiry: Some(-2.5),
+            instance_up: Some(true),
         }],
         pools: vec![PoolLive {
             name: "default".into(),
@@ -205,7 +206,16 @@ fn the_older_pools_ten_names_are_shown_when_asked_for() {
 #[test]
 fn each_name_is_there_once_with_the_prefix_and_bounded_labels() {
     let known = [
-        "account", "pool", "outcome", "reason", "tier", "kind", "state", "version",
+        "account",
+        "pool",
+        "outcome",
+        "reason",
+        "tier",
+        "kind",
+        "state",
+        "version",
+        "store",
+        "operation",
     ];
     for (n, family) in Metrics::NAMES.iter().enumerate() {
         assert!(family.name.starts_with("poolgate_"));

@@ -1,0 +1,57 @@
+//! While another poolgate looks after the programs, this one serves through those that it finds
+//! running: as the successor it has to be ready before the other one goes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::process::{Identity, Process};
+use super::record::{self, Record};
+use super::run::wanted;
+use super::{Instances, Owner};
+use crate::pool::Pool;
+
+/// The programs through which accounts serve meanwhile.
+#[derive(Default)]
+pub(super) struct Guest(HashMap<String, Identity>);
+
+impl Guest {
+    /// Looks at what the other one has written down. A program counts once it answers its health
+    /// path, and no more once it is gone or another one is in its place.
+    pub(super) async fn look(&mut self, instances: &Instances, owner: &dyn Owner) {
+        let records = record::all(&instances.folder).into_iter();
+        let running = records.filter(|record| Process::adopt(&record.process).is_some());
+        let running: HashMap<String, Record> = running.map(|r| (r.id.clone(), r)).collect();
+        self.0.retain(|id, process| {
+            let stays = running.get(id).is_some_and(|now| now.process == *process);
+            if let Some(pool) = pool_of(owner, id).filter(|_| !stays) {
+                pool.program_down(id, None);
+            }
+            stays
+        });
+        let wanted = wanted(owner);
+        let new = wanted
+            .iter()
+            .filter(|account| !self.0.contains_key(&*account.id));
+        let new = new.filter_map(|account| running.get(&*account.id));
+        let asked = futures::future::join_all(new.map(|record| async move {
+            instances
+                .ports
+                .keep(&record.id.as_str().into(), record.port);
+            owner.listens(&record.id, record.port);
+            let pool = pool_of(owner, &record.id)?;
+            let account = pool.account_named(&record.id)?;
+            owner.health().ask(&account).await.ok()?;
+            pool.program_up(&record.id);
+            Some((record.id.clone(), record.process.clone()))
+        }));
+        self.0.extend(asked.await.into_iter().flatten());
+    }
+}
+
+fn pool_of(owner: &dyn Owner, id: &str) -> Option<Arc<Pool>> {
+    let pools = owner.pools();
+    pools
+        .iter()
+        .find(|pool| pool.account_named(id).is_some())
+        .cloned()
+}

@@ -1,0 +1,222 @@
+//! The programs of all accounts together: who looks after them, and a task for each.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::guest::Guest;
+use super::process::Process;
+use super::program::{Phase, Program, Running};
+use super::supervise::Supervisor;
+use super::{Instances, Owner, record, start};
+use crate::config;
+use crate::pool::{Account, Pool};
+
+/// How often it is looked which accounts have a program.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+impl Instances {
+    /// Runs a program for each account that wants one, until `stop` says so; programs then run on.
+    ///
+    /// Only one process does this for one `state.dir`: the next one waits, serves through the programs
+    /// of this one, and goes on with them when it is gone.
+    pub async fn run(self: &Arc<Self>, owner: &Arc<dyn Owner>, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.supervise(owner) => {}
+            _ = stop.changed() => {}
+        }
+    }
+
+    async fn supervise(self: &Arc<Self>, owner: &Arc<dyn Owner>) {
+        while wanted(&**owner).is_empty() && !self.folder.exists() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let _claim = self.claim(&**owner).await;
+        self.find();
+        // Dropped with this work, they end; the programs do not.
+        let mut tasks = JoinSet::new();
+        let mut known: HashMap<Arc<str>, AbortHandle> = HashMap::new();
+        let mut is_told = false;
+        loop {
+            known.retain(|_, task| !task.is_finished());
+            while tasks.try_join_next().is_some() {}
+            let accounts = wanted(&**owner);
+            for account in &accounts {
+                if !known.contains_key(&account.id) {
+                    let supervisor = self.supervisor(owner, account);
+                    known.insert(account.id.clone(), tasks.spawn(supervisor.run()));
+                }
+            }
+            let wanted: HashSet<&str> = accounts.iter().map(|account| &*account.id).collect();
+            self.forget(&wanted, &known);
+            for (id, orphan) in self.orphans(&wanted) {
+                let (patience, folder) =
+                    (owner.config().instances.stop_timeout, self.folder.clone());
+                tasks.spawn(async move {
+                    tracing::warn!(account = id, "a program without an account is ended");
+                    orphan.process.stop(patience).await;
+                    record::remove(&folder, &id);
+                });
+            }
+            is_told = is_told || self.tell_ready(&wanted);
+            self.follow(owner).await;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn supervisor(self: &Arc<Self>, owner: &Arc<dyn Owner>, account: &Account) -> Supervisor {
+        let mut programs = self.programs.lock();
+        let program = programs.entry(account.id.clone());
+        let program = program.or_insert_with(|| Program::new(&account.id)).clone();
+        let runs = program.running().is_some() || self.found.lock().contains_key(&*account.id);
+        let instance = account.config.instance.as_ref();
+        let can_start = instance.is_some_and(|instance| start::missing(instance).is_none());
+        let stands = account.config.enabled && can_start && !runs;
+        Supervisor {
+            instances: self.clone(),
+            owner: owner.clone(),
+            program,
+            turn: stands.then(|| self.turns.stand()),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Returns when no other process looks after the programs of this folder.
+    async fn claim(&self, owner: &dyn Owner) -> File {
+        const AGAIN: Duration = Duration::from_millis(50);
+        const LATER: Duration = Duration::from_secs(5);
+        let mut is_told = false;
+        let mut guest = Guest::default();
+        loop {
+            match self.try_claim() {
+                Ok(Some(claim)) => return claim,
+                Ok(None) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::info!(
+                            "another poolgate looks after the instances; this one waits"
+                        );
+                    }
+                    guest.look(self, owner).await;
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error) => {
+                    let folder = self.folder.display();
+                    tracing::error!("no instance can be started: {folder}: {error}");
+                    tokio::time::sleep(LATER).await;
+                }
+            }
+        }
+    }
+
+    fn try_claim(&self) -> io::Result<Option<File>> {
+        let mut folder = fs::DirBuilder::new();
+        folder.recursive(true).mode(0o700).create(&self.folder)?;
+        let file = File::create(self.folder.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Finds what an earlier poolgate left running.
+    fn find(&self) {
+        let mut found = self.found.lock();
+        let programs = self.programs.lock();
+        let is_ours = |id: &str| programs.get(id).is_some_and(|one| one.running().is_some());
+        for record in record::all(&self.folder) {
+            if is_ours(&record.id) {
+                continue;
+            }
+            match Process::adopt(&record.process) {
+                Some(process) => {
+                    let running = Running {
+                        process: Arc::new(process),
+                        command: record.command,
+                        port: record.port,
+                    };
+                    found.insert(record.id, running);
+                }
+                None => record::remove(&self.folder, &record.id),
+            }
+        }
+    }
+
+    /// What an earlier poolgate left running for this account.
+    pub(super) fn found(&self, id: &str) -> Option<Running> {
+        self.found.lock().remove(id)
+    }
+
+    /// What it left for accounts that are no more.
+    fn orphans(&self, wanted: &HashSet<&str>) -> Vec<(String, Running)> {
+        let mut found = self.found.lock();
+        let gone = found.extract_if(|id, _| !wanted.contains(id.as_str()));
+        gone.collect()
+    }
+
+    /// Accounts that are gone with their programs are shown no more.
+    fn forget(&self, wanted: &HashSet<&str>, known: &HashMap<Arc<str>, AbortHandle>) {
+        self.programs.lock().retain(|id, _| {
+            let stays = wanted.contains(&**id) || known.contains_key(id);
+            if !stays {
+                self.ports.release(id);
+            }
+            stays
+        });
+    }
+
+    /// Says once how many are ready, when each of them is or has failed.
+    fn tell_ready(&self, wanted: &HashSet<&str>) -> bool {
+        let programs = self.programs.lock();
+        let wanted = programs
+            .values()
+            .filter(|program| wanted.contains(&*program.id));
+        let phases: Vec<Phase> = wanted.map(|program| program.phase()).collect();
+        let in_phase = |phase| phases.iter().filter(|other| **other == phase).count();
+        let is_settled = !phases.is_empty() && in_phase(Phase::Starting) == 0;
+        if is_settled {
+            let (ready, all) = (in_phase(Phase::Ready), phases.len());
+            tracing::info!("{ready} of {all} instances are ready");
+        }
+        is_settled
+    }
+
+    async fn follow(self: &Arc<Self>, owner: &Arc<dyn Owner>) {
+        let (instances, rotate) = (self.clone(), owner.config().instances.log);
+        let followed = tokio::task::spawn_blocking(move || instances.follow_all(rotate));
+        // It ends early only with the process.
+        let _ = followed.await;
+    }
+
+    pub(super) fn follow_all(&self, rotate: config::Rotate) {
+        let programs: Vec<_> = self.programs.lock().values().cloned().collect();
+        for program in programs {
+            program.follow(&self.folder, rotate);
+        }
+    }
+}
+
+/// The accounts that have a program, in the order of the configuration.
+pub(super) fn wanted(owner: &dyn Owner) -> Vec<Arc<Account>> {
+    let pools = owner.pools();
+    let has_some = |pool: &&Arc<Pool>| {
+        let settings = pool.settings();
+        settings
+            .accounts
+            .iter()
+            .any(|account| account.instance.is_some())
+    };
+    let accounts = pools
+        .iter()
+        .filter(has_some)
+        .flat_map(|pool| pool.accounts());
+    let wanted = accounts.filter(|account| account.config.instance.is_some());
+    wanted.collect()
+}

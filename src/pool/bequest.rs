@@ -1,0 +1,176 @@
+//! What a gateway leaves to its successor: the live state of accounts, and the places that its last
+//! requests still hold. Times are milliseconds from the moment of the copy, negative for the past.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::account::Account;
+use super::breaker;
+use super::live::reason;
+use super::{Pool, marks};
+use crate::clock::Instant;
+
+/// Reasons for not serving that go along. A login that is needed does not: the successor has read the
+/// secret anew, and one refusal more tells it.
+const KEPT: u32 = reason::DISABLED | reason::UNHEALTHY | reason::COOLING;
+
+/// One account's live state.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Bequest {
+    id: String,
+    in_flight: u32,
+    /// As the file said.
+    enabled: bool,
+    blocked: u32,
+    breaker: breaker::Saved,
+    requests: u64,
+    successes: u64,
+    failures: u64,
+    tokens: u64,
+    auth_refusals: u32,
+    last_used: Option<i64>,
+    last_success: Option<i64>,
+    last_failure: Option<i64>,
+    last_error: Option<String>,
+    since: i64,
+    cooling: i64,
+    cooling_for_limit: bool,
+    expected_us: u64,
+    /// Hash of a model, and until when the account cannot serve it.
+    marks: Vec<(u64, i64)>,
+}
+
+/// Requests in flight, by account; those with none are left out.
+pub type Places = HashMap<String, u32>;
+
+impl Pool {
+    /// The state of all accounts.
+    pub fn bequeath(&self, now: Instant) -> Vec<Bequest> {
+        let ticks = self.ticks(now);
+        let table = self.table.load();
+        table
+            .accounts()
+            .map(|account| self.bequest(account, ticks))
+            .collect()
+    }
+
+    fn bequest(&self, account: &Arc<Account>, now: u64) -> Bequest {
+        let live = &account.live;
+        let from_now = |at: u64| at.cast_signed().saturating_sub(now.cast_signed());
+        let happened = |at: &std::sync::atomic::AtomicU64| match at.load(Ordering::Relaxed) {
+            0 => None,
+            at => Some(from_now(at)),
+        };
+        let rare = live.rare.lock();
+        let marks = self.marks.of(account.slot, now).into_iter();
+        Bequest {
+            id: account.config.id.clone(),
+            in_flight: live.in_flight(),
+            enabled: account.config.enabled,
+            blocked: live.blocked() & KEPT,
+            breaker: live.breaker.save(now),
+            requests: live.requests.load(Ordering::Relaxed),
+            successes: live.successes.load(Ordering::Relaxed),
+            failures: live.failures.load(Ordering::Relaxed),
+            tokens: live.tokens.load(Ordering::Relaxed),
+            auth_refusals: live.auth_refusals.load(Ordering::Relaxed),
+            last_used: happened(&live.last_used),
+            last_success: happened(&live.last_success),
+            last_failure: happened(&live.last_failure),
+            last_error: rare.last_error.clone(),
+            since: from_now(rare.since),
+            cooling: from_now(rare.cooling_until),
+            cooling_for_limit: rare.cooling_for_limit,
+            expected_us: live.expected_us(now),
+            marks: marks
+                .map(|(model, until)| (model, from_now(until)))
+                .collect(),
+        }
+    }
+
+    /// Takes over what a predecessor leaves to the accounts of this pool; the others are passed over.
+    pub fn inherit(self: &Arc<Self>, left: &[Bequest], now: Instant) {
+        let ticks = self.ticks(now);
+        let table = self.table.load();
+        for bequest in left {
+            if let Some(account) = table.find(&bequest.id) {
+                self.take_over(account, bequest, ticks);
+            }
+        }
+        let places = left.iter().map(|left| (left.id.clone(), left.in_flight));
+        self.held_elsewhere(&places.collect());
+    }
+
+    fn take_over(&self, account: &Arc<Account>, left: &Bequest, now: u64) {
+        let live = &account.live;
+        // Never 0, which stands for never.
+        let at = |from_now: i64| now.saturating_add_signed(from_now).max(1);
+        for (counter, value) in [
+            (&live.requests, left.requests),
+            (&live.successes, left.successes),
+            (&live.failures, left.failures),
+            (&live.tokens, left.tokens),
+            (&live.last_used, left.last_used.map_or(0, at)),
+            (&live.last_success, left.last_success.map_or(0, at)),
+            (&live.last_failure, left.last_failure.map_or(0, at)),
+        ] {
+            counter.store(value, Ordering::Relaxed);
+        }
+        live.auth_refusals
+            .store(left.auth_refusals, Ordering::Relaxed);
+        live.expect_us(left.expected_us, now);
+        let mut rare = live.rare.lock();
+        rare.last_error.clone_from(&left.last_error);
+        rare.since = at(left.since);
+        rare.cooling_until = at(left.cooling);
+        rare.cooling_for_limit = left.cooling_for_limit;
+        drop(rare);
+        let mut blocked = left.blocked & KEPT;
+        if left.enabled != account.config.enabled {
+            // The file says something new, and that counts.
+            blocked &= !reason::DISABLED;
+        } else if blocked & reason::DISABLED == 0 {
+            live.unblock(reason::DISABLED);
+        }
+        if account.config.health_check.is_none() {
+            blocked &= !reason::UNHEALTHY;
+        }
+        live.block(blocked);
+        live.breaker.restore(&left.breaker, now);
+        for (model, until) in left.marks.iter().take(marks::MOST) {
+            self.marks.mark(account.slot, *model, at(*until), now);
+        }
+        // Whatever has to be looked at again is found by a look now.
+        self.due.add(account.slot, now);
+        self.publish(account);
+    }
+
+    /// Adds the requests in flight of each account that has some.
+    pub fn places(&self, into: &mut Places) {
+        let table = self.table.load();
+        for account in table.accounts() {
+            let in_flight = account.live.in_flight();
+            if in_flight > 0 {
+                into.insert(account.config.id.clone(), in_flight);
+            }
+        }
+    }
+
+    /// So many places of these accounts are held by another process; of all others none are.
+    pub fn held_elsewhere(self: &Arc<Self>, places: &Places) {
+        let table = self.table.load();
+        let mut all = 0u32;
+        for account in table.accounts() {
+            let held = places.get(&account.config.id).copied().unwrap_or(0);
+            all = all.saturating_add(held);
+            if account.live.hold_elsewhere(held) {
+                self.publish(account);
+            }
+        }
+        self.elsewhere.store(all, Ordering::SeqCst);
+        self.serve_queue(crate::clock::now());
+    }
+}
