@@ -35,6 +35,9 @@ const WORRYING: usize = 3;
 /// Readiness waits no longer for tokens that are not there at the start.
 const FIRST_TOKENS: Duration = Duration::from_secs(5);
 
+/// What a renewal takes at most: the client's own limits, and the save.
+pub(super) const LONGEST: Duration = Duration::from_secs(35);
+
 /// The tasks.
 pub(super) struct Renewals {
     metrics: Arc<Metrics>,
@@ -92,6 +95,24 @@ impl Renewals {
     /// Would a stop now lose a token that is on its way?
     pub(super) fn is_busy(&self) -> bool {
         self.underway.is_busy()
+    }
+
+    /// No renewal begins any more. Waits for those under way, which are not to be cut between a vendor's
+    /// reply and its save, for at most so long; and saves once more what the disk refused.
+    pub(super) fn end(&self, most: Duration) {
+        const LOOK_EVERY: Duration = Duration::from_millis(10);
+        self.underway.close();
+        let deadline = clock::now() + most;
+        while self.is_busy() && clock::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        if self.is_busy() {
+            tracing::warn!("stopped while tokens are renewed: what comes now is lost");
+        }
+        let keeper = self.keeper.lock().clone();
+        if let Some(keeper) = keeper {
+            keeper.kept.settle_all();
+        }
     }
 
     /// Starts the tasks of accounts that have none.

@@ -4,6 +4,7 @@ mod disk;
 mod killed;
 mod kinds;
 mod liars;
+mod stopped;
 mod taken_over;
 mod timing;
 

@@ -168,9 +168,13 @@ impl Refresher {
             self.due = Due::Never;
             return self.set_phase(Phase::Transient("the gateway stops".to_owned()));
         };
-        if let Some(renewal) = self.renewal() {
-            renewal.begun();
-        }
+        let credential = self.credential.clone();
+        let Some(renewal) = credential.renewal() else {
+            return;
+        };
+        renewal.begun();
+        // Of the others a stop loses nothing.
+        let begun = Some(begun).filter(|_| renewal.login.rotates());
         let renewed = self.obtain().await;
         drop(begun);
         self.ended(renewed);
