@@ -16,7 +16,9 @@ use crate::clock;
 use crate::config::{self, Config, SecretSource};
 use crate::credential::cache::TokenCache;
 use crate::credential::seal::Key;
-use crate::credential::{Credential, Keeper, Kept, Phase, Refresher, Renewed, State, Underway};
+use crate::credential::{
+    Credential, Endpoints, Holder, Keeper, Kept, Phase, Refresher, Renewed, State, Underway,
+};
 use crate::net::{Egress, Reach};
 use crate::notify::{Event, Kind};
 use crate::pool::{Account, Pool};
@@ -88,6 +90,8 @@ impl Renewals {
             kept: Arc::new(Kept::new(cache, self.metrics.clone())),
             store: store.clone(),
             underway: self.underway.clone(),
+            holder: Holder::in_folder(&config.state.dir),
+            endpoints: Endpoints::default(),
         };
         Ok(keeper.insert(Arc::new(made)).clone())
     }
@@ -136,7 +140,8 @@ impl Renewals {
     }
 
     fn start(&self, app: &App, pool: &Arc<Pool>, account: &Arc<Account>) -> Result<Task> {
-        let keeper = self.keeper(&app.config.load(), &app.store)?;
+        // The folder stays that of the start, and so do the records.
+        let keeper = self.keeper(&app.first, &app.store)?;
         let (pool, id) = (Arc::downgrade(pool), account.id.clone());
         let (metrics, notices) = (account.metrics.clone(), app.notices.clone());
         let told_of = Arc::downgrade(&account.credential);

@@ -6,6 +6,7 @@
 pub mod cache;
 mod echo;
 pub mod exchange;
+mod locked;
 pub mod renewal;
 pub mod seal;
 
@@ -19,7 +20,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 pub use echo::Secrets;
 pub use renewal::refresher::{Refresher, Renewed};
-pub use renewal::{Keeper, Kept, NoToken, Phase, State, Underway};
+pub use renewal::{Endpoints, Holder, Keeper, Kept, NoToken, Phase, State, Underway};
 
 use crate::clock::{self, Instant};
 use crate::config::{self, SecretSource};

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use super::endpoints::Endpoints;
+use super::holder::Holder;
 use super::kept::Kept;
 use super::lease::Lease;
 use super::login::{Login, LoginError};
@@ -28,6 +30,8 @@ pub struct Keeper {
     pub kept: Arc<Kept>,
     pub store: Arc<Store>,
     pub underway: Arc<Underway>,
+    pub holder: Holder,
+    pub endpoints: Endpoints,
 }
 
 /// A token to use.
@@ -95,6 +99,7 @@ impl Keeper {
         let Some(exchange) = who.login.exchange()? else {
             return Err(Failed::Dead("nothing to renew".to_owned()));
         };
+        let _place = self.endpoints.enter(&exchange.url()?).await;
         let lease = self.lease(who).await?;
         let asking = Asking {
             who,

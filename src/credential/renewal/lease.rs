@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::holder;
 use super::keeper::{Applicant, Failed, Keeper};
 use crate::clock::{self, Instant};
 use crate::store::StoreError;
@@ -33,6 +32,9 @@ impl Keeper {
         let name = format!("token/{}", who.id);
         let deadline = clock::now() + LASTS;
         loop {
+            if self.underway.is_closed() {
+                return Err(Failed::later("the gateway stops"));
+            }
             let began = clock::now();
             match self.store.lease(&name, who.me, LASTS, clock::wall()).await {
                 Ok(true) => return Ok(Some(Lease { name, began })),
@@ -40,16 +42,13 @@ impl Keeper {
                 Err(error) => return self.without_records(who, &error),
             }
             if let Ok(Some(other)) = self.store.holder(&name).await
-                && holder::is_gone(&other)
+                && self.holder.is_gone(&other)
                 && self.store.release(&name, &other).await.is_ok()
             {
                 continue;
             }
             if clock::now() >= deadline {
                 return Err(Failed::later("another process renews this account's token"));
-            }
-            if self.underway.is_closed() {
-                return Err(Failed::later("the gateway stops"));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

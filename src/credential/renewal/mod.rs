@@ -1,6 +1,7 @@
 //! A token that is renewed before it expires: what requests and the one task that renews it
 //! ([`refresher`]) share. Requests never ask a vendor for a token; they wait on a watch.
 
+mod endpoints;
 mod holder;
 mod keeper;
 mod kept;
@@ -12,6 +13,8 @@ mod schedule;
 mod tests;
 mod underway;
 
+pub use endpoints::Endpoints;
+pub use holder::Holder;
 pub use keeper::Keeper;
 pub use kept::Kept;
 pub use underway::Underway;

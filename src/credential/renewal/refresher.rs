@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::holder;
 use super::keeper::{Applicant, Failed, Keeper, Obtained};
 use super::kept::Kept;
 use super::login::LoginError;
@@ -63,7 +62,7 @@ impl Refresher {
         credential.renewal()?;
         Some(Refresher {
             id,
-            me: holder::new_name(),
+            me: keeper.holder.new_name(),
             credential,
             keeper,
             told,

@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::holder;
+use super::endpoints::Endpoints;
+use super::holder::Holder;
 use super::keeper::{Applicant, Failed, Obtained};
 use super::login::Login;
 use super::{Keeper, Kept};
@@ -119,6 +120,8 @@ impl Place {
             kept: Arc::new(Kept::new(cache(), Arc::new(metrics))),
             store: Arc::new(Store::in_dir(folder.path())),
             underway: Arc::default(),
+            holder: Holder::in_folder(folder.path()),
+            endpoints: Endpoints::default(),
         };
         Place {
             keeper,
@@ -137,7 +140,7 @@ impl Place {
     async fn obtain(&self, login: &Login, held: Option<&Saved>) -> Result<Obtained, String> {
         let who = Applicant {
             id: "a",
-            me: &holder::new_name(),
+            me: &self.keeper.holder.new_name(),
             login,
         };
         let obtained = self.keeper.obtain(&who, held).await;
