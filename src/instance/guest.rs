@@ -8,7 +8,7 @@ use super::process::{Identity, Process};
 use super::record::{self, Record};
 use super::run::wanted;
 use super::{Instances, Owner};
-use crate::pool::Pool;
+use crate::pool::{Account, Pool};
 
 /// The programs through which accounts serve meanwhile.
 #[derive(Default)]
@@ -29,6 +29,7 @@ impl Guest {
             stays
         });
         let wanted = wanted(owner);
+        self.trust(&wanted, &running, owner);
         let new = wanted
             .iter()
             .filter(|account| !self.0.contains_key(&*account.id));
@@ -45,6 +46,26 @@ impl Guest {
             Some((record.id.clone(), record.process.clone()))
         }));
         self.0.extend(asked.await.into_iter().flatten());
+    }
+
+    /// Accounts serve already where the predecessor said that their programs are ready.
+    fn trust(
+        &mut self,
+        wanted: &[Arc<Account>],
+        running: &HashMap<String, Record>,
+        owner: &dyn Owner,
+    ) {
+        let serving = wanted.iter().filter(|account| !account.awaits_program());
+        for account in serving {
+            let id = &*account.id;
+            match (self.0.contains_key(id), running.get(id), pool_of(owner, id)) {
+                (false, Some(record), _) => {
+                    self.0.insert(id.to_owned(), record.process.clone());
+                }
+                (false, None, Some(pool)) => pool.program_down(id, None),
+                _ => {}
+            }
+        }
     }
 }
 

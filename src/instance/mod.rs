@@ -86,9 +86,15 @@ impl Instances {
         }
     }
 
-    /// Ends all programs, and starts none any more. Returns when they are gone.
+    /// Ends all programs, and starts none any more. Returns when they are gone. Those that another
+    /// poolgate looks after are left to it.
     pub async fn stop(&self, config: &config::Instances) {
         *self.may_start.lock() = false;
+        // A successor may be told to end before it has begun to look after them.
+        let claim = self.claim_at_last().await;
+        if claim.is_some() {
+            self.find();
+        }
         let programs: Vec<_> = self.programs.lock().values().cloned().collect();
         let running = programs.iter().filter_map(|program| program.running());
         let mut all: Vec<Running> = running.collect();

@@ -16,6 +16,7 @@ use super::process::Process;
 use super::program::{Phase, Program, Running};
 use super::supervise::Supervisor;
 use super::{Instances, Owner, record, start};
+use crate::clock;
 use crate::config;
 use crate::pool::{Account, Pool};
 
@@ -115,6 +116,21 @@ impl Instances {
         }
     }
 
+    /// For the last look of one that ends: nothing else would end what nobody looks after. Waits a
+    /// moment for a predecessor that is about to leave them.
+    pub(super) async fn claim_at_last(&self) -> Option<File> {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        const AGAIN: Duration = Duration::from_millis(10);
+        let deadline = clock::now() + PATIENCE;
+        while self.folder.exists() && clock::now() < deadline {
+            if let Ok(Some(claim)) = self.try_claim() {
+                return Some(claim);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        None
+    }
+
     fn try_claim(&self) -> io::Result<Option<File>> {
         let mut folder = fs::DirBuilder::new();
         folder.recursive(true).mode(0o700).create(&self.folder)?;
@@ -126,8 +142,20 @@ impl Instances {
         }
     }
 
+    /// Before a successor takes its first request: where the programs of its predecessor listen.
+    pub fn find_ports(&self, owner: &dyn Owner) {
+        let wanted = wanted(owner);
+        let is_wanted = |id: &str| wanted.iter().any(|account| &*account.id == id);
+        for record in record::all(&self.folder) {
+            if is_wanted(&record.id) && Process::adopt(&record.process).is_some() {
+                self.ports.keep(&record.id.as_str().into(), record.port);
+                owner.listens(&record.id, record.port);
+            }
+        }
+    }
+
     /// Finds what an earlier poolgate left running.
-    fn find(&self) {
+    pub(super) fn find(&self) {
         let mut found = self.found.lock();
         let programs = self.programs.lock();
         let is_ours = |id: &str| programs.get(id).is_some_and(|one| one.running().is_some());

@@ -206,6 +206,10 @@ impl Supervisor {
         loop {
             if let Some((pool, account)) = self.place() {
                 match self.owner.health().ask(&account).await {
+                    // One that was found running may serve already, and has its state.
+                    Ok(()) if !account.awaits_program() && account.health_failure().is_none() => {
+                        return;
+                    }
                     Ok(()) => return pool.program_up(&self.program.id),
                     Err(why) => *said = why,
                 }

@@ -25,6 +25,8 @@ pub struct Bequest {
     /// As the file said.
     enabled: bool,
     blocked: u32,
+    /// It serves through a program of its own, which runs on.
+    through_program: bool,
     breaker: breaker::Saved,
     requests: u64,
     successes: u64,
@@ -71,6 +73,7 @@ impl Pool {
             in_flight: live.in_flight(),
             enabled: account.config.enabled,
             blocked: live.blocked() & KEPT,
+            through_program: account.config.instance.is_some() && !account.awaits_program(),
             breaker: live.breaker.save(now),
             requests: live.requests.load(Ordering::Relaxed),
             successes: live.successes.load(Ordering::Relaxed),
@@ -127,6 +130,11 @@ impl Pool {
         rare.since = at(left.since);
         rare.cooling_until = at(left.cooling);
         rare.cooling_for_limit = left.cooling_for_limit;
+        if left.through_program && account.awaits_program() {
+            // From the first request on, and not once it was asked whether it is ready.
+            (rare.probed, rare.probe_successes) = (true, 1);
+            live.unblock(reason::NO_PROGRAM);
+        }
         drop(rare);
         let mut blocked = left.blocked & KEPT;
         if left.enabled != account.config.enabled {

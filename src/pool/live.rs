@@ -136,7 +136,11 @@ impl Live {
     /// Would one more than `in_flight` requests be too many?
     pub(super) fn is_full_with(&self, in_flight: u32) -> bool {
         let max = self.max_concurrent.load(Ordering::SeqCst);
-        max != 0 && in_flight.saturating_add(self.elsewhere.load(Ordering::SeqCst)) >= max
+        max != 0 && in_flight.saturating_add(self.elsewhere()) >= max
+    }
+
+    pub(super) fn elsewhere(&self) -> u32 {
+        self.elsewhere.load(Ordering::SeqCst)
     }
 
     /// Whoever changes it publishes the account's bit afterwards. False: it was so already.

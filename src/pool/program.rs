@@ -53,9 +53,9 @@ impl Account {
         unhealthy.then(|| self.live.rare.lock().last_error.clone().unwrap_or_default())
     }
 
-    /// Requests that it has in hand, also those of tables before this one.
+    /// Requests that it has in hand, also those of tables before this one and of a predecessor.
     pub fn in_flight(&self) -> u32 {
-        self.live.in_flight()
+        self.live.in_flight().saturating_add(self.live.elsewhere())
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-use super::upgrade::{upgrade, wait_for_only};
+use super::upgrade::wait_for_only;
 use crate::support::{Gateway, Mock, chat, free_address, pool, wait_for};
 
 /// A gateway, and a copy of the program that it was started from.
@@ -76,7 +76,7 @@ fn a_successor_that_crashes_or_hangs_or_is_no_program_changes_nothing() {
     assert!(said.contains("no successor can be started"), "{said}");
     // A good one is taken all the same, after all that.
     fs::hard_link(env!("CARGO_BIN_EXE_poolgate"), &stage.binary).unwrap();
-    let successor = upgrade(&stage.gateway);
+    let successor = stage.gateway.upgrade();
     assert_ne!(successor, stage.gateway.program.id() as i32);
 }
 
@@ -118,6 +118,8 @@ fn who_asks_for_the_sockets_and_never_serves_holds_nobody_up() {
         .program
         .folder()
         .join("data/control/poolgate.sock");
+    // It is opened beside the listeners, a moment later than they.
+    wait_for("the socket for orders", || path.exists().then_some(()));
     let ask = || {
         let mut stream = UnixStream::connect(&path).unwrap();
         stream
@@ -144,6 +146,6 @@ fn who_asks_for_the_sockets_and_never_serves_holds_nobody_up() {
         let log = stage.gateway.log();
         (log.matches("did not take over").count() >= 2).then_some(())
     });
-    upgrade(&stage.gateway);
+    stage.gateway.upgrade();
     assert_eq!(stage.gateway.send(&chat(false)).status, 200);
 }

@@ -2,5 +2,6 @@
 
 mod failed;
 mod inherited;
+mod program;
 mod reload;
 mod upgrade;

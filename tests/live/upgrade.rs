@@ -16,16 +16,6 @@ use crate::support::{
     wait_for,
 };
 
-/// Upgrades; returns the process that serves now.
-#[track_caller]
-pub(super) fn upgrade(gateway: &Gateway) -> i32 {
-    let (code, said, complaints) = gateway.program.command(&["upgrade"]);
-    assert_eq!(code, Some(0), "{said}{complaints}");
-    let words = said.strip_prefix("process ");
-    let process = words.and_then(|rest| rest.split(' ').next());
-    process.unwrap_or_else(|| panic!("{said}")).parse().unwrap()
-}
-
 #[track_caller]
 pub(super) fn wait_for_only(gateway: &Gateway, process: i32) {
     wait_for("the old processes to end", || {
@@ -101,6 +91,7 @@ enum Pooled {
             Full<Bytes>,
         >,
         SocketAddr,
+        http::Version,
     ),
 }
 
@@ -115,12 +106,17 @@ impl Pooled {
         };
         let answer = match self {
             Pooled::H2(client, to) => client.request(request("http", to)),
-            Pooled::Tls(client, to) => client.request(request("https", to)),
+            Pooled::Tls(client, to, _) => client.request(request("https", to)),
+        };
+        let version = match self {
+            Pooled::Tls(_, _, version) => *version,
+            Pooled::H2(..) => http::Version::HTTP_2,
         };
         let answer = tokio::time::timeout(PATIENCE, answer)
             .await
             .unwrap()
             .unwrap();
+        assert_eq!(answer.version(), version);
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8_lossy(&body).into_owned())
@@ -149,18 +145,26 @@ fn upgrades_under_load_over_every_kind_of_connection_cost_no_request() {
         let mut builder = Client::builder(TokioExecutor::new());
         Pooled::H2(builder.http2_only(true).build_http(), gateway.address)
     };
-    let over_tls = || {
-        let connector = hyper_rustls::HttpsConnectorBuilder::new();
-        let connector = connector.with_tls_config(authority.client(&[]));
-        let connector = connector.https_only().enable_http1().build();
-        Pooled::Tls(Client::builder(TokioExecutor::new()).build(connector), tls)
+    let over_tls = |version| {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.http2_only(version == http::Version::HTTP_2);
+        let alpn = ["h2"]
+            .into_iter()
+            .filter(|_| version == http::Version::HTTP_2);
+        let tls_config = authority.client(&alpn.collect::<Vec<_>>());
+        let mut tcp = hyper_util::client::legacy::connect::HttpConnector::new();
+        tcp.enforce_http(false);
+        Pooled::Tls(builder.build((tcp, tls_config).into()), tls, version)
     };
+    let http1_over_tls = || over_tls(http::Version::HTTP_11);
+    let h2_over_tls = || over_tls(http::Version::HTTP_2);
     thread::scope(|scope| {
-        for _ in 0..10 {
+        for _ in 0..8 {
             scope.spawn(|| load.keeping());
             scope.spawn(|| load.coming());
             scope.spawn(|| load.pooled(&h2));
-            scope.spawn(|| load.pooled(&over_tls));
+            scope.spawn(|| load.pooled(&http1_over_tls));
+            scope.spawn(|| load.pooled(&h2_over_tls));
         }
         // A client that fails must not leave the others running.
         let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -171,7 +175,7 @@ fn upgrades_under_load_over_every_kind_of_connection_cost_no_request() {
                         (load.served.load(Ordering::SeqCst) >= before + 200).then_some(())
                     });
                 }
-                upgrade(&gateway);
+                gateway.upgrade();
             }
         }));
         load.over.store(true, Ordering::SeqCst);
@@ -200,7 +204,7 @@ fn streams_go_on_to_their_end_and_then_the_old_process_ends() {
         .collect();
     let mut successor = 0;
     for _ in 0..count(1, 3) {
-        successor = upgrade(&gateway);
+        successor = gateway.upgrade();
         assert!(
             gateway.program.ended().is_none(),
             "it has streams to finish"
@@ -247,7 +251,7 @@ fn a_client_that_idles_is_served_once_more_and_told_that_this_was_the_last_time(
     assert_eq!(operator.send(&get("/livez")).unwrap().status, 200);
     // One that has not said anything yet is a client, too.
     let mut silent = std::net::TcpStream::connect(gateway.address).unwrap();
-    let successor = upgrade(&gateway);
+    let successor = gateway.upgrade();
     let answer = idle.send(&chat(false)).unwrap();
     assert_eq!(
         (answer.status, answer.header("connection")),
@@ -291,14 +295,14 @@ fn a_new_file_is_in_force_after_an_upgrade_with_listeners_that_come_and_go() {
     gateway
         .program
         .write("poolgate.yaml", &text.replace("id: a0", "id: b0"));
-    let first = upgrade(&gateway);
+    let first = gateway.upgrade();
     assert!(secure(comes, "localhost", authority.client(&[])).is_ok());
     assert_eq!(gateway.account("b0")["status"], "healthy");
     wait_for("the listener that is gone to refuse", || {
         get("/livez").try_send(goes).is_err().then_some(())
     });
     // And again: a successor hands over as its predecessor did.
-    let second = upgrade(&gateway);
+    let second = gateway.upgrade();
     assert_ne!(first, second);
     wait_for_only(&gateway, second);
     assert_eq!(gateway.send(&chat(false)).status, 200);

@@ -76,6 +76,16 @@ impl Gateway {
             .wait_until_it_serves(self.admin_address, "/livez");
     }
 
+    /// Upgrades by the command for it; returns the process that serves now.
+    #[track_caller]
+    pub(crate) fn upgrade(&self) -> i32 {
+        let (code, said, complaints) = self.program.command(&["upgrade"]);
+        assert_eq!(code, Some(0), "{said}{complaints}");
+        let words = said.strip_prefix("process ");
+        let process = words.and_then(|rest| rest.split(' ').next());
+        process.unwrap_or_else(|| panic!("{said}")).parse().unwrap()
+    }
+
     /// Waits until an account could serve.
     #[track_caller]
     pub(crate) fn wait_until_ready(&self) {
