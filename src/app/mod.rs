@@ -339,5 +339,6 @@ fn wait_for_end(
         quiet = if busy { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK_EVERY);
     }
+    app.renewals.end(renewals::LONGEST);
     app.notices.close();
 }

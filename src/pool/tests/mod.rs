@@ -3,6 +3,7 @@
 mod ceilings;
 mod changes;
 mod invariants;
+mod logins;
 mod queue;
 mod recovery;
 mod strategies;
