@@ -79,6 +79,13 @@ fn with_hooks(vendors: &[Mock], keys: &str, hooks: &[String]) -> String {
     format!("{}notify:\n{}", pool(vendors, keys), hooks.concat())
 }
 
+/// And with an account whose secret is not there.
+fn with_a_lost_secret(vendors: &[Mock], hooks: &[String]) -> String {
+    let lost = "    accounts:\n      - {id: lost, upstream: openai, models: [none], \
+                credential: {bearer: {file: lost.key}}}\n";
+    with_hooks(vendors, "", hooks).replace("    accounts:\n", lost)
+}
+
 fn ill(vendor: &Mock) {
     vendor.set(&json!({"health": 500}));
 }
@@ -289,11 +296,7 @@ fn an_open_breaker_and_a_missing_secret_are_told_by_name() {
             ", allow_private: true, events: [account_down]",
         ),
     ];
-    let text = with_hooks(&vendors, "", &hooks).replace(
-        "    accounts:\n",
-        "    accounts:\n      - {id: lost, upstream: openai, models: [none], \
-         credential: {bearer: {file: lost.key}}}\n",
-    );
+    let text = with_a_lost_secret(&vendors, &hooks);
     let gateway = Gateway::start(&text);
     told(&receiver, "needs_login", "lost");
     told(&plain, "account_down", "lost");
@@ -307,6 +310,32 @@ fn an_open_breaker_and_a_missing_secret_are_told_by_name() {
     std::fs::write(gateway.program.folder().join("lost.key"), "found").unwrap();
     told(&receiver, "account_up", "lost");
     assert!(plain.is_idle() && receiver.is_idle());
+}
+
+#[test]
+fn an_upgrade_tells_nothing_twice_and_forgets_nothing_that_was_told() {
+    let vendors = Mock::several(1, &[]);
+    let receiver = Vendor::start();
+    let text = with_a_lost_secret(&vendors, &[hook(receiver.address, NEAR)]);
+    let gateway = Gateway::start(&format!("clients: {{keepalive: 1s}}\n{text}"));
+    told(&receiver, "needs_login", "lost");
+    for _ in 0..5 {
+        gateway.send(&chat(false).header("x-mock-status", 500));
+    }
+    told(&receiver, "breaker_open", "a0");
+    let reason = gateway.account("lost")["last_error"].clone();
+    for _ in 0..2 {
+        gateway.upgrade();
+        let lost = gateway.account("lost");
+        assert_eq!(lost["status"], "needs_login");
+        assert_eq!(lost["last_error"], reason);
+    }
+    // Neither is told again in between, and both were known to be out.
+    gateway.act("a0", "reset");
+    told(&receiver, "account_up", "a0");
+    std::fs::write(gateway.program.folder().join("lost.key"), "found").unwrap();
+    told(&receiver, "account_up", "lost");
+    assert!(receiver.is_idle());
 }
 
 #[test]

@@ -53,7 +53,10 @@ pub(super) fn check_some(config: &Config, discovery: &Discovery) -> Result<()> {
 
 impl App {
     /// Puts another configuration in force, with its accounts as they are now; `meanwhile` does the
-    /// rest of it. Accounts that stay keep their live state.
+    /// rest of it, keys included. Accounts that stay keep their live state.
+    ///
+    /// For a request it is one step: whom the new keys let in meets no account of the old file, as those
+    /// went before; whom the old ones let in is as one that came before, and finds its pool.
     pub(super) fn apply_accounts(&self, config: Arc<Config>, meanwhile: impl FnOnce()) {
         let _one_at_a_time = self.changes_accounts.lock();
         let pools = settings(&config, &self.discovery, &self.instances);

@@ -298,6 +298,16 @@ impl Credential {
         self.is_usable()
     }
 
+    /// What tells its token from others and gives none of it away, for another process that has read
+    /// its own.
+    pub fn fingerprint(&self) -> Option<String> {
+        const PURPOSE: &str = "poolgate 2026 which token an account has, in an upgrade";
+        let token = self.token.load();
+        let token = token.as_ref()?;
+        let hash = blake3::derive_key(PURPOSE, token.text.expose().as_bytes());
+        Some(blake3::Hash::from_bytes(hash).to_hex().to_string())
+    }
+
     /// Can another token be had now that the upstream refuses the one that `refused` holds?
     pub fn is_renewable(&self, refused: &Secrets) -> bool {
         let renewal = self.renewal.as_ref();

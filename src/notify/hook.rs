@@ -158,6 +158,34 @@ impl Hook {
         }
     }
 
+    /// What tells it from other hooks, in any process; it does not give its address away.
+    pub(super) fn name(&self) -> String {
+        const PURPOSE: &str = "poolgate 2026 which webhook it is, in an upgrade";
+        let address = self.settings.url.expose().as_bytes();
+        let hash = blake3::Hash::from_bytes(blake3::derive_key(PURPOSE, address));
+        let events = self.settings.events.iter().map(|kind| kind.name());
+        format!("{hash} {}", events.collect::<Vec<_>>().join(" "))
+    }
+
+    /// What it was told of accounts that are out.
+    pub(super) fn told(&self) -> HashMap<String, Vec<String>> {
+        let words = |kinds: &Vec<Kind>| kinds.iter().map(|kind| kind.name().to_owned()).collect();
+        let told = self.told.lock();
+        told.iter()
+            .map(|(account, kinds)| (account.clone(), words(kinds)))
+            .collect()
+    }
+
+    /// This was told by another process.
+    pub(super) fn was_told(&self, told: &HashMap<String, Vec<String>>) {
+        let kinds =
+            |words: &Vec<String>| words.iter().filter_map(|word| Kind::named(word)).collect();
+        let told = told
+            .iter()
+            .map(|(account, words)| (account.clone(), kinds(words)));
+        self.told.lock().extend(told);
+    }
+
     /// Accounts that are no more are forgotten.
     pub(super) fn keep_only(&self, exists: impl Fn(&str) -> bool) {
         self.told.lock().retain(|account, _| exists(account));

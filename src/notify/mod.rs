@@ -9,7 +9,7 @@ mod event;
 mod hook;
 mod signature;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,6 +45,9 @@ pub struct Notices {
     /// Nothing is told any more.
     closed: AtomicBool,
 }
+
+/// What hooks were told of accounts that are out: hook, account, events.
+pub type Told = HashMap<String, HashMap<String, Vec<String>>>;
 
 /// What came of trying one hook.
 pub struct Tested {
@@ -113,6 +116,24 @@ impl Notices {
         }
         if self.closed.load(Ordering::SeqCst) {
             self.close();
+        }
+    }
+
+    /// What a successor need not tell again.
+    pub fn told(&self) -> Told {
+        let hooks = self.hooks.load();
+        hooks
+            .iter()
+            .map(|hook| (hook.name(), hook.told()))
+            .collect()
+    }
+
+    /// A predecessor told this.
+    pub fn were_told(&self, told: &Told) {
+        for hook in self.hooks.load().iter() {
+            if let Some(told) = told.get(&hook.name()) {
+                hook.was_told(told);
+            }
         }
     }
 

@@ -13,8 +13,8 @@ use super::live::reason;
 use super::{Pool, marks};
 use crate::clock::Instant;
 
-/// Reasons for not serving that go along. A login that is needed does not: the successor has read the
-/// secret anew, and one refusal more tells it.
+/// Reasons for not serving that go along whatever the successor has read. A login that is needed goes
+/// along where it has the same secret.
 const KEPT: u32 = reason::DISABLED | reason::UNHEALTHY | reason::COOLING;
 
 /// One account's live state.
@@ -25,6 +25,7 @@ pub struct Bequest {
     /// As the file said.
     enabled: bool,
     blocked: u32,
+    needs_login: Option<NeedsLogin>,
     /// It serves through a program of its own, which runs on.
     through_program: bool,
     breaker: breaker::Saved,
@@ -43,6 +44,15 @@ pub struct Bequest {
     expected_us: u64,
     /// Hash of a model, and until when the account cannot serve it.
     marks: Vec<(u64, i64)>,
+}
+
+/// Of an account whose secret is refused.
+#[derive(Debug, Serialize, Deserialize)]
+struct NeedsLogin {
+    /// Of the secret.
+    fingerprint: Option<String>,
+    /// When one request tries it again, if ever.
+    tried_at: Option<i64>,
 }
 
 /// Requests in flight, by account; those with none are left out.
@@ -67,12 +77,20 @@ impl Pool {
             at => Some(from_now(at)),
         };
         let rare = live.rare.lock();
+        // Of a token that is renewed its renewal tells, in each process by itself.
+        let is_refused = live.blocked() & reason::NEEDS_LOGIN != 0;
+        let is_marked = is_refused && account.credential.state().is_none();
+        let login = is_marked.then(|| NeedsLogin {
+            fingerprint: account.credential.fingerprint(),
+            tried_at: (rare.login_probe_at != u64::MAX).then(|| from_now(rare.login_probe_at)),
+        });
         let marks = self.marks.of(account.slot, now).into_iter();
         Bequest {
             id: account.config.id.clone(),
             in_flight: live.in_flight(),
             enabled: account.config.enabled,
             blocked: live.blocked() & KEPT,
+            needs_login: login,
             through_program: account.config.instance.is_some() && !account.awaits_program(),
             breaker: live.breaker.save(now),
             requests: live.requests.load(Ordering::Relaxed),
@@ -130,6 +148,13 @@ impl Pool {
         rare.since = at(left.since);
         rare.cooling_until = at(left.cooling);
         rare.cooling_for_limit = left.cooling_for_limit;
+        if let Some(login) = &left.needs_login
+            && account.credential.state().is_none()
+            && account.credential.fingerprint() == login.fingerprint
+        {
+            rare.login_probe_at = login.tried_at.map_or(u64::MAX, at);
+            live.block(reason::NEEDS_LOGIN);
+        }
         if left.through_program && account.awaits_program() {
             // From the first request on, and not once it was asked whether it is ready.
             (rare.probed, rare.probe_successes) = (true, 1);

@@ -22,6 +22,9 @@ use crate::route::{self, Caller};
 /// Longest name of a model. Names are looked up and remembered, and clients write them.
 const MODEL_LENGTH: usize = 256;
 
+/// So many reloads one request may meet between two of its steps.
+const RELOADS: usize = 3;
+
 /// What becomes of an accepted request.
 pub(super) enum Accepted {
     Proxy,
@@ -61,10 +64,7 @@ pub(super) async fn accept(
         return Err(Reject::draining().into());
     }
     let target = target(&config, session, websocket)?;
-    let client = authenticate(gateway, session)?;
-    ctx.line.key = Some(client.name.clone());
-    ctx.client = Some(client.clone());
-    let pool = pool(gateway, &client)?;
+    let (client, pool) = admitted(gateway, session, ctx)?;
     if target.websocket {
         upgrade::admit(session, &client, &pool, target.dialect)?;
     }
@@ -139,10 +139,23 @@ fn authenticate(gateway: &Gateway, session: &Session) -> Result<Arc<Client>, Ref
     })
 }
 
-fn pool(gateway: &Gateway, client: &Client) -> Result<Arc<Pool>, Refused> {
-    let pools = gateway.pools.load();
-    let pool = route::pool(&pools, &client.may).cloned();
-    pool.ok_or_else(|| Reject::not_found().into())
+/// Who calls, and that one's pool. A reload brings pools, exchanges the keys, and takes pools away, in
+/// this order: a key whose pool is gone was read before, and is read again.
+fn admitted(
+    gateway: &Gateway,
+    session: &Session,
+    ctx: &mut Context,
+) -> Result<(Arc<Client>, Arc<Pool>), Refused> {
+    for _ in 0..RELOADS {
+        let client = authenticate(gateway, session)?;
+        ctx.line.key = Some(client.name.clone());
+        ctx.client = Some(client.clone());
+        let pools = gateway.pools.load();
+        if let Some(pool) = route::pool(&pools, &client.may) {
+            return Ok((client, pool.clone()));
+        }
+    }
+    Err(Reject::not_found().into())
 }
 
 /// Reads the body, looks for the model in it, and says what the request asks of its pool.

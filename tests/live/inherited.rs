@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Gateway, Mock, chat, pool, ranked, wait_for};
+use crate::support::{Gateway, Mock, chat, get, pool, post, ranked, wait_for};
 
 #[test]
 fn cooldowns_breakers_counts_and_what_an_operator_said_go_along() {
@@ -123,4 +123,31 @@ fn a_model_that_is_limited_at_an_account_is_not_asked_there_again() {
     assert_eq!(gateway.send(&chat(false)).status, 200);
     assert_eq!(vendors[0].count("requests"), 1);
     assert_eq!(vendors[1].count("requests"), 2);
+}
+
+#[test]
+fn the_strategy_that_an_operator_chose_goes_along_unless_the_file_says_something_new() {
+    let vendors = Mock::several(2, &[]);
+    let text = pool(&vendors, "    strategy: round_robin\n");
+    let gateway = Gateway::start(&format!("clients: {{keepalive: 1s}}\n{text}"));
+    let strategy = || gateway.admin(get("/api/v1/pools")).json()["pools"][0]["strategy"].clone();
+    let choose = |strategy: &str| {
+        let body = serde_json::json!({"strategy": strategy});
+        let answer = gateway.admin(post("/api/v1/pools/default/strategy", &body));
+        assert!(answer.status < 300, "{}", answer.text());
+    };
+    choose("random");
+    // Through more than one successor, too.
+    for _ in 0..2 {
+        gateway.upgrade();
+        assert_eq!(strategy(), "random");
+    }
+    let path = gateway.program.folder().join("poolgate.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    gateway.program.write(
+        "poolgate.yaml",
+        &text.replace("round_robin", "least_connections"),
+    );
+    gateway.upgrade();
+    assert_eq!(strategy(), "least_connections");
 }

@@ -4,4 +4,5 @@ mod failed;
 mod inherited;
 mod program;
 mod reload;
+mod step;
 mod upgrade;

@@ -53,11 +53,22 @@ impl Gateway {
         let mut program = Program::start(&["run", "-c", "poolgate.yaml"], &files, environment);
         program.wait_until_it_serves(address, "/livez");
         program.wait_until_it_serves(admin_address, "/livez");
-        Gateway {
+        let gateway = Gateway {
             program,
             address,
             admin_address,
+        };
+        if !has("state:") {
+            gateway.wait_until_it_takes_orders();
         }
+        gateway
+    }
+
+    /// Requests may be served before `poolgate upgrade` and the like find anybody.
+    #[track_caller]
+    fn wait_until_it_takes_orders(&self) {
+        let socket = self.program.folder().join("data/control/poolgate.sock");
+        wait_for("orders to be taken", || socket.exists().then_some(()));
     }
 
     /// Ends it by this signal and starts it again with the same files.

@@ -27,6 +27,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::notify::Told;
+use crate::pool::Bequest;
+
 pub use successor::Predecessor;
 
 pub(super) use predecessor::{hand_over, order};
@@ -45,6 +48,23 @@ struct Will {
     addresses: Vec<String>,
     /// How long the accounts have been served, by whichever process.
     age_ms: u64,
+}
+
+/// What is known of the accounts and those who were told, beyond what the file says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    accounts: Vec<Bequest>,
+    strategies: Vec<Chosen>,
+    told: Told,
+}
+
+/// A pool's strategy that an operator chose while it ran.
+#[derive(Debug, Serialize, Deserialize)]
+struct Chosen {
+    pool: String,
+    /// What the file says: if it says something new, that counts.
+    written: String,
+    chosen: String,
 }
 
 /// How the successor gets on.

@@ -13,7 +13,7 @@ use anyhow::{Result, bail, ensure};
 use super::super::listeners::SERVICES;
 use super::super::orders::{Done, Line};
 use super::super::{App, Handed, systemd};
-use super::{News, STEP, places, sockets};
+use super::{Chosen, Left, News, STEP, places, sockets};
 use crate::admin::Control;
 use crate::clock;
 
@@ -184,14 +184,31 @@ fn lead(app: &App, line: &mut Line) -> Result<()> {
     let age = app.age();
     sockets::send(line.reader.get_ref(), table, age.as_millis() as u64)?;
     step(line, &News::Prepared)?;
-    let now = clock::now();
-    let pools = app.pools.load();
-    let left: Vec<_> = pools.iter().flat_map(|pool| pool.bequeath(now)).collect();
-    line.send(&left)?;
+    line.send(&left(app))?;
     step(line, &News::Serving)?;
     ensure!(!app.draining(), "this gateway was told to end");
     line.send(&true)?;
     step(line, &News::Reachable)
+}
+
+fn left(app: &App) -> Left {
+    let now = clock::now();
+    let pools = app.pools.load();
+    let config = app.config.load();
+    let strategies = config.pools.iter().filter_map(|written| {
+        let pool = pools.iter().find(|pool| *pool.name == *written.name)?;
+        let chosen = pool.settings().strategy;
+        (chosen != written.strategy).then(|| Chosen {
+            pool: written.name.clone(),
+            written: written.strategy.name().to_owned(),
+            chosen: chosen.name().to_owned(),
+        })
+    });
+    Left {
+        accounts: pools.iter().flat_map(|pool| pool.bequeath(now)).collect(),
+        strategies: strategies.collect(),
+        told: app.notices.told(),
+    }
 }
 
 fn step(line: &mut Line, expected: &News) -> Result<()> {

@@ -11,10 +11,9 @@ use anyhow::{Context, Result, ensure};
 use super::super::App;
 use super::super::orders::{self, Line, Order};
 use super::sockets::{self, Inherited};
-use super::{News, STEP, places};
+use super::{Chosen, Left, News, STEP, places};
 use crate::clock;
-use crate::config::Config;
-use crate::pool::Bequest;
+use crate::config::{Config, Strategy};
 
 /// The running gateway, which hands over.
 pub struct Predecessor {
@@ -80,12 +79,19 @@ impl Predecessor {
     pub(in crate::app) fn inherit(&mut self, app: &App) -> Result<()> {
         self.line.send(&News::Prepared)?;
         self.line.wait_at_most(STEP)?;
-        let left: Vec<Bequest> = self.line.receive()?;
+        let left: Left = self.line.receive()?;
         app.instances.find_ports(app);
         let now = clock::now();
         for pool in app.pools.load().iter() {
-            pool.inherit(&left, now);
+            pool.inherit(&left.accounts, now);
+            let chosen = left.strategies.iter().find(|one| *one.pool == *pool.name);
+            let is_written = |one: &&Chosen| one.written == pool.settings().strategy.name();
+            let chosen = chosen.filter(is_written);
+            if let Some(strategy) = chosen.and_then(|one| Strategy::named(&one.chosen)) {
+                pool.set_strategy(strategy);
+            }
         }
+        app.notices.were_told(&left.told);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! What requests and operators can rely on of a pool, without a socket and in a time of the test's own.
 
+mod bequests;
 mod ceilings;
 mod changes;
 mod invariants;
