@@ -35,6 +35,18 @@ impl Notice {
         serde_json::from_slice(&self.body).unwrap()
     }
 
+    fn is_signed_with(&self, secret: &str) -> bool {
+        let signature = self.wire.header("x-poolgate-signature").unwrap();
+        let (time, signed) = signature.split_once(",v1=").unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        mac.update(time.strip_prefix("t=").unwrap().as_bytes());
+        mac.update(b".");
+        mac.update(&self.body);
+        let bytes = (0..64).step_by(2);
+        let bytes = bytes.map(|at| u8::from_str_radix(&signed[at..at + 2], 16).unwrap());
+        mac.verify_slice(&Vec::from_iter(bytes)).is_ok()
+    }
+
     /// Event and account.
     fn says(&self) -> (String, String) {
         let json = self.json();
@@ -97,15 +109,7 @@ fn an_account_that_goes_and_comes_back_is_told_once_each_signed_and_without_secr
     assert!(notice.wire.head.starts_with(&format!("post {PATH} ")));
     assert_eq!(notice.wire.header("content-type"), Some("application/json"));
     assert_eq!(notice.wire.header("x-poolgate-delivery").unwrap().len(), 32);
-    let signature = notice.wire.header("x-poolgate-signature").unwrap();
-    let (time, signed) = signature.split_once(",v1=").unwrap();
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(time.strip_prefix("t=").unwrap().as_bytes());
-    mac.update(b".");
-    mac.update(&notice.body);
-    let bytes = (0..64).step_by(2);
-    let bytes = bytes.map(|at| u8::from_str_radix(&signed[at..at + 2], 16).unwrap());
-    mac.verify_slice(&Vec::from_iter(bytes)).unwrap();
+    assert!(notice.is_signed_with(SECRET));
     let json = notice.json();
     let said: BTreeMap<&str, &str> = ["event", "account", "pool", "reason", "text"]
         .map(|name| (name, json[name].as_str().unwrap()))
@@ -117,7 +121,7 @@ fn an_account_that_goes_and_comes_back_is_told_once_each_signed_and_without_secr
         ("reason", "unhealthy"),
         (
             "text",
-            "The account a0 of pool default is out: its health check fails.",
+            "The account a0 of pool default is out: it fails its health check, or has no valid token or no running program.",
         ),
     ];
     assert_eq!(said, expected.into());
@@ -472,4 +476,28 @@ fn an_operator_can_try_the_hooks() {
         "{text}"
     );
     assert!(trap.is_idle() && !text.contains("canary"), "{text}");
+}
+
+#[test]
+fn what_notices_are_signed_with_is_read_anew_when_its_file_changes() {
+    let vendors = Mock::several(1, &[]);
+    let receiver = Vendor::start();
+    let more = format!("{NEAR}, secret: {{file: hook.secret}}, events: [breaker_open]");
+    let text = with_hooks(&vendors, "", &[hook(receiver.address, &more)]);
+    let gateway = Gateway::start_with(&text, &[("hook.secret", SECRET)], &[]);
+    let is_signed_with = |secret: &str| {
+        std::thread::scope(|scope| {
+            let tried = scope.spawn(|| gateway.admin(post("/api/v1/notify/test", &json!({}))));
+            let notice = Notice::next(&receiver);
+            let is_signed = notice.is_signed_with(secret);
+            notice.answer(204);
+            assert_eq!(tried.join().unwrap().status, 200);
+            is_signed
+        })
+    };
+    assert!(is_signed_with(SECRET));
+    gateway.program.write("hook.secret", "another-canary");
+    wait_for("the new secret", || {
+        is_signed_with("another-canary").then_some(())
+    });
 }

@@ -77,7 +77,7 @@ pub(crate) fn check(bytes: &[u8]) {
                     "{reason}: {text}"
                 );
             }
-            Reply::Transient { wait, why } => {
+            Reply::Transient { wait, why, .. } => {
                 assert!(wait.is_none_or(|wait| wait > Duration::ZERO && wait <= 366 * DAY));
                 let is_refusal = matches!(why, Why::Refused(_));
                 assert!(!is_refusal || wait >= Some(BEFORE), "{wait:?}");

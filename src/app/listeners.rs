@@ -31,6 +31,9 @@ use crate::proxy::{Connections, Gateway};
 /// only wait outnumber all others. Pingora's default is 64 KiB for each.
 const READ_BUFFER: usize = 0;
 
+/// Longer than any time to drain.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The true limit on tries is `retry.attempts`, kept by `proxy`.
 const PINGORA_TRIES: usize = 64;
 
@@ -60,8 +63,9 @@ pub(super) fn server(app: &Arc<App>, inherited: Inherited) -> Result<Server> {
         threads,
         max_retries: PINGORA_TRIES,
         upstream_keepalive_pool_size: POOLED_CONNECTIONS,
-        // `wait_for_end` ends the process as soon as nothing is under way.
-        grace_period_seconds: Some(config.server.drain_timeout.as_secs()),
+        // `wait_for_end` ends the process, as soon as nothing is under way or `drain_timeout` is over,
+        // as it is by then.
+        grace_period_seconds: Some(FOREVER.as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     };

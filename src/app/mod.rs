@@ -102,7 +102,7 @@ pub(crate) struct App {
 /// What an upgrade needs.
 #[derive(Default)]
 struct Handing {
-    /// Where this program was when it started: another version may be there by now.
+    /// Where this program was started from: another version may be there by now.
     program: Option<PathBuf>,
     /// The listening sockets.
     sockets: Arc<OnceLock<ListenFds>>,
@@ -137,6 +137,12 @@ impl App {
     }
 
     fn build(options: Options, access: Access, age: Duration) -> Result<App> {
+        // Whatever changes from here on is read again.
+        let began = Moment {
+            now: clock::now(),
+            wall: clock::wall(),
+        };
+        let now = began.now;
         let config = options.config;
         state::prepare_dir(&config.state.dir)?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
@@ -147,7 +153,6 @@ impl App {
         let egress = &config.egress;
         let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
         renewals.prepare(&config, &store).context("tokens")?;
-        let now = clock::now();
         // What was before this process has its place in time, too.
         let served_since = now.checked_sub(age).unwrap_or(now);
         let instances = Instances::in_state(&config.state.dir);
@@ -200,17 +205,14 @@ impl App {
             leaving: Arc::default(),
             operators: Arc::default(),
             handing: Handing {
-                program: std::env::current_exe().ok(),
+                program: upgrade::of_this_process(),
                 ..Handing::default()
             },
             served_since,
             config_path: options.config_path,
             env_file: options.env_file,
             reloading: Mutex::default(),
-            began: Moment {
-                now,
-                wall: clock::wall(),
-            },
+            began,
         })
     }
 }
@@ -337,5 +339,6 @@ fn wait_for_end(
         quiet = if busy { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK_EVERY);
     }
+    app.renewals.end(renewals::LONGEST);
     app.notices.close();
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use std::{fs, process, thread};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
@@ -133,6 +135,22 @@ impl Line {
     pub(super) fn wait_at_most(&self, patience: Duration) -> io::Result<()> {
         let patience = patience.max(Duration::from_millis(1));
         self.reader.get_ref().set_read_timeout(Some(patience))
+    }
+
+    /// Has the process at the other end surely ended?
+    pub(super) fn is_alone(&self) -> bool {
+        let peer = getsockopt(self.reader.get_ref(), PeerCredentials);
+        // None: it counts its processes otherwise than we do.
+        let Some(peer) = peer.ok().map(|peer| peer.pid()).filter(|pid| *pid > 0) else {
+            return false;
+        };
+        match fs::read_to_string(format!("/proc/{peer}/stat")) {
+            Err(error) => error.kind() == ErrorKind::NotFound,
+            // Its parent has not taken note yet (proc(5)).
+            Ok(stat) => stat
+                .rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
+        }
     }
 
     pub(super) fn send(&mut self, message: &impl Serialize) -> Result<()> {

@@ -117,6 +117,7 @@ impl App {
         }
         files.extend(self.certificates.files());
         files.extend(state::admin_token_files(&config));
+        files.extend(hook_files(&config).map(Path::to_owned));
         files.into_iter().collect()
     }
 
@@ -130,8 +131,6 @@ impl App {
                     continue;
                 }
                 match account.credential.reload() {
-                    // Its renewal tells what the change led to.
-                    Ok(_) if account.credential.state().is_some() => {}
                     Ok(_) => pool.secret_changed(&account.config.id),
                     Err(error) => {
                         tracing::error!(
@@ -148,8 +147,17 @@ impl App {
         if state::admin_token_files(&config).any(|file| file == path) {
             self.replace_admin_tokens(&config);
         }
+        if hook_files(&config).any(|file| file == path) {
+            self.notices.reconfigure(&config.notify);
+        }
         self.keys.reload(&config, &self.issued);
     }
+}
+
+/// The files that hold what webhooks' notices are signed with.
+fn hook_files(config: &Config) -> impl Iterator<Item = &Path> {
+    let secrets = config.notify.iter().filter_map(|hook| hook.secret.as_ref());
+    secrets.filter_map(config::SecretSource::file)
 }
 
 /// What of a new configuration is in force only after an upgrade; `old` is that of the start.

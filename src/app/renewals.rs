@@ -16,7 +16,9 @@ use crate::clock;
 use crate::config::{self, Config, SecretSource};
 use crate::credential::cache::TokenCache;
 use crate::credential::seal::Key;
-use crate::credential::{Credential, Keeper, Phase, Refresher, Renewed, State};
+use crate::credential::{
+    Credential, Endpoints, Holder, Keeper, Kept, Phase, Refresher, Renewed, State, Underway,
+};
 use crate::net::{Egress, Reach};
 use crate::notify::{Event, Kind};
 use crate::pool::{Account, Pool};
@@ -35,13 +37,16 @@ const WORRYING: usize = 3;
 /// Readiness waits no longer for tokens that are not there at the start.
 const FIRST_TOKENS: Duration = Duration::from_secs(5);
 
+/// What a renewal takes at most: the client's own limits, and the save.
+pub(super) const LONGEST: Duration = Duration::from_secs(35);
+
 /// The tasks.
 pub(super) struct Renewals {
     metrics: Arc<Metrics>,
     keeper: Mutex<Option<Arc<Keeper>>>,
     tasks: Mutex<HashMap<Arc<str>, Task>>,
-    /// How many are asking a vendor or saving what it said.
-    busy: Arc<AtomicUsize>,
+    /// Those that are asking a vendor or saving what it said.
+    underway: Arc<Underway>,
 }
 
 struct Task {
@@ -55,7 +60,7 @@ impl Renewals {
             metrics,
             keeper: Mutex::default(),
             tasks: Mutex::default(),
-            busy: Arc::default(),
+            underway: Arc::default(),
         }
     }
 
@@ -82,17 +87,36 @@ impl Renewals {
             Egress::new(Reach::Anywhere, &super::proxies(config)).context("requests for tokens")?;
         let made = Keeper {
             egress,
-            cache,
+            kept: Arc::new(Kept::new(cache, self.metrics.clone())),
             store: store.clone(),
-            metrics: self.metrics.clone(),
-            busy: self.busy.clone(),
+            underway: self.underway.clone(),
+            holder: Holder::in_folder(&config.state.dir),
+            endpoints: Endpoints::default(),
         };
         Ok(keeper.insert(Arc::new(made)).clone())
     }
 
     /// Would a stop now lose a token that is on its way?
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::SeqCst) > 0
+        self.underway.is_busy()
+    }
+
+    /// No renewal begins any more. Waits for those under way, which are not to be cut between a vendor's
+    /// reply and its save, for at most so long; and saves once more what the disk refused.
+    pub(super) fn end(&self, most: Duration) {
+        const LOOK_EVERY: Duration = Duration::from_millis(10);
+        self.underway.close();
+        let deadline = clock::now() + most;
+        while self.is_busy() && clock::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        if self.is_busy() {
+            tracing::warn!("stopped while tokens are renewed: what comes now is lost");
+        }
+        let keeper = self.keeper.lock().clone();
+        if let Some(keeper) = keeper {
+            keeper.kept.settle_all();
+        }
     }
 
     /// Starts the tasks of accounts that have none.
@@ -116,16 +140,20 @@ impl Renewals {
     }
 
     fn start(&self, app: &App, pool: &Arc<Pool>, account: &Arc<Account>) -> Result<Task> {
-        let keeper = self.keeper(&app.config.load(), &app.store)?;
+        // The folder stays that of the start, and so do the records.
+        let keeper = self.keeper(&app.first, &app.store)?;
         let (pool, id) = (Arc::downgrade(pool), account.id.clone());
         let (metrics, notices) = (account.metrics.clone(), app.notices.clone());
+        let told_of = Arc::downgrade(&account.credential);
         let failures = AtomicUsize::new(0);
         let told = Box::new(move |state: &State, renewed: Option<Renewed>| {
             let Some(pool) = pool.upgrade() else {
                 return;
             };
             let now = clock::wall();
-            pool.token_state(&id, state, now);
+            if !pool.token_state(&id, &told_of, state, now) {
+                return;
+            }
             if let Some(renewed) = renewed {
                 metrics.token_refresh(renewed == Renewed::Success);
             }
@@ -166,7 +194,8 @@ fn stuck(pool: &Arc<Pool>, account: &Account, why: &str) {
     tracing::error!(account = &*account.id, "its token is not renewed: {why}");
     account.credential.is_stuck(why.to_owned());
     if let Some(state) = account.credential.state() {
-        pool.token_state(&account.id, &state, clock::wall());
+        let credential = Arc::downgrade(&account.credential);
+        pool.token_state(&account.id, &credential, &state, clock::wall());
     }
 }
 

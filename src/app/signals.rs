@@ -11,9 +11,11 @@ use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{App, systemd};
+use super::{App, renewals, systemd};
 use crate::admin::Control;
-use crate::instance::Instances;
+
+/// So long a stop at once still waits for tokens that are being saved.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Signals {
     app: Arc<App>,
@@ -43,49 +45,63 @@ impl ShutdownSignalWatch for Signals {
                 _ = interrupt.recv() => break,
                 _ = quit.recv() => self.quit(),
                 () = self.app.handing.is_over.notified() => {
-                    std::thread::spawn(|| exit_on_second_signal(None));
+                    let app = self.app.clone();
+                    std::thread::spawn(move || Signals::new(app).exit_on_second(false));
                     return ShutdownSignal::GracefulTerminate;
                 }
             }
         }
-        let server = self.app.config.load().server.clone();
         tracing::info!(
             requests = self.app.in_flight.load(Ordering::SeqCst),
             "stopping"
         );
         self.app.draining.store(true, Ordering::SeqCst);
         systemd::tell(&[sd_notify::NotifyState::Stopping]);
-        tokio::select! {
-            () = tokio::time::sleep(server.drain_delay) => {}
+        let drained = tokio::select! {
+            drained = self.drain() => drained,
             () = second(&mut terminate, &mut interrupt) => {
-                self.app.instances.kill();
+                self.at_once().await;
                 return ShutdownSignal::FastShutdown;
             }
-        }
-        // Pingora would close the listeners now. Whoever comes while others finish is told that the
-        // gateway is stopping, and not left to guess from a refused connection.
-        self.app.refusing.store(true, Ordering::SeqCst);
-        tokio::select! {
-            drained = tokio::time::timeout(server.drain_timeout, self.drained()) => {
-                if drained.is_err() {
-                    tracing::warn!("stopped with requests under way: their time is over");
-                    return ShutdownSignal::FastShutdown;
-                }
-            }
-            () = second(&mut terminate, &mut interrupt) => {
-                tracing::warn!("stopped at once, by a second signal");
-                self.app.instances.kill();
-                return ShutdownSignal::FastShutdown;
-            }
+        };
+        if !drained {
+            tracing::warn!("stopped with requests under way: their time is over");
+            return ShutdownSignal::FastShutdown;
         }
         // This thread is Pingora's from here on, and sleeps; the second signal needs another.
-        let instances = self.app.instances.clone();
-        std::thread::spawn(move || exit_on_second_signal(Some(&instances)));
+        let app = self.app.clone();
+        std::thread::spawn(move || Signals::new(app).exit_on_second(true));
         ShutdownSignal::GracefulTerminate
     }
 }
 
 impl Signals {
+    /// Lets requests under way end, and then the renewals of tokens; both have their time. False: there
+    /// are requests still.
+    async fn drain(&self) -> bool {
+        let server = self.app.config.load().server.clone();
+        tokio::time::sleep(server.drain_delay).await;
+        // Pingora would close the listeners now. Whoever comes while others finish is told that the
+        // gateway is stopping, and not left to guess from a refused connection.
+        self.app.refusing.store(true, Ordering::SeqCst);
+        let drained = tokio::time::timeout(server.drain_timeout, self.drained()).await;
+        // What they needed tokens for is over.
+        self.end_renewals(renewals::LONGEST).await;
+        drained.is_ok()
+    }
+
+    async fn end_renewals(&self, most: Duration) {
+        let app = self.app.clone();
+        // Cut short, it would have waited for nothing else than those that are lost then.
+        let _ = tokio::task::spawn_blocking(move || app.renewals.end(most)).await;
+    }
+
+    async fn at_once(&self) {
+        tracing::warn!("stopped at once, by a second signal");
+        self.app.instances.kill();
+        self.end_renewals(AT_ONCE).await;
+    }
+
     /// A successor that is there takes over as soon as it can, whether or not it is asked to.
     fn quit(&self) {
         match self.app.handing.is_under_way.load(Ordering::SeqCst) {
@@ -94,15 +110,46 @@ impl Signals {
         }
     }
 
+    /// Ends the process. Its programs end with it where they are this process's own.
+    fn exit_on_second(&self, is_own: bool) {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        else {
+            return;
+        };
+        runtime.block_on(async {
+            if let (Ok(mut terminate), Ok(mut interrupt)) = (
+                signal(SignalKind::terminate()),
+                signal(SignalKind::interrupt()),
+            ) {
+                second(&mut terminate, &mut interrupt).await;
+                tracing::warn!("stopped at once, by a signal");
+                if is_own {
+                    self.app.instances.kill();
+                }
+                self.end_renewals(AT_ONCE).await;
+                std::process::exit(0);
+            }
+        });
+    }
+
     /// Returns when no request has an account or waits for one. Requests that are turned away do
-    /// not count, or a busy gateway would never end.
+    /// not count, or a busy gateway would never end. Those that a predecessor still finishes do: with
+    /// this process systemd would end that one, too.
     async fn drained(&self) {
         const LOOK_EVERY: Duration = Duration::from_millis(10);
         loop {
             let queue = self.app.queue();
-            if queue.active + queue.waiting == 0 {
+            let pools = self.app.pools.load();
+            let elsewhere = pools
+                .iter()
+                .map(|pool| pool.places_elsewhere())
+                .sum::<u32>();
+            if queue.active + queue.waiting == 0 && elsewhere == 0 {
                 return;
             }
+            drop(pools);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -113,27 +160,4 @@ async fn second(terminate: &mut Signal, interrupt: &mut Signal) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-}
-
-/// Its programs, where they are this process's own, end with it.
-fn exit_on_second_signal(instances: Option<&Instances>) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    else {
-        return;
-    };
-    runtime.block_on(async {
-        if let (Ok(mut terminate), Ok(mut interrupt)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) {
-            second(&mut terminate, &mut interrupt).await;
-            tracing::warn!("stopped at once, by a signal");
-            if let Some(instances) = instances {
-                instances.kill();
-            }
-            std::process::exit(0);
-        }
-    });
 }

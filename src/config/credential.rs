@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+
 use super::form::{HEADER, NONEMPTY, POINTER, REAL_SPAN, Text, URL, Words};
 use super::model::{AwsSsoOidc, ClientAuth, Credential, OAuth2, TokenFormat};
 use super::read::Section;
@@ -69,6 +71,7 @@ fn oauth2(s: &mut Section<'_, '_>) -> OAuth2 {
         format: s.get("format", format, TokenFormat::Form),
         refresh_before: s.get("refresh_before", REAL_SPAN, REFRESH_BEFORE),
     };
+    warn_of_listeners(s, &oauth2.token_url);
     if !s.has("client_secret") && !s.has("refresh_token") && s.is_written() {
         s.problem_here("needs a `refresh_token`, or a `client_secret` for client_credentials");
     }
@@ -76,14 +79,43 @@ fn oauth2(s: &mut Section<'_, '_>) -> OAuth2 {
 }
 
 fn aws_sso_oidc(s: &mut Section<'_, '_>) -> AwsSsoOidc {
-    AwsSsoOidc {
+    let aws = AwsSsoOidc {
         region: s.get("region", NONEMPTY, "us-east-1".to_owned()),
         token_url: s.maybe("token_url", URL),
         client_id: s.require("client_id", NONEMPTY, String::new()),
         client_secret: s.require_secret("client_secret"),
         refresh_token: s.require_secret("refresh_token"),
         refresh_before: s.get("refresh_before", REAL_SPAN, REFRESH_BEFORE),
+    };
+    warn_of_listeners(s, aws.token_url.as_deref().unwrap_or_default());
+    aws
+}
+
+fn warn_of_listeners(s: &mut Section<'_, '_>, url: &str) {
+    if !url.is_empty() && !is_private_url(url) {
+        s.warn(
+            "token_url",
+            "is not https: whoever listens in has the account's secrets",
+        );
     }
+}
+
+/// Is it a place to which secrets may go: https, or this machine, for tests and local proxies?
+pub fn is_private_url(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else {
+        return false;
+    };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return false;
+    };
+    let host = authority.host();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = host == "localhost"
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback());
+    let is_private = scheme == "https" || (scheme == "http" && is_here);
+    is_private && !host.is_empty() && !authority.as_str().contains('@')
 }
 
 fn google(s: &mut Section<'_, '_>) -> Credential {

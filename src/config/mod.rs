@@ -23,6 +23,7 @@ mod tree;
 mod upstream;
 
 pub use account::is_account_id;
+pub use credential::is_private_url;
 pub use env::{EnvFile, Variables, process_env};
 pub use load::{Loaded, known_keys, load, parse, print};
 pub use model::*;

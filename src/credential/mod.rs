@@ -6,6 +6,7 @@
 pub mod cache;
 mod echo;
 pub mod exchange;
+mod locked;
 pub mod renewal;
 pub mod seal;
 
@@ -19,7 +20,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 pub use echo::Secrets;
 pub use renewal::refresher::{Refresher, Renewed};
-pub use renewal::{Keeper, NoToken, Phase, State};
+pub use renewal::{Endpoints, Holder, Keeper, Kept, NoToken, Phase, State, Underway};
 
 use crate::clock::{self, Instant};
 use crate::config::{self, SecretSource};
@@ -40,6 +41,7 @@ pub struct Credential {
     headers: ArcSwap<Vec<(HeaderName, HeaderValue)>>,
 }
 
+#[derive(PartialEq, Eq)]
 enum Place {
     None,
     /// The header in which vendors of the request's dialect expect a key.
@@ -119,18 +121,15 @@ impl Credential {
     /// # Errors
     /// A secret's file cannot be read or holds nothing usable; what was read before stays.
     pub fn reload(&self) -> Result<bool, Error> {
-        let header = |(name, source): &(HeaderName, SecretSource)| {
-            Ok::<_, Error>((name.clone(), Token::new(read(source)?)?.plain))
-        };
-        let headers = self
-            .extra
-            .iter()
-            .map(header)
-            .collect::<Result<Vec<_>, _>>()?;
-        self.headers.store(Arc::new(headers));
         if let Some(renewal) = &self.renewal {
             renewal.look_again();
         }
+        let changed = self.reload_token();
+        self.reload_headers()?;
+        changed
+    }
+
+    fn reload_token(&self) -> Result<bool, Error> {
         let Some(source) = &self.source else {
             return Ok(false);
         };
@@ -142,6 +141,19 @@ impl Credential {
             .is_none_or(|old| old.text != token.text);
         self.token.store(Some(Arc::new(token)));
         Ok(changed)
+    }
+
+    fn reload_headers(&self) -> Result<(), Error> {
+        let header = |(name, source): &(HeaderName, SecretSource)| {
+            Ok::<_, Error>((name.clone(), Token::new(read(source)?)?.plain))
+        };
+        let headers = self
+            .extra
+            .iter()
+            .map(header)
+            .collect::<Result<Vec<_>, _>>()?;
+        self.headers.store(Arc::new(headers));
+        Ok(())
     }
 
     /// The files that hold the secrets.
@@ -250,13 +262,40 @@ impl Credential {
         }
     }
 
-    /// Do both put the same token on a request?
+    /// Do both put the same token in the same place of a request? Of one that is renewed nobody knows.
     pub fn is_same(&self, other: &Credential) -> bool {
         let text = |credential: &Credential| {
             let token = credential.token.load();
             token.as_ref().map(|token| token.text.clone())
         };
-        text(self) == text(other)
+        self.is_alike(other) && text(self) == text(other)
+    }
+
+    /// Do both have a token that stays as it is, for the same place?
+    fn is_alike(&self, other: &Credential) -> bool {
+        let is_fixed = self.renewal.is_none() && other.renewal.is_none();
+        is_fixed && self.place == other.place
+    }
+
+    /// What could not be read stays as it was in `other`, until it can. False: there it was of another
+    /// kind, or there was nothing.
+    pub fn take_over(&self, other: &Credential) -> bool {
+        let is_first = |headers: &[_]| headers.is_empty() && !self.extra.is_empty();
+        if is_first(&self.headers.load()) {
+            let (old, new) = (other.headers.load_full(), &self.extra);
+            let names = |name: &HeaderName| new.iter().any(|(new, _)| new == name);
+            if old.len() != new.len() || !old.iter().all(|(name, _)| names(name)) {
+                return false;
+            }
+            self.headers.store(old);
+        }
+        if self.renewal.is_some() {
+            return true;
+        }
+        if self.source.is_some() && self.is_alike(other) && self.token.load().is_none() {
+            self.token.store(other.token.load_full());
+        }
+        self.is_usable()
     }
 
     /// What tells its token from others and gives none of it away, for another process that has read

@@ -160,7 +160,9 @@ impl Identity {
         let started = stat
             .rsplit_once(')')
             .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(STARTED)?.parse().ok());
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        // Where it is hidden (systemd's `ProcSubset=pid`), number and start must do: after a start of the
+        // machine both would have to be the same, to the hundredth of a second.
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Ok(Identity {
             pid,
             started: started.ok_or(io::ErrorKind::InvalidData)?,

@@ -48,7 +48,7 @@ pub(super) async fn answer(
     if let Some(reply) = control::answer(&state, &arrived) {
         return Ok(reply);
     }
-    if let Some(reply) = oauth::answer(&state, &arrived).await {
+    if let Some(reply) = oauth::answer(&state, &arrived, &line).await {
         return Ok(reply);
     }
     let number = state.tally.arrive(&arrived);

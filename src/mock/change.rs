@@ -66,6 +66,7 @@ struct OAuthText {
     refresh_tokens: Vec<String>,
     error: Option<String>,
     delay: Option<String>,
+    lost: bool,
 }
 
 /// Tells a stated `null` (`Some(None)`) from a key that is absent (`None`).
@@ -144,6 +145,7 @@ fn oauth(text: OAuthText) -> Result<OAuth, BadSettings> {
         refresh_tokens: text.refresh_tokens.into_iter().map(Secret::new).collect(),
         error: text.error,
         delay: span("oauth.delay", text.delay, usual.delay)?,
+        lost: text.lost,
     })
 }
 

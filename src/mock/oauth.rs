@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::line::{End, Line};
 use super::reply::Reply;
 use super::tally::Arrived;
 use super::vendor::State;
@@ -33,6 +34,8 @@ pub struct OAuth {
     pub error: Option<String>,
     /// Silence before each answer.
     pub delay: Duration,
+    /// What is asked for is done, and the connection reset before the answer.
+    pub lost: bool,
 }
 
 impl Default for OAuth {
@@ -43,6 +46,7 @@ impl Default for OAuth {
             refresh_tokens: Vec::new(),
             error: None,
             delay: Duration::ZERO,
+            lost: false,
         }
     }
 }
@@ -105,7 +109,11 @@ enum Style {
 }
 
 /// The answer, if this is the token endpoint and the vendor has one.
-pub(super) async fn answer(state: &State, arrived: &Arrived) -> Option<Response<Reply>> {
+pub(super) async fn answer(
+    state: &State,
+    arrived: &Arrived,
+    line: &Line,
+) -> Option<Response<Reply>> {
     let settings = state.settings.load_full();
     let oauth = settings.oauth.as_ref()?;
     let path = arrived.parts.uri.path();
@@ -121,6 +129,10 @@ pub(super) async fn answer(state: &State, arrived: &Arrived) -> Option<Response<
     sleep(oauth.delay).await;
     let (style, fields) = read(arrived);
     let outcome = grant(&state.issued, oauth, &settings.name, &fields, clock::now());
+    if oauth.lost {
+        line.end(End::Rst);
+        std::future::pending::<()>().await;
+    }
     Some(respond(style, outcome))
 }
 

@@ -139,7 +139,9 @@ impl Event<'_> {
             }
             Kind::AccountDown => {
                 let why = match self.reason {
-                    "unhealthy" => "its health check fails",
+                    "unhealthy" => {
+                        "it fails its health check, or has no valid token or no running program"
+                    }
                     "open" => "it failed again and again",
                     "needs_login" => "its credential is refused or missing",
                     other => other,
@@ -169,7 +171,7 @@ mod tests {
             r#"{"event":"account_down","account":"a\"1","pool":"default","reason":"unhealthy","#
                 .to_owned()
                 + r#""at":"1970-01-01T00:00:01.500Z","gateway":"gw1","#
-                + r#""text":"The account a\"1 of pool default is out: its health check fails."}"#
+                + r#""text":"The account a\"1 of pool default is out: it fails its health check, or has no valid token or no running program."}"#
         );
         for kind in Kind::ALL {
             assert_eq!(Kind::named(kind.name()), Some(kind));

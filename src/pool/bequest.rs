@@ -192,6 +192,11 @@ impl Pool {
         }
     }
 
+    /// Places that another process's requests hold.
+    pub fn places_elsewhere(&self) -> u32 {
+        self.elsewhere.load(Ordering::SeqCst)
+    }
+
     /// So many places of these accounts are held by another process; of all others none are.
     pub fn held_elsewhere(self: &Arc<Self>, places: &Places) {
         let table = self.table.load();

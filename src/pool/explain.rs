@@ -90,6 +90,7 @@ impl Pool {
         match limited {
             _ if has(reason::DRAINING) => "is being removed".to_owned(),
             _ if has(reason::DISABLED) => "is disabled".to_owned(),
+            _ if has(reason::NO_LOGIN) => "needs a login".to_owned(),
             _ if has(reason::NEEDS_LOGIN) => format!("needs a login{until}"),
             _ if has(reason::NO_TOKEN) => "has no valid token".to_owned(),
             _ if has(reason::NO_PROGRAM) => "waits for its program".to_owned(),

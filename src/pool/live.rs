@@ -22,6 +22,11 @@ pub(super) mod reason {
     pub(in crate::pool) const NO_TOKEN: u32 = 32;
     /// Its own program does not run, or has not said yet that it is ready.
     pub(in crate::pool) const NO_PROGRAM: u32 = 64;
+    /// Its token endpoint refuses its login. [`NEEDS_LOGIN`] is the upstream's word, this is that of
+    /// the renewal, and neither may take back the other's.
+    pub(in crate::pool) const NO_LOGIN: u32 = 128;
+    /// What the renewal of a token says. It means nothing to an account whose token is not renewed.
+    pub(in crate::pool) const RENEWAL: u32 = NO_TOKEN | NO_LOGIN;
 }
 
 /// How many times to first byte are kept for the percentiles.

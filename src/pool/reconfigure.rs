@@ -120,7 +120,8 @@ fn tls(config: &config::Account, known: Option<&Arc<Account>>) -> Option<Arc<Pee
 }
 
 /// Reads the account's secrets. What cannot be read leaves the secrets in use that were read
-/// before; without any the account needs a login until its file changes.
+/// before, if they are for the same upstream; without any the account needs a login until its file
+/// changes.
 fn credential(
     config: &config::Account,
     known: Option<&Arc<Account>>,
@@ -135,20 +136,20 @@ fn credential(
         return known.credential.clone();
     }
     let credential = Credential::new(&config.credential, &config.headers);
-    match (credential.reload(), known) {
-        (Ok(_), Some(known)) if credential.is_same(&known.credential) => {}
-        (Ok(_), _) => {
+    let here = known.filter(|known| known.config.upstream == config.upstream);
+    match credential.reload() {
+        Ok(_) if known.is_some_and(|known| credential.is_same(&known.credential)) => {}
+        Ok(_) => {
             live.auth_refusals.store(0, Ordering::Relaxed);
-            live.unblock(reason::NEEDS_LOGIN);
+            live.unblock(reason::NEEDS_LOGIN | reason::RENEWAL);
         }
-        (Err(error), Some(known)) if known.credential.is_usable() => {
+        Err(error) if here.is_some_and(|known| credential.take_over(&known.credential)) => {
             tracing::error!(
                 account = config.id,
                 "the secret in use stays, as the new one cannot be read: {error}"
             );
-            return known.credential.clone();
         }
-        (Err(error), _) => {
+        Err(error) => {
             tracing::error!(
                 account = config.id,
                 "the account's secret cannot be used: {error}"
@@ -156,6 +157,7 @@ fn credential(
             let mut rare = live.rare.lock();
             rare.last_error = Some(error.to_string());
             rare.login_probe_at = u64::MAX;
+            live.unblock(reason::RENEWAL);
             live.block(reason::NEEDS_LOGIN);
         }
     }

@@ -7,8 +7,8 @@
 //! failed probes     -> unhealthy    -> good probes
 //! ```
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::account::Account;
@@ -17,7 +17,7 @@ use super::live::reason;
 use super::{Outcome, Pool, marks};
 use crate::clock::{self, Instant, SystemTime};
 use crate::config::{self, Strategy};
-use crate::credential::{self, Phase};
+use crate::credential::{self, Credential, Phase};
 
 /// A first refused credential may be a passing fault of the vendor.
 const AUTH_COOLDOWN: Duration = Duration::from_secs(60);
@@ -310,8 +310,9 @@ impl Pool {
             let mut rare = account.live.rare.lock();
             (rare.last_error, rare.cooling_until, rare.mishaps) = (None, 0, 0);
             drop(rare);
-            // Without a secret it still needs one; of one that is renewed its renewal tells.
-            let login = match account.credential.is_usable() && !account.credential.try_again() {
+            account.credential.try_again();
+            // Without a secret it still needs one.
+            let login = match account.credential.is_usable() {
                 true => reason::NEEDS_LOGIN,
                 false => 0,
             };
@@ -328,29 +329,37 @@ impl Pool {
     }
 
     /// How the renewal of the account's token stands: it serves while there is a token that may be used.
-    pub fn token_state(self: &Arc<Self>, id: &str, state: &credential::State, now: SystemTime) {
+    /// False: that is not the account's credential any more, and says nothing about it.
+    pub fn token_state(
+        self: &Arc<Self>,
+        id: &str,
+        credential: &Weak<Credential>,
+        state: &credential::State,
+        now: SystemTime,
+    ) -> bool {
         let is_valid = state.is_valid(now);
-        let (login, missing, why) = match &state.phase {
-            Phase::NeedsLogin(why) => (true, false, Some(why)),
-            Phase::Transient(why) => (false, !is_valid, Some(why)),
-            Phase::Starting | Phase::Ok | Phase::Refreshing => (false, false, None),
+        let (blocks, why) = match &state.phase {
+            Phase::NeedsLogin(why) => (reason::NO_LOGIN, Some(why)),
+            Phase::Transient(why) if is_valid => (0, Some(why)),
+            Phase::Transient(why) => (reason::NO_TOKEN, Some(why)),
+            Phase::Starting | Phase::Ok | Phase::Refreshing => (0, None),
         };
+        // A reload that gives the account another credential is over, or comes after this.
+        let _writer = self.writer.lock();
+        let mut is_its_own = false;
         self.with_account(id, |account, ticks| {
-            let live = &account.live;
-            if let Some(why) = why {
-                live.failures.fetch_add(1, Ordering::Relaxed);
-                let mut rare = live.rare.lock();
-                rare.last_error = Some(why.clone());
-                if login {
-                    // No request may try: its token is refused where tokens come from.
-                    rare.login_probe_at = u64::MAX;
-                }
-            } else {
-                live.auth_refusals.store(0, Ordering::Relaxed);
+            is_its_own = std::ptr::eq(credential.as_ptr(), Arc::as_ptr(&account.credential));
+            if !is_its_own {
+                return;
             }
-            self.changed(account, ticks, Some((reason::NO_TOKEN, missing)));
-            self.changed(account, ticks, Some((reason::NEEDS_LOGIN, login)));
+            if let Some(why) = why {
+                account.live.failures.fetch_add(1, Ordering::Relaxed);
+                account.live.rare.lock().last_error = Some(why.clone());
+            }
+            account.live.unblock(reason::RENEWAL & !blocks);
+            self.changed(account, ticks, Some((blocks, true)));
         });
+        is_its_own
     }
 
     pub(super) fn with_account(

@@ -123,7 +123,7 @@ fn why_not(account: &Account, demand: &Demand, marked: Option<u64>) -> (Cause, O
     const OUT: u32 = reason::DISABLED
         | reason::DRAINING
         | reason::UNHEALTHY
-        | reason::NO_TOKEN
+        | reason::RENEWAL
         | reason::NO_PROGRAM;
     if blocked & OUT != 0 {
         return (Cause::NoneUsable, None);

@@ -134,6 +134,7 @@ impl Pool {
             | reason::DRAINING
             | reason::UNHEALTHY
             | reason::NEEDS_LOGIN
+            | reason::RENEWAL
             | reason::NO_PROGRAM;
         self.table
             .load()
@@ -157,7 +158,7 @@ fn status(account: &Account, rare: &Rare) -> Status {
     match account.live.breaker.state() {
         _ if has(reason::DRAINING) => Status::Draining,
         _ if has(reason::DISABLED) => Status::Disabled,
-        _ if has(reason::NEEDS_LOGIN) => Status::NeedsLogin,
+        _ if has(reason::NEEDS_LOGIN | reason::NO_LOGIN) => Status::NeedsLogin,
         // One that has not failed yet is on its way.
         _ if has(reason::NO_PROGRAM) && !rare.probed => Status::Unknown,
         _ if has(reason::UNHEALTHY | reason::NO_TOKEN | reason::NO_PROGRAM) => Status::Unhealthy,

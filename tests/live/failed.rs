@@ -118,6 +118,8 @@ fn who_asks_for_the_sockets_and_never_serves_holds_nobody_up() {
         .program
         .folder()
         .join("data/control/poolgate.sock");
+    // It is opened beside the listeners, a moment later than they.
+    wait_for("the socket for orders", || path.exists().then_some(()));
     let ask = || {
         let mut stream = UnixStream::connect(&path).unwrap();
         stream

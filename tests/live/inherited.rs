@@ -1,5 +1,8 @@
 //! What a successor knows of the accounts, and of the requests that its predecessor still has.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::support::{Gateway, Mock, chat, get, pool, post, ranked, wait_for};
 
 #[test]
@@ -39,12 +42,16 @@ fn cooldowns_breakers_counts_and_what_an_operator_said_go_along() {
         ] {
             assert_eq!(before[key], after[key], "{key} of {}", before["id"]);
         }
-        // To the second: two clocks were read at two moments.
-        let second = |key: &str, account: &serde_json::Value| {
-            account[key].as_str().map(|time| time[..18].to_owned())
+        let time = |key: &str, account: &serde_json::Value| {
+            let time = account[key].as_str()?;
+            Some(time.parse::<jiff::Timestamp>().unwrap().as_second())
         };
         for key in ["until", "cooling_until", "last_used"] {
-            assert_eq!(second(key, before), second(key, after), "{key}");
+            let times = time(key, before).zip(time(key, after));
+            // Two clocks were read at two moments.
+            let is_same = times.is_none_or(|(before, after)| before.abs_diff(after) <= 2);
+            let are_both = before[key].is_null() == after[key].is_null();
+            assert!(is_same && are_both, "{key}: {before} {after}");
         }
     }
     // An operator's words, and the file's, work on as before.
@@ -78,6 +85,30 @@ fn places_that_the_old_process_still_holds_are_taken_in_the_new_one() {
     });
     assert_eq!(second.events().unwrap().last().unwrap().data, "[DONE]");
     assert!(vendors[0].count("max_in_flight_seen") <= 2);
+}
+
+#[test]
+fn a_successor_that_is_told_to_stop_lets_the_streams_of_its_predecessor_end() {
+    let vendors = Mock::several(1, &["--gap", "50ms", "--events", "40"]);
+    let gateway = Gateway::start(&format!(
+        "clients: {{keepalive: 1s}}\n{}",
+        pool(&vendors, "")
+    ));
+    let mut stream = chat(true).open(gateway.address).unwrap();
+    stream.event().unwrap().unwrap();
+    let successor = gateway.upgrade();
+    let runs = || {
+        let stat = std::fs::read_to_string(format!("/proc/{successor}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z"))
+    };
+    kill(Pid::from_raw(successor), Signal::SIGTERM).unwrap();
+    for _ in 0..20 {
+        stream.event().unwrap().unwrap();
+    }
+    // Long after it would have ended, had it only its own requests to wait for.
+    assert!(runs(), "{}", gateway.log());
+    assert_eq!(stream.events().unwrap().last().unwrap().data, "[DONE]");
+    wait_for("the successor to end", || (!runs()).then_some(()));
 }
 
 #[test]

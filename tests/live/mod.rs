@@ -2,6 +2,7 @@
 
 mod failed;
 mod inherited;
+mod program;
 mod reload;
 mod step;
 mod upgrade;

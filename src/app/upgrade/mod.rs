@@ -19,6 +19,7 @@
 
 mod places;
 mod predecessor;
+mod program;
 mod sockets;
 mod successor;
 
@@ -32,6 +33,7 @@ use crate::pool::Bequest;
 pub use successor::Predecessor;
 
 pub(super) use predecessor::{hand_over, order};
+pub(super) use program::of_this_process;
 pub(super) use sockets::Inherited;
 pub(super) use sockets::Sockets;
 pub(super) use successor::{addresses, say_serving};

@@ -57,7 +57,7 @@ pub(in crate::app) fn order(app: &Arc<App>, patience: Duration) -> Done {
     *app.handing.told.lock() = Some(told);
     let ended = match start(app) {
         Err(error) => Err(vec![format!("no successor can be started: {error}")]),
-        Ok(mut child) => wait(&mut child, &tells, patience).inspect_err(|_| {
+        Ok(mut child) => wait(app, &mut child, &tells, patience).inspect_err(|_| {
             // Both fail only when it has ended already.
             let _ = child.kill();
             let _ = child.wait();
@@ -96,6 +96,7 @@ fn start(app: &App) -> Result<Child> {
 }
 
 fn wait(
+    app: &App,
     child: &mut Child,
     tells: &mpsc::Receiver<Handed>,
     patience: Duration,
@@ -115,7 +116,8 @@ fn wait(
             let ended = format!("the successor ended with {status} before it could serve");
             return Err([why, vec![ended]].concat());
         }
-        if clock::now() >= deadline {
+        // Whoever takes the other end first decides: this order is over, or the successor serves.
+        if clock::now() >= deadline && app.handing.told.lock().take().is_some() {
             let seconds = patience.as_secs_f64();
             return Err(vec![format!(
                 "the successor did not serve within {seconds} s"
@@ -133,17 +135,20 @@ pub(in crate::app) fn hand_over(app: &Arc<App>, mut line: Line, successor: u32) 
     ensure!(claim.is_some(), "another process takes over already");
     ensure!(!app.draining() && !app.leaving(), "this gateway is ending");
     tracing::info!(successor, "a successor prepares to take over");
+    let is_ordered = app.handing.told.lock().is_some();
     let done = lead(app, &mut line);
+    // Decided here: whoever ordered this does not end the successor from now on.
     let told = app.handing.told.lock().take();
-    match done {
-        Ok(()) => {}
-        Err(error) => {
-            if let Some(told) = told {
-                // Whoever ordered it may have given up.
-                let _ = told.send(Err(vec![format!("{error:#}")]));
-            }
-            return Err(error.context("a successor did not take over"));
+    let in_time = || {
+        ensure!(!is_ordered || told.is_some(), "it came too late");
+        Ok(())
+    };
+    if let Err(error) = done.and_then(|()| in_time()) {
+        if let Some(told) = told {
+            // Whoever ordered it may have given up.
+            let _ = told.send(Err(vec![format!("{error:#}")]));
         }
+        return Err(error.context("a successor did not take over"));
     }
     tracing::info!(
         successor,

@@ -117,15 +117,27 @@ pub(in crate::app) fn say_serving(app: &Arc<App>) {
 }
 
 fn take_over(app: &App, line: &mut Line) -> Result<()> {
-    line.send(&News::Serving)?;
-    line.wait_at_most(STEP)?;
-    let go: bool = line.receive()?;
-    ensure!(go, "the running gateway goes on serving");
+    match agree(line) {
+        // A gateway that has died goes on with nothing: this one must.
+        Err(error) if line.is_alone() => tracing::warn!("the predecessor has died: {error:#}"),
+        agreed => agreed?,
+    }
     let (told, tells) = mpsc::channel();
     *app.handing.reachable.lock() = Some(told);
     app.handing.agreed.notify_one();
     tells.recv_timeout(STEP).context("orders cannot be taken")?;
-    line.send(&News::Reachable)
+    match line.send(&News::Reachable) {
+        Err(_) if line.is_alone() => Ok(()),
+        sent => sent,
+    }
+}
+
+fn agree(line: &mut Line) -> Result<()> {
+    line.send(&News::Serving)?;
+    line.wait_at_most(STEP)?;
+    let go: bool = line.receive()?;
+    ensure!(go, "the running gateway goes on serving");
+    Ok(())
 }
 
 /// The addresses that this configuration listens on, as Pingora writes them.

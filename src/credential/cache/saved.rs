@@ -15,8 +15,8 @@ pub struct Saved {
     pub access: Secret,
     pub refresh: Option<Secret>,
     pub expires_at: Option<SystemTime>,
-    /// [`Saved::origin_of`] the configured refresh token that these tokens came of in the end. A
-    /// configured token of another origin is a newer login.
+    /// [`Saved::origin_of`] the configured refresh token that these tokens came of in the end, or
+    /// [`Saved::origin_of_asker`]. What is configured now is of another origin: a newer login.
     pub descends_from: Option<[u8; 32]>,
     pub saved_at: SystemTime,
 }
@@ -32,6 +32,7 @@ pub enum Malformed {
 
 const VERSION: u64 = 1;
 const PURPOSE: &str = "poolgate 2026-11 configured refresh token";
+const ASKER: &str = "poolgate 2026-11 who asks whom for what";
 
 #[derive(Deserialize)]
 struct Versioned {
@@ -74,6 +75,17 @@ impl Saved {
     /// What a configured refresh token is known by: kept in its stead.
     pub fn origin_of(configured: &Secret) -> [u8; 32] {
         blake3::derive_key(PURPOSE, configured.expose().as_bytes())
+    }
+
+    /// What a login without a refresh token is known by: who asks whom, and for what.
+    pub fn origin_of_asker(parts: &[&str]) -> [u8; 32] {
+        let mut digest = blake3::Hasher::new_derive_key(ASKER);
+        for part in parts {
+            // With its length, so that no two lists of parts read alike.
+            digest.update(&(part.len() as u64).to_le_bytes());
+            digest.update(part.as_bytes());
+        }
+        digest.finalize().into()
     }
 
     /// As JSON, with blanks behind it up to a multiple of `size` bytes.
@@ -200,5 +212,8 @@ mod tests {
         let origin = |text| Saved::origin_of(&Secret::new(text));
         assert_eq!(origin("r-1"), origin("r-1"));
         assert_ne!(origin("r-1"), origin("r-2"));
+        let asker = Saved::origin_of_asker;
+        assert_eq!(asker(&["a", "b"]), asker(&["a", "b"]));
+        assert_ne!(asker(&["ab", ""]), asker(&["a", "b"]));
     }
 }

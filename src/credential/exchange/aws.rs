@@ -11,17 +11,20 @@ pub(super) fn request(
 ) -> Result<Asked, ExchangeError> {
     let refresh_token = refresh_token.ok_or(ExchangeError::NoRefreshToken)?;
     let secret = config::read_secret(&config.client_secret)?;
-    let url = match &config.token_url {
-        Some(url) => url.clone(),
-        None => regional(&config.region)?,
-    };
     let fields = [
         ("clientId", config.client_id.as_str()),
         ("clientSecret", secret.expose()),
         ("grantType", "refresh_token"),
         ("refreshToken", refresh_token.expose()),
     ];
-    asked(&url, TokenFormat::Json, &fields)
+    asked(&url(config)?, TokenFormat::Json, &fields)
+}
+
+pub(super) fn url(config: &AwsSsoOidc) -> Result<String, ExchangeError> {
+    match &config.token_url {
+        Some(url) => Ok(url.clone()),
+        None => regional(&config.region),
+    }
 }
 
 /// The region's endpoint (service model sso-oidc, 2019-06-10).

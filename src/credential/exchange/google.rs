@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
-use http::Uri;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls_pki_types::PrivateKeyDer;
@@ -13,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::written::asked;
 use super::{Asked, ExchangeError};
-use crate::config::TokenFormat;
+use crate::config::{self, TokenFormat};
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const USUAL_URL: &str = "https://oauth2.googleapis.com/token";
@@ -22,11 +21,11 @@ const LIFETIME: u64 = 3600;
 
 /// What is needed of the file, and what for.
 pub(super) struct Signer {
-    email: String,
+    pub(super) email: String,
     key_id: Option<String>,
     key: RsaKeyPair,
-    url: String,
-    scope: String,
+    pub(super) url: String,
+    pub(super) scope: String,
 }
 
 impl Signer {
@@ -44,7 +43,8 @@ impl Signer {
         }
         let pem = field("private_key").ok_or_else(|| is("has no `private_key`"))?;
         let url = field("token_uri").unwrap_or_else(|| USUAL_URL.to_owned());
-        if !is_safe(&url) {
+        // The file names the place itself, so that nobody would see a mistake.
+        if !config::is_private_url(&url) {
             return Err(is("has a `token_uri` that is not an https:// URL"));
         }
         Ok(Signer {
@@ -55,6 +55,11 @@ impl Signer {
             url,
             scope: scope.to_owned(),
         })
+    }
+
+    /// The key's name; empty where the file does not say it.
+    pub(super) fn key_id(&self) -> &str {
+        self.key_id.as_deref().unwrap_or_default()
     }
 
     pub(super) fn request(&self, now: SystemTime) -> Result<Asked, ExchangeError> {
@@ -108,23 +113,4 @@ fn key(pem: &str) -> Option<RsaKeyPair> {
         PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()).ok(),
         _ => None,
     }
-}
-
-/// The file names the place itself, so it must be one where nobody listens in: https, or this
-/// machine, for tests and local proxies.
-fn is_safe(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else {
-        return false;
-    };
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return false;
-    };
-    let host = authority.host();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    let is_here = host == "localhost"
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback());
-    let is_private = scheme == "https" || (scheme == "http" && is_here);
-    is_private && !host.is_empty() && !authority.as_str().contains('@')
 }

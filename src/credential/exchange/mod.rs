@@ -7,6 +7,7 @@ mod oauth2;
 mod reply;
 mod written;
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -71,6 +72,32 @@ impl Exchange {
     pub fn google(file: &[u8], scope: &str) -> Result<Self, ExchangeError> {
         let account = Signer::read(file, scope)?;
         Ok(Exchange(Kind::Google(Box::new(account))))
+    }
+
+    /// Where tokens are asked for.
+    ///
+    /// # Errors
+    /// The configuration says no place that can be one.
+    pub fn url(&self) -> Result<Cow<'_, str>, ExchangeError> {
+        Ok(match &self.0 {
+            Kind::OAuth2(config) => Cow::Borrowed(&config.token_url),
+            Kind::Aws(config) => Cow::Owned(aws::url(config)?),
+            Kind::Google(account) => Cow::Borrowed(&account.url),
+        })
+    }
+
+    /// Of whom, by whom and for what tokens are asked. One that was granted to another must not be
+    /// used in the place of this one's.
+    ///
+    /// # Errors
+    /// As for [`Exchange::url`].
+    pub fn parties(&self) -> Result<[Cow<'_, str>; 4], ExchangeError> {
+        let (who, key, what) = match &self.0 {
+            Kind::OAuth2(config) => (&config.client_id, "", &*config.scope),
+            Kind::Aws(config) => (&config.client_id, "", ""),
+            Kind::Google(account) => (&account.email, account.key_id(), &*account.scope),
+        };
+        Ok([self.url()?, who.into(), key.into(), what.into()])
     }
 
     /// The request for the next token. A `client_secret` that is a file is read anew.

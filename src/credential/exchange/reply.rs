@@ -21,6 +21,8 @@ pub enum Reply {
     Transient {
         wait: Option<Duration>,
         why: Why,
+        /// There is no token, but a next refresh token all the same: the one that was used is dead.
+        rotated: Option<Secret>,
     },
 }
 
@@ -85,14 +87,19 @@ pub(super) fn read(
 ) -> Reply {
     let mut fields: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
     let is_success = (200..300).contains(&status);
-    if is_success && let Some(granted) = granted(&mut fields, now) {
-        return Reply::Granted(granted);
-    }
     let stated = retry_after(headers, now);
-    let again = |why| Reply::Transient { wait: stated, why };
-    let refused = |error| Reply::Transient {
-        wait: stated.max(Some(UNEXPLAINED)),
-        why: Why::Refused(error),
+    let transient = |wait, why, rotated| Reply::Transient { wait, why, rotated };
+    if is_success {
+        match granted(&mut fields, now) {
+            Ok(granted) => return Reply::Granted(granted),
+            Err(rotated @ Some(_)) => return transient(stated, Why::NotAToken, rotated),
+            Err(None) => {}
+        }
+    }
+    let again = |why| transient(stated, why, None);
+    let refused = |error| {
+        let wait = stated.max(Some(UNEXPLAINED));
+        transient(wait, Why::Refused(error), None)
     };
     // Whatever the body says: a server in trouble is not to be believed that a login is over.
     match status {
@@ -112,7 +119,8 @@ pub(super) fn read(
     }
 }
 
-fn granted(fields: &mut Map<String, Value>, now: SystemTime) -> Option<Granted> {
+/// The error is the refresh token of an answer without a token that can be used.
+fn granted(fields: &mut Map<String, Value>, now: SystemTime) -> Result<Granted, Option<Secret>> {
     let life = ["expires_in", "expiresIn"]
         .iter()
         .find_map(|name| seconds(fields.get(*name)?));
@@ -123,11 +131,15 @@ fn granted(fields: &mut Map<String, Value>, now: SystemTime) -> Option<Granted> 
             _ => None,
         }
     };
-    let access = text(["access_token", "accessToken"]).filter(can_stand_in_a_header)?;
-    Some(Granted {
+    // Taken as it is: it goes into a body, where anything can stand, and may be the only one.
+    let refresh = text(["refresh_token", "refreshToken"]);
+    let access = text(["access_token", "accessToken"]).filter(can_stand_in_a_header);
+    let Some(access) = access else {
+        return Err(refresh);
+    };
+    Ok(Granted {
         access,
-        // Taken as it is: it goes into a body, where anything can stand, and may be the only one.
-        refresh: text(["refresh_token", "refreshToken"]),
+        refresh,
         expires_at: life.and_then(|life| now.checked_add(life)),
     })
 }

@@ -5,38 +5,33 @@
 //! a SIGKILL, loses a rotated refresh token: one write, two syncs and a rename. A room on the disk
 //! for it is made before the vendor is asked, and a stop waits for it.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::holder;
+use super::endpoints::Endpoints;
+use super::holder::Holder;
+use super::kept::Kept;
+use super::lease::Lease;
 use super::login::{Login, LoginError};
-use crate::clock::{self, Instant, SystemTime};
-use crate::credential::cache::{Saved, Slot, TokenCache, Unreadable};
-use crate::credential::exchange::{Asked, Exchange, Granted, Reply};
+use super::underway::Underway;
+use crate::clock::{self, SystemTime};
+use crate::credential::cache::{Saved, Slot};
+use crate::credential::exchange::{Asked, Exchange, ExchangeError, Reply};
 use crate::net::Egress;
+use crate::secret::Secret;
 use crate::store::Store;
-use crate::telemetry::Metrics;
-
-/// The most that one renewal takes: the client's own limits, and the save.
-const LEASE: Duration = Duration::from_secs(60);
-
-/// Waits for a lease that another process holds.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// Before a token that cannot be saved is used all the same.
-const SAVES_AT_ONCE: u32 = 3;
 
 /// What all accounts' refreshers share.
 pub struct Keeper {
     pub egress: Egress,
-    pub cache: TokenCache,
+    pub kept: Arc<Kept>,
     pub store: Arc<Store>,
-    pub metrics: Arc<Metrics>,
-    /// Renewals that a stop must wait for.
-    pub busy: Arc<AtomicUsize>,
+    pub underway: Arc<Underway>,
+    pub holder: Holder,
+    pub endpoints: Endpoints,
 }
 
 /// A token to use.
@@ -44,8 +39,6 @@ pub(super) struct Obtained {
     pub(super) saved: Saved,
     /// It was granted now, not found.
     pub(super) is_new: bool,
-    /// It could not be saved: it is lost with this process, unless a later save works.
-    pub(super) is_unsaved: bool,
 }
 
 /// Why there is no new token.
@@ -56,11 +49,28 @@ pub(super) enum Failed {
         wait: Option<Duration>,
         why: String,
     },
+    /// There is nothing to ask with.
+    Login(LoginError),
 }
 
 impl From<LoginError> for Failed {
     fn from(error: LoginError) -> Self {
-        Failed::Dead(error.to_string())
+        Failed::Login(error)
+    }
+}
+
+impl From<ExchangeError> for Failed {
+    fn from(error: ExchangeError) -> Self {
+        Failed::Login(error.into())
+    }
+}
+
+impl Failed {
+    pub(super) fn later(why: impl Into<String>) -> Self {
+        Failed::Later {
+            wait: None,
+            why: why.into(),
+        }
     }
 }
 
@@ -71,29 +81,15 @@ pub(super) struct Applicant<'a> {
     pub(super) login: &'a Login,
 }
 
+/// What a renewal goes by.
+struct Asking<'a> {
+    who: &'a Applicant<'a>,
+    exchange: &'a Exchange,
+    origin: Option<[u8; 32]>,
+    lease: Option<&'a Lease>,
+}
+
 impl Keeper {
-    /// What was kept of the account.
-    pub(super) fn load(&self, id: &str) -> Result<Option<Saved>, Unreadable> {
-        let loaded = self.cache.load(id);
-        loaded.inspect_err(|_| self.count("load"))
-    }
-
-    /// Saves what could not be saved when it came.
-    pub(super) fn save(&self, id: &str, saved: &Saved) -> std::io::Result<()> {
-        let saved = self.cache.save(id, saved);
-        saved.inspect_err(|_| self.count("save"))
-    }
-
-    fn count(&self, operation: &'static str) {
-        self.metrics.store_error("tokens", operation);
-    }
-
-    /// A stop waits until this is dropped.
-    pub(super) fn busy(&self) -> Busy {
-        self.busy.fetch_add(1, Ordering::SeqCst);
-        Busy(self.busy.clone())
-    }
-
     /// Another token than `held`, which is the newest that this task knows, and on the disk.
     pub(super) async fn obtain(
         &self,
@@ -103,121 +99,131 @@ impl Keeper {
         let Some(exchange) = who.login.exchange()? else {
             return Err(Failed::Dead("nothing to renew".to_owned()));
         };
-        let name = format!("token/{}", who.id);
-        let lease = self.lease(&name, who).await?;
-        let renewed = self
-            .obtain_alone(who, held, &exchange, lease.as_ref())
-            .await;
-        if lease.is_some()
-            && let Err(error) = self.store.release(&name, who.me).await
-        {
-            tracing::warn!(account = who.id, "a lease runs out by itself: {error}");
+        let _place = self.endpoints.enter(&exchange.url()?).await;
+        let lease = self.lease(who).await?;
+        let asking = Asking {
+            who,
+            exchange: &exchange,
+            origin: who.login.origin()?,
+            lease: lease.as_ref(),
+        };
+        let renewed = self.obtain_alone(&asking, held).await;
+        if let Some(lease) = &lease {
+            self.release(lease, who).await;
         }
         renewed
     }
 
-    /// Waits until nobody else renews this account. `None`: the records cannot be used, and nobody
-    /// knows.
-    async fn lease(&self, name: &str, who: &Applicant<'_>) -> Result<Option<Lease>, Failed> {
-        let deadline = clock::now() + LEASE;
-        loop {
-            let began = clock::now();
-            match self.store.lease(name, who.me, LEASE, clock::wall()).await {
-                Ok(true) => return Ok(Some(Lease { began })),
-                Ok(false) => {}
-                Err(error) => {
-                    // Only while one process takes over from another does it matter.
-                    tracing::warn!(account = who.id, "renewed without a lease: {error}");
-                    return Ok(None);
-                }
-            }
-            if let Ok(Some(other)) = self.store.holder(name).await
-                && holder::is_gone(&other)
-                && self.store.release(name, &other).await.is_ok()
-            {
-                continue;
-            }
-            if clock::now() >= deadline {
-                let why = "another process renews this account's token".to_owned();
-                return Err(Failed::Later { wait: None, why });
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
     async fn obtain_alone(
         &self,
-        who: &Applicant<'_>,
+        asking: &Asking<'_>,
         held: Option<&Saved>,
-        exchange: &Exchange,
-        lease: Option<&Lease>,
     ) -> Result<Obtained, Failed> {
-        let configured = who.login.refresh_token()?;
-        let origin = configured.as_ref().map(Saved::origin_of);
+        let (id, origin) = (asking.who.id, asking.origin);
+        // Else the next save might lose what only this process knows.
+        let settled = self.with_disk(id, Kept::settle).await;
+        settled.map_err(|error| {
+            let why = "no token is asked for, as the last one is not saved yet";
+            Failed::later(format!("{why}: {error}"))
+        })?;
         // A login that was configured since has a token of its own.
         let held = held.filter(|held| held.descends_from == origin);
-        self.check_place(who.id, held)?;
-        let found = self.renewed_elsewhere(who.id, held, origin);
+        self.check_place(id, held)?;
+        let found = self.renewed_elsewhere(id, held, origin);
         if let Some(saved) = found.as_ref().filter(|saved| is_alive(saved)) {
             return Ok(Obtained::found(saved.clone()));
         }
         // One that has expired meanwhile still has the refresh token that is good.
         let newest = found.as_ref().or(held);
-        let refresh = newest.and_then(|newest| newest.refresh.clone());
-        let refresh = refresh.or(configured);
-        let slot = match self.cache.ready(who.id) {
-            Ok(slot) => Some(slot),
-            // What can be had anew at any time need not be kept.
-            Err(_) if !who.login.rotates() => None,
-            Err(error) => {
-                self.count("prepare");
-                let why = format!("no token is asked for, as it could not be kept: {error}");
-                return Err(Failed::Later { wait: None, why });
-            }
+        let dead = match self.renew(asking, newest).await {
+            Err(Failed::Dead(why)) => why,
+            renewed => return renewed,
         };
-        if lease.is_some_and(Lease::is_old) {
-            let why = "the disk took too long for a token to be asked for".to_owned();
-            return Err(Failed::Later { wait: None, why });
+        // A process that died in the middle of its save may have left a newer token than ours.
+        let _ = self.with_disk(id, |kept, _| kept.take_up()).await;
+        match self.renewed_elsewhere(id, newest, origin) {
+            Some(saved) if is_alive(&saved) => Ok(Obtained::found(saved)),
+            Some(saved) if saved.refresh != newest.and_then(|newest| newest.refresh.clone()) => {
+                self.renew(asking, Some(&saved)).await
+            }
+            _ => Err(Failed::Dead(dead)),
         }
-        let asked = exchange.request(refresh.as_ref(), clock::wall());
-        let asked = asked.map_err(LoginError::from)?;
-        let granted = match self.ask(exchange, asked).await {
-            // A process that died in the middle of its save may have left a newer token than ours.
-            Err(Failed::Dead(why)) if self.cache.take_up().is_ok() => {
-                let found = self.renewed_elsewhere(who.id, newest, origin);
-                let found = found.filter(is_alive).map(Obtained::found);
-                return found.ok_or(Failed::Dead(why));
-            }
-            granted => granted?,
+    }
+
+    /// Asks once, with the refresh token of `newest`, where there is one.
+    async fn renew(&self, asking: &Asking<'_>, newest: Option<&Saved>) -> Result<Obtained, Failed> {
+        let (id, login) = (asking.who.id, asking.who.login);
+        let refresh = match newest.and_then(|newest| newest.refresh.clone()) {
+            // A vendor may give one to a login that asks without; it is none of its means.
+            Some(refresh) if login.rotates() => Some(refresh),
+            _ => login.refresh_token()?,
         };
-        let saved = Saved {
-            access: granted.access,
-            refresh: granted.refresh.or(refresh),
-            expires_at: granted.expires_at,
-            descends_from: origin,
+        let slot = self.slot(asking.who).await?;
+        if asking.lease.is_some_and(Lease::is_old) {
+            let why = "the disk took too long for a token to be asked for";
+            return Err(Failed::later(why));
+        }
+        let asked = asking.exchange.request(refresh.as_ref(), clock::wall())?;
+        let (status, reply) = self.ask(asking.exchange, asked).await?;
+        let saved = |access, expires_at, next: Option<Secret>| Saved {
+            access,
+            refresh: next.or(refresh).filter(|_| login.rotates()),
+            expires_at,
+            descends_from: asking.origin,
             saved_at: later_than(newest),
         };
-        let is_kept = slot.is_none_or(|slot| self.keep(who.id, slot, &saved));
-        Ok(Obtained {
-            saved,
-            is_new: true,
-            is_unsaved: !is_kept,
-        })
+        let keep = |saved: &Saved| {
+            if let Some(slot) = slot {
+                self.kept.keep(id, slot, saved);
+            }
+        };
+        match reply {
+            Reply::Granted(granted) => {
+                let saved = saved(granted.access, granted.expires_at, granted.refresh);
+                keep(&saved);
+                Ok(Obtained {
+                    saved,
+                    is_new: true,
+                })
+            }
+            Reply::Dead(reason) => Err(Failed::Dead(format!("the vendor says {reason}"))),
+            Reply::Transient { wait, why, rotated } => {
+                if rotated.is_some() && login.rotates() {
+                    // Beside it stands a token that nobody will use.
+                    let access = newest.map_or_else(|| Secret::new(""), |old| old.access.clone());
+                    keep(&saved(access, Some(SystemTime::UNIX_EPOCH), rotated));
+                }
+                let why = format!("the token endpoint answered {status}: {why}");
+                Err(Failed::Later { wait, why })
+            }
+        }
+    }
+
+    /// Room for the next token. `None`: what can be had anew at any time need not be kept.
+    async fn slot(&self, who: &Applicant<'_>) -> Result<Option<Slot>, Failed> {
+        match self.with_disk(who.id, Kept::ready).await {
+            Ok(slot) => Ok(Some(slot)),
+            Err(_) if !who.login.rotates() => Ok(None),
+            Err(error) => {
+                self.kept.was_not_ready();
+                let why = "no token is asked for, as it could not be kept";
+                Err(Failed::later(format!("{why}: {error}")))
+            }
+        }
     }
 
     /// Is the file still that of our login? Whoever goes on with an older configuration must not put
     /// its token over that of a newer one.
     fn check_place(&self, id: &str, held: Option<&Saved>) -> Result<(), Failed> {
-        let kept = held.and_then(|_| self.load(id).ok().flatten());
+        let kept = held.and_then(|_| self.kept.load(id).ok().flatten());
         let origins = (
             held.map(|held| held.descends_from),
             kept.map(|kept| kept.descends_from),
         );
         match origins {
-            (Some(ours), Some(theirs)) if ours != theirs => Err(Failed::Later {
-                wait: None,
-                why: "another login has taken this one's place".to_owned(),
-            }),
+            (Some(ours), Some(theirs)) if ours != theirs => {
+                Err(Failed::later("another login has taken this one's place"))
+            }
             _ => Ok(()),
         }
     }
@@ -229,60 +235,30 @@ impl Keeper {
         held: Option<&Saved>,
         origin: Option<[u8; 32]>,
     ) -> Option<Saved> {
-        let saved = self.load(id).ok().flatten()?;
-        let is_other = held.is_none_or(|held| held.access != saved.access);
-        (is_other && saved.descends_from == origin).then_some(saved)
+        let saved = self.kept.load(id).ok().flatten()?;
+        (is_other(held, &saved) && saved.descends_from == origin).then_some(saved)
     }
 
-    async fn ask(&self, exchange: &Exchange, asked: Asked) -> Result<Granted, Failed> {
+    async fn ask(&self, exchange: &Exchange, asked: Asked) -> Result<(u16, Reply), Failed> {
         let headers = HeaderMap::from_iter(asked.headers);
         let most = Exchange::LONGEST_REPLY;
         let answer = self.egress.post(&asked.url, headers, asked.body, most);
-        let answer = answer.await.map_err(|error| Failed::Later {
-            wait: None,
-            why: format!("the token endpoint: {error}"),
-        })?;
+        let failed = |error| Failed::later(format!("the token endpoint: {error}"));
+        let answer = answer.await.map_err(failed)?;
         let status = answer.status.as_u16();
-        match exchange.read(status, &answer.headers, &answer.body, clock::wall()) {
-            Reply::Granted(granted) => Ok(granted),
-            Reply::Dead(reason) => Err(Failed::Dead(format!("the vendor says {reason}"))),
-            Reply::Transient { wait, why } => Err(Failed::Later {
-                wait,
-                why: format!("the token endpoint answered {status}: {why}"),
-            }),
-        }
+        let reply = exchange.read(status, &answer.headers, &answer.body, clock::wall());
+        Ok((status, reply))
     }
 
-    /// Puts a new token where room was made for it.
-    fn keep(&self, id: &str, slot: Slot, saved: &Saved) -> bool {
-        let mut written = slot.write(saved);
-        for _ in 0..SAVES_AT_ONCE {
-            if written.is_ok() {
-                break;
-            }
-            // In another file: what the disk refused once it may take the next time.
-            written = self.cache.save(id, saved);
-        }
-        if let Err(error) = &written {
-            self.count("save");
-            tracing::error!(
-                account = id,
-                "a new token is not on the disk yet, and would be lost with this process: {error}"
-            );
-        }
-        written.is_ok()
-    }
-}
-
-/// The right to renew, until it runs out.
-struct Lease {
-    began: Instant,
-}
-
-impl Lease {
-    /// Might it run out before the vendor has answered and the answer is saved?
-    fn is_old(&self) -> bool {
-        clock::now().saturating_duration_since(self.began) > LEASE / 4
+    /// Work that may wait for the disk, away from those who serve.
+    pub(super) async fn with_disk<T: Send + 'static>(
+        &self,
+        id: &str,
+        work: impl FnOnce(&Kept, &str) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (kept, id) = (self.kept.clone(), id.to_owned());
+        let worked = tokio::task::spawn_blocking(move || work(&kept, &id)).await;
+        worked.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 }
 
@@ -291,7 +267,6 @@ impl Obtained {
         Obtained {
             saved,
             is_new: false,
-            is_unsaved: false,
         }
     }
 }
@@ -305,15 +280,10 @@ fn later_than(before: Option<&Saved>) -> SystemTime {
     earliest.map_or(now, |earliest| earliest.max(now))
 }
 
-fn is_alive(saved: &Saved) -> bool {
-    saved.expires_at.is_none_or(|at| at > clock::wall())
+fn is_other(held: Option<&Saved>, saved: &Saved) -> bool {
+    held.is_none_or(|held| held.access != saved.access || held.refresh != saved.refresh)
 }
 
-/// One renewal under way; a stop waits until it is dropped.
-pub(super) struct Busy(Arc<AtomicUsize>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+fn is_alive(saved: &Saved) -> bool {
+    saved.expires_at.is_none_or(|at| at > clock::wall())
 }

@@ -2,6 +2,7 @@
 //! writes.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use crate::clock::SystemTime;
 use crate::config::{self, AwsSsoOidc, Credential, OAuth2, SecretSource};
+use crate::credential::cache::Saved;
 use crate::credential::exchange::{Exchange, ExchangeError};
 use crate::secret::Secret;
 
@@ -41,8 +43,27 @@ pub enum LoginError {
     Exchange(#[from] ExchangeError),
     #[error("{0}")]
     Secret(#[from] config::SecretError),
+    #[error("{path}: {cause}")]
+    Unreadable { path: PathBuf, cause: io::Error },
     #[error("{path}: {problem}")]
     File { path: PathBuf, problem: String },
+}
+
+impl LoginError {
+    /// May it be otherwise in a moment? A file that is missing or empty may be just being written,
+    /// and of what the system lacks now it may have enough then.
+    pub fn may_pass(&self) -> bool {
+        use config::SecretError::{Empty, Malformed, Unreadable};
+        match self {
+            LoginError::Exchange(ExchangeError::ClientSecret(error))
+            | LoginError::Secret(error) => match error {
+                Unreadable { .. } | Empty { .. } => true,
+                Malformed { .. } => false,
+            },
+            LoginError::Unreadable { .. } => true,
+            LoginError::Exchange(_) | LoginError::File { .. } => false,
+        }
+    }
 }
 
 impl Login {
@@ -92,6 +113,23 @@ impl Login {
             Login::Google { .. } | Login::File { .. } => None,
         };
         Ok(source.map(config::read_secret).transpose()?)
+    }
+
+    /// What its tokens are told by from those of another login under the same name; `None`: they are
+    /// not kept.
+    ///
+    /// # Errors
+    /// A file that is needed cannot be read, or is not what it should be.
+    pub fn origin(&self) -> Result<Option<[u8; 32]>, LoginError> {
+        if let Some(token) = self.refresh_token()? {
+            return Ok(Some(Saved::origin_of(&token)));
+        }
+        let Some(exchange) = self.exchange()? else {
+            return Ok(None);
+        };
+        let parties = exchange.parties()?;
+        let parties = parties.each_ref().map(|part| &**part);
+        Ok(Some(Saved::origin_of_asker(&parties)))
     }
 
     /// Does each renewal spend a refresh token, so that the next one must not be lost?
@@ -158,19 +196,23 @@ impl Login {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LoginError> {
-    let problem = |problem: String| LoginError::File {
+    let problem = |problem: &str| LoginError::File {
         path: path.to_owned(),
-        problem,
+        problem: problem.to_owned(),
     };
-    let about = fs::metadata(path).map_err(|e| problem(e.to_string()))?;
+    let unreadable = |cause| LoginError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    };
+    let about = fs::metadata(path).map_err(unreadable)?;
     if !about.is_file() {
         // To open a pipe would be to wait for whoever writes to it.
-        return Err(problem("is no file".to_owned()));
+        return Err(problem("is no file"));
     }
     if about.len() > LONGEST_FILE {
-        return Err(problem("is too long to be a credential".to_owned()));
+        return Err(problem("is too long to be a credential"));
     }
-    fs::read(path).map_err(|e| problem(e.to_string()))
+    fs::read(path).map_err(unreadable)
 }
 
 /// Seconds or milliseconds since 1970, or RFC 3339. A number of seconds beyond the year 5000 is one

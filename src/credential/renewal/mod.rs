@@ -1,15 +1,23 @@
 //! A token that is renewed before it expires: what requests and the one task that renews it
 //! ([`refresher`]) share. Requests never ask a vendor for a token; they wait on a watch.
 
+mod endpoints;
 mod holder;
 mod keeper;
+mod kept;
+mod lease;
 pub mod login;
 pub mod refresher;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod underway;
 
+pub use endpoints::Endpoints;
+pub use holder::Holder;
 pub use keeper::Keeper;
+pub use kept::Kept;
+pub use underway::Underway;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -118,7 +126,7 @@ impl Renewal {
         }
         let mut state = self.state.subscribe();
         if matches!(state.borrow_and_update().phase, Phase::Ok) {
-            self.want(Wish::Renew);
+            self.begin();
         }
         loop {
             if self.is_valid(clock::wall()) {
@@ -180,7 +188,7 @@ impl Renewal {
         *forced_at = Some(now);
         drop(forced_at);
         self.refuse();
-        self.renew_now();
+        self.begin();
         true
     }
 
@@ -207,9 +215,13 @@ impl Renewal {
         }
     }
 
-    /// A new token is asked for at once, though the account may need a login.
+    /// A new token is asked for at once, though the account may need a login, and though one is on its
+    /// way that was asked for before.
     pub(super) fn renew_now(&self) {
-        self.want(Wish::Renew);
+        if !self.begin() {
+            *self.wish.lock() = Some(Wish::Renew);
+            self.wished.notify_one();
+        }
     }
 
     /// Nobody can renew it, for now. Requests need not wait.
@@ -223,17 +235,30 @@ impl Renewal {
         self.wished.notify_one();
     }
 
-    fn want(&self, wish: Wish) {
-        // Told here and not by the task, so that who looks next sees that it is under way.
-        self.state.send_if_modified(|state| {
+    /// A new token is asked for, unless that has begun. Returns whether it had not.
+    fn begin(&self) -> bool {
+        // Told here and not by the task, so that who looks next sees that it is under way; and wished
+        // in the same moment, so that a task that ends one renewal takes it for another.
+        let begins = self.state.send_if_modified(|state| {
             let begins = !matches!(state.phase, Phase::Starting | Phase::Refreshing);
             if begins {
                 state.phase = Phase::Refreshing;
+                *self.wish.lock() = Some(Wish::Renew);
             }
             begins
         });
-        *self.wish.lock() = Some(wish);
-        self.wished.notify_one();
+        if begins {
+            self.wished.notify_one();
+        }
+        begins
+    }
+
+    /// A renewal begins, and with it all that was wished before.
+    fn begun(&self) {
+        self.state.send_modify(|state| {
+            state.phase = Phase::Refreshing;
+            *self.wish.lock() = None;
+        });
     }
 
     async fn next_wish(&self) -> Wish {

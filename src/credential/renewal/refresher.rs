@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::holder;
 use super::keeper::{Applicant, Failed, Keeper, Obtained};
+use super::kept::Kept;
 use super::login::LoginError;
 use super::schedule::{Due, Life};
 use super::{Phase, Renewal, State, Wish};
@@ -40,11 +40,15 @@ pub struct Refresher {
     keeper: Arc<Keeper>,
     told: Told,
     held: Option<Saved>,
-    /// `held` is not on the disk.
-    is_unsaved: bool,
     /// Failures in a row.
     failures: u32,
     due: Due,
+}
+
+/// What a failure means for the account.
+enum Unobtained {
+    Dead(String),
+    Later(Option<Duration>, String),
 }
 
 impl Refresher {
@@ -58,12 +62,11 @@ impl Refresher {
         credential.renewal()?;
         Some(Refresher {
             id,
-            me: holder::new_name(),
+            me: keeper.holder.new_name(),
             credential,
             keeper,
             told,
             held: None,
-            is_unsaved: false,
             failures: 0,
             due: Due::Never,
         })
@@ -91,7 +94,7 @@ impl Refresher {
                 Some(Wish::Renew) => self.renew().await,
                 Some(Wish::Look) => self.look().await,
                 None if self.due.wait().is_some() => {}
-                None if self.is_unsaved => self.save_again(),
+                None if self.is_unsaved() => self.save_again().await,
                 None => self.renew().await,
             }
         }
@@ -107,7 +110,7 @@ impl Refresher {
             // What was wished before is about to be done.
             *renewal.wish.lock() = None;
         }
-        match self.keeper.load(&self.id) {
+        match self.keeper.kept.load(&self.id) {
             Ok(saved) => self.held = saved,
             Err(error) => {
                 tracing::warn!(account = &*self.id, "{error}; the configured value is used");
@@ -125,12 +128,12 @@ impl Refresher {
         if renewal.login.written().is_some() {
             return self.renew().await;
         }
-        let origin = match renewal.login.refresh_token() {
-            Ok(token) => token.as_ref().map(Saved::origin_of),
+        let origin = match renewal.login.origin() {
+            Ok(origin) => origin,
             Err(error) => return self.ended(Err(error.into())),
         };
         let Some(saved) = self.held.take_if(|saved| saved.descends_from == origin) else {
-            (self.held, self.is_unsaved) = (None, false);
+            self.held = None;
             return self.renew().await;
         };
         self.held = Some(saved.clone());
@@ -141,10 +144,7 @@ impl Refresher {
             Phase::Transient(_) | Phase::NeedsLogin(_) => self.renew().await,
             Phase::Starting if is_due => self.renew_first(&saved).await,
             _ if is_due => self.renew().await,
-            _ => self.ended(Ok(Obtained {
-                is_unsaved: self.is_unsaved,
-                ..Obtained::found(saved)
-            })),
+            _ => self.ended(Ok(Obtained::found(saved))),
         }
     }
 
@@ -163,12 +163,19 @@ impl Refresher {
     }
 
     async fn renew(&mut self) {
-        if let Some(renewal) = self.renewal() {
-            renewal.set_phase(Phase::Refreshing);
-        }
-        let busy = self.keeper.busy();
+        let Some(begun) = self.keeper.underway.begin() else {
+            self.due = Due::Never;
+            return self.set_phase(Phase::Transient("the gateway stops".to_owned()));
+        };
+        let credential = self.credential.clone();
+        let Some(renewal) = credential.renewal() else {
+            return;
+        };
+        renewal.begun();
+        // Of the others a stop loses nothing.
+        let begun = Some(begun).filter(|_| renewal.login.rotates());
         let renewed = self.obtain().await;
-        drop(busy);
+        drop(begun);
         self.ended(renewed);
     }
 
@@ -179,15 +186,6 @@ impl Refresher {
         };
         if let Some(written) = renewal.login.written() {
             return self.written(written);
-        }
-        if let Some(held) = self.held.as_ref().filter(|_| self.is_unsaved) {
-            // Else the next save might lose what only this process knows.
-            let saved = self.keeper.save(&self.id, held);
-            saved.map_err(|error| Failed::Later {
-                wait: None,
-                why: format!("no token is asked for, as the last one is not saved yet: {error}"),
-            })?;
-            self.is_unsaved = false;
         }
         let who = Applicant {
             id: &self.id,
@@ -203,16 +201,7 @@ impl Refresher {
         written: Result<(Secret, Option<SystemTime>), LoginError>,
     ) -> Result<Obtained, Failed> {
         let now = clock::wall();
-        let is_alive = |held: &Saved| held.expires_at.is_none_or(|at| at > now);
-        let (access, expires_at) = match written {
-            Ok(written) => written,
-            // It may be in the middle of being written; what was in it before is good still.
-            Err(error) if self.held.as_ref().is_some_and(is_alive) => {
-                let (wait, why) = (None, error.to_string());
-                return Err(Failed::Later { wait, why });
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let (access, expires_at) = written?;
         if expires_at.is_some_and(|at| at <= now) {
             let why = "the token in the file has expired, and nobody has written another";
             return Err(Failed::Dead(why.to_owned()));
@@ -227,24 +216,22 @@ impl Refresher {
         Ok(Obtained {
             saved,
             is_new: true,
-            is_unsaved: false,
         })
     }
 
-    fn save_again(&mut self) {
-        let Some(held) = &self.held else {
-            return;
-        };
-        match self.keeper.save(&self.id, held) {
+    fn is_unsaved(&self) -> bool {
+        self.keeper.kept.is_unsaved(&self.id)
+    }
+
+    async fn save_again(&mut self) {
+        match self.keeper.with_disk(&self.id, Kept::settle).await {
             Ok(()) => {
-                self.is_unsaved = false;
                 let state = self.renewal().map(Renewal::state);
                 // What had to wait for this need not wait any longer.
                 self.due = match state.is_some_and(|state| state.phase != Phase::Ok) {
                     true => Due::after(Duration::ZERO),
                     false => self.next_due(),
                 };
-                tracing::info!(account = &*self.id, "the new token is on the disk now");
             }
             Err(_) => self.due = Due::after(SAVE_AGAIN),
         }
@@ -252,25 +239,25 @@ impl Refresher {
 
     /// What the outcome changes, for requests and for whoever is told.
     fn ended(&mut self, renewed: Result<Obtained, Failed>) {
+        let renewed = renewed.map_err(|failed| self.judged(failed));
         let told = match renewed {
             Ok(obtained) => {
                 self.failures = 0;
-                self.is_unsaved = obtained.is_unsaved;
                 publish(&self.credential, &obtained.saved, Phase::Ok);
                 self.held = Some(obtained.saved);
-                self.due = match self.is_unsaved {
+                self.due = match self.is_unsaved() {
                     true => Due::after(SAVE_AGAIN),
                     false => self.next_due(),
                 };
                 obtained.is_new.then_some(Renewed::Success)
             }
-            Err(Failed::Dead(why)) => {
+            Err(Unobtained::Dead(why)) => {
                 tracing::warn!(account = &*self.id, "the account needs a login: {why}");
                 self.due = Due::Never;
                 self.set_phase(Phase::NeedsLogin(why));
                 Some(Renewed::Dead)
             }
-            Err(Failed::Later { wait, why }) => {
+            Err(Unobtained::Later(wait, why)) => {
                 tracing::warn!(account = &*self.id, "the token was not renewed: {why}");
                 self.failures = self.failures.saturating_add(1);
                 self.due = Due::after_failures(self.failures, wait);
@@ -280,6 +267,23 @@ impl Refresher {
         };
         if let Some(renewal) = self.renewal() {
             (self.told)(&renewal.state(), told);
+        }
+    }
+
+    /// What is wrong here and not at the vendor may be mended while the token that there is lives; it
+    /// may be in the middle of being written, too.
+    fn judged(&self, failed: Failed) -> Unobtained {
+        let now = clock::wall();
+        let is_alive = |held: &Saved| held.expires_at.is_none_or(|at| at > now);
+        match failed {
+            Failed::Dead(why) => Unobtained::Dead(why),
+            Failed::Later { wait, why } => Unobtained::Later(wait, why),
+            Failed::Login(error)
+                if error.may_pass() || self.held.as_ref().is_some_and(is_alive) =>
+            {
+                Unobtained::Later(None, error.to_string())
+            }
+            Failed::Login(error) => Unobtained::Dead(error.to_string()),
         }
     }
 

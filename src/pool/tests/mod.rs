@@ -4,6 +4,7 @@ mod bequests;
 mod ceilings;
 mod changes;
 mod invariants;
+mod logins;
 mod queue;
 mod recovery;
 mod strategies;

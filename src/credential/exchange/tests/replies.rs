@@ -65,7 +65,7 @@ fn described(reply: &Reply) -> String {
             )
         }
         Reply::Dead(reason) => format!("dead {reason}"),
-        Reply::Transient { wait, why } => {
+        Reply::Transient { wait, why, .. } => {
             let why = match why {
                 Why::SlowDown => "slow_down".to_owned(),
                 Why::Unavailable => "unavailable".to_owned(),
