@@ -85,11 +85,11 @@ impl Discovery {
                 seen.look(&pool.name, discover, &mut taken);
             }
         }
-        if seen.numbers != numbers {
-            if let Err(error) = write_numbers(&self.kept_in, &seen.numbers) {
-                let path = self.kept_in.display();
-                tracing::warn!("{path}: the next start may name accounts otherwise: {error}");
-            }
+        if seen.numbers != numbers
+            && let Err(error) = write_numbers(&self.kept_in, &seen.numbers)
+        {
+            let path = self.kept_in.display();
+            tracing::warn!("{path}: the next start may name accounts otherwise: {error}");
         }
         ids(&seen.files).ne(ids(&files))
     }
