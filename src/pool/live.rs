@@ -139,6 +139,11 @@ impl Live {
         self.elsewhere.swap(places, Ordering::SeqCst) != places
     }
 
+    /// Places that a predecessor's requests hold, as far as it has said.
+    pub(super) fn elsewhere(&self) -> u32 {
+        self.elsewhere.load(Ordering::SeqCst)
+    }
+
     /// Takes over what a predecessor expected of the account.
     pub(super) fn expect_us(&self, us: u64, now: u64) {
         self.first_byte_us.store(us, Ordering::Relaxed);

@@ -7,3 +7,4 @@ mod life;
 mod load;
 mod seen;
 mod successor;
+mod upgrade;
