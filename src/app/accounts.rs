@@ -59,6 +59,8 @@ impl App {
     /// went before; whom the old ones let in is as one that came before, and finds its pool.
     pub(super) fn apply_accounts(&self, config: Arc<Config>, meanwhile: impl FnOnce()) {
         let _one_at_a_time = self.changes_accounts.lock();
+        // No look by the configuration before this one may come between.
+        self.discovery.look(&config);
         let pools = settings(&config, &self.discovery, &self.instances);
         self.change_accounts(&pools, meanwhile);
         self.config.store(config);
@@ -68,6 +70,19 @@ impl App {
     /// program has got its port.
     fn refresh_accounts(&self) {
         let _one_at_a_time = self.changes_accounts.lock();
+        self.make_accounts_anew();
+    }
+
+    /// Looks at the folders, and takes what came or went into account.
+    fn look_at_folders(&self) {
+        let _one_at_a_time = self.changes_accounts.lock();
+        if self.discovery.look(&self.config.load()) {
+            self.make_accounts_anew();
+        }
+    }
+
+    /// Whoever calls it holds `changes_accounts`.
+    fn make_accounts_anew(&self) {
         let config = self.config.load();
         let mut pools = settings(&config, &self.discovery, &self.instances);
         for settings in &mut pools {
@@ -119,16 +134,12 @@ impl App {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 _ = stop.changed() => return,
             }
-            let config = self.config.load_full();
-            if config.pools.iter().all(|pool| pool.discover.is_none()) {
+            let is_discovered = |pool: &config::Pool| pool.discover.is_some();
+            if !self.config.load().pools.iter().any(is_discovered) {
                 continue;
             }
             let app = self.clone();
-            let looked = tokio::task::spawn_blocking(move || {
-                if app.discovery.look(&config) {
-                    app.refresh_accounts();
-                }
-            });
+            let looked = tokio::task::spawn_blocking(move || app.look_at_folders());
             // It ends early only with the process.
             let _ = looked.await;
         }

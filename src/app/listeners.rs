@@ -19,6 +19,7 @@ use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
 use tokio::runtime::Handle;
 
+use super::programs::Programs;
 use super::systemd::Workers;
 use super::tls::Handshakes;
 use super::upgrade::{Inherited, Sockets};
@@ -73,8 +74,10 @@ pub(super) fn server(app: &Arc<App>, inherited: Inherited) -> Result<Server> {
     server.bootstrap();
     let sockets = Sockets::new(inherited, app.handing.sockets.clone());
     let sockets = server.add_service(sockets);
-    let clients = clients(app, &config, &server)?;
-    server.add_service(clients).add_dependency(&sockets);
+    let programs = server.add_service(Programs::new(app.clone()));
+    let clients = server.add_service(clients(app, &config, &server)?);
+    clients.add_dependency(&sockets);
+    clients.add_dependency(&programs);
     let operators = operators(app, &config)?;
     server.add_service(operators).add_dependency(&sockets);
     server.add_service(background_service(

@@ -5,6 +5,7 @@ mod activation;
 mod control;
 mod listeners;
 mod orders;
+mod programs;
 mod ready;
 mod reload;
 mod renewals;
@@ -335,6 +336,7 @@ fn wait_for_end(
         let busy = app.in_flight.load(Ordering::SeqCst) > 0
             || app.renewals.is_busy()
             || app.notices.is_busy()
+            || (!app.leaving() && app.instances.serve_another(&app.pools.load()))
             || (app.leaving() && connected > 0);
         quiet = if busy { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK_EVERY);

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::App;
 use super::orders;
+use super::programs;
 use super::renewals;
 use super::systemd;
 use super::upgrade;
@@ -86,6 +87,8 @@ async fn say_ready(app: &Arc<App>, mut stop: ShutdownWatch) {
             }
         }
     }
+    // As the successor's listeners do: until they accept, their sockets are the predecessor's too.
+    programs::found(app).await;
     renewals::first_tokens(app).await;
     let accounts: usize = app
         .pools

@@ -81,7 +81,6 @@ impl App {
 
     fn apply(&self, config: Config) -> Reloaded {
         let needs_upgrade = fixed(&self.first, &config);
-        self.discovery.look(&config);
         let config = Arc::new(config);
         self.apply_accounts(config.clone(), || {
             self.certificates.reconfigure(&config);

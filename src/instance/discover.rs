@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -24,13 +24,15 @@ pub struct Discovery {
     seen: Mutex<Seen>,
 }
 
+/// Pool -> file name -> its number.
+type Numbers = BTreeMap<String, BTreeMap<String, usize>>;
+
 #[derive(Default)]
 struct Seen {
     /// Pool -> file name -> the file.
     files: BTreeMap<String, BTreeMap<String, Found>>,
-    /// Pool -> file name -> its number, also of files that are gone: one that comes back is the
-    /// account that it was.
-    numbers: BTreeMap<String, BTreeMap<String, usize>>,
+    /// Also of files that are gone: one that comes back is the account that it was.
+    numbers: Numbers,
     /// What was said already.
     warned: HashSet<String>,
 }
@@ -47,10 +49,13 @@ impl Discovery {
     /// Remembers numbers in this folder.
     pub fn in_state(dir: &Path) -> Discovery {
         let kept_in = dir.join(NUMBERS);
-        let numbers = fs::read(&kept_in).ok();
-        let numbers = numbers.and_then(|text| serde_json::from_slice(&text).ok());
+        let numbers = read_numbers(&kept_in).unwrap_or_else(|error| {
+            let path = kept_in.display();
+            tracing::warn!("{path}: accounts may be named otherwise than before: {error}");
+            Numbers::default()
+        });
         let seen = Seen {
-            numbers: numbers.unwrap_or_default(),
+            numbers,
             ..Seen::default()
         };
         Discovery {
@@ -80,12 +85,11 @@ impl Discovery {
                 seen.look(&pool.name, discover, &mut taken);
             }
         }
-        if seen.numbers != numbers {
-            let text = serde_json::to_vec(&seen.numbers).unwrap_or_default();
-            if let Err(error) = fs::write(&self.kept_in, text) {
-                let path = self.kept_in.display();
-                tracing::warn!("{path}: the next start may name accounts otherwise: {error}");
-            }
+        if seen.numbers != numbers
+            && let Err(error) = write_numbers(&self.kept_in, &seen.numbers)
+        {
+            let path = self.kept_in.display();
+            tracing::warn!("{path}: the next start may name accounts otherwise: {error}");
         }
         ids(&seen.files).ne(ids(&files))
     }
@@ -207,6 +211,24 @@ impl Seen {
     }
 }
 
+/// Before the first number was given there is no file.
+fn read_numbers(path: &Path) -> io::Result<Numbers> {
+    match fs::read(path) {
+        Ok(text) => Ok(serde_json::from_slice(&text)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Numbers::default()),
+        Err(error) => Err(error),
+    }
+}
+
+/// In one step: whoever is killed meanwhile, or finds the disk full, leaves the numbers as they were.
+fn write_numbers(path: &Path, numbers: &Numbers) -> io::Result<()> {
+    let next = path.with_extension("json.next");
+    let mut file = File::create(&next)?;
+    file.write_all(&serde_json::to_vec(numbers)?)?;
+    file.sync_all()?;
+    fs::rename(next, path)
+}
+
 /// Names and paths of the files that fit, in the order of their names.
 fn matching(discover: &Discover) -> io::Result<BTreeMap<String, PathBuf>> {
     let glob = WildMatch::new(&discover.glob);
@@ -227,6 +249,7 @@ mod tests {
     use super::Discovery;
     use crate::config::{Config, parse};
     use std::fs;
+    use std::io::Read;
     use std::path::Path;
 
     fn config(folder: &Path, id: &str) -> Config {
@@ -274,6 +297,31 @@ mod tests {
         let discovery = Discovery::in_state(folder.path());
         discovery.look(&config);
         assert_eq!(ids(&discovery, &config), all);
+    }
+
+    #[test]
+    fn numbers_are_exchanged_in_one_step_and_damaged_ones_are_no_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let active = folder.path().join("active");
+        fs::create_dir(&active).unwrap();
+        fs::write(active.join("b.json"), "{}").unwrap();
+        let config = config(folder.path(), "instance_{n}");
+        Discovery::in_state(folder.path()).look(&config);
+        let kept_in = folder.path().join("discovered.json");
+        let whole = fs::read_to_string(&kept_in).unwrap();
+        // Whoever opened it before reads the whole of what was there.
+        let mut before = fs::File::open(&kept_in).unwrap();
+        fs::write(active.join("a.json"), "{}").unwrap();
+        let discovery = Discovery::in_state(folder.path());
+        discovery.look(&config);
+        assert_eq!(ids(&discovery, &config), ["b", "instance_2", "instance_1"]);
+        let mut read = String::new();
+        before.read_to_string(&mut read).unwrap();
+        assert_eq!(read, whole);
+        fs::write(&kept_in, &whole[..whole.len() / 2]).unwrap();
+        let discovery = Discovery::in_state(folder.path());
+        discovery.look(&config);
+        assert_eq!(ids(&discovery, &config), ["b", "instance_1", "instance_2"]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 pub use discover::Discovery;
 pub use program::{InstanceView, Phase};
@@ -60,6 +61,8 @@ pub struct Instances {
     may_start: Mutex<bool>,
     /// What an earlier poolgate left running, until it is known what becomes of it.
     found: Mutex<HashMap<String, Running>>,
+    /// It was looked once which programs of another poolgate run.
+    looked: watch::Sender<bool>,
 }
 
 impl Instances {
@@ -72,6 +75,7 @@ impl Instances {
             turns: Arc::default(),
             may_start: Mutex::new(true),
             found: Mutex::default(),
+            looked: watch::Sender::new(false),
         })
     }
 
@@ -118,6 +122,17 @@ impl Instances {
                 running.process.end_group();
             }
         }
+        for running in self.found.lock().values() {
+            running.process.end_group();
+        }
+    }
+
+    /// Does another gateway still have requests at one of the programs?
+    pub fn serve_another(&self, pools: &[Arc<Pool>]) -> bool {
+        let mut ids: Vec<String> = self.found.lock().keys().cloned().collect();
+        ids.extend(self.programs.lock().keys().map(ToString::to_string));
+        let is_held = |id: &String| pools.iter().any(|pool| pool.is_held_elsewhere(id));
+        ids.iter().any(is_held)
     }
 
     /// Starts the account's program anew. False: it has none.

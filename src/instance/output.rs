@@ -35,6 +35,9 @@ pub(super) struct Output {
     allowance: f64,
     refilled: Instant,
     left_out: u64,
+    /// Where the next poolgate finds how far the files were read.
+    marks: PathBuf,
+    marked: [u64; 2],
 }
 
 /// The paths of an instance's files.
@@ -63,10 +66,17 @@ impl Output {
     /// # Errors
     /// The log cannot be opened.
     pub(super) fn open(folder: &Path, id: &str, rotate: Rotate) -> io::Result<Output> {
+        let marks = stream_path(folder, id, "read");
+        // Without them the files are read from their beginnings.
+        let marked = fs::read(&marks).ok();
+        let marked = marked.and_then(|text| serde_json::from_slice(&text).ok());
+        let marked: [u64; 2] = marked.unwrap_or_default();
         Ok(Output {
             id: id.to_owned(),
-            out: Stream::new(stream_path(folder, id, "out")),
-            err: Stream::new(stream_path(folder, id, "err")),
+            out: Stream::new(stream_path(folder, id, "out"), marked[0]),
+            err: Stream::new(stream_path(folder, id, "err"), marked[1]),
+            marks,
+            marked,
             log: RotatingFile::open(&log_path(folder, id), rotate)?,
             rotate,
             allowance: LINES,
@@ -99,6 +109,21 @@ impl Output {
             self.keep(&lines);
         }
         self.tell(&lines);
+        self.mark();
+    }
+
+    /// Writes down how far the files were read, where that is news.
+    fn mark(&mut self) {
+        let read = [self.out.line, self.err.line];
+        if read == self.marked {
+            return;
+        }
+        self.marked = read;
+        let text = serde_json::to_vec(&read).unwrap_or_default();
+        if let Err(error) = fs::write(&self.marks, text) {
+            let id = &self.id;
+            tracing::warn!(account = id, "its output may be logged twice: {error}");
+        }
     }
 
     /// Appends the lines to the instance's own log.
@@ -147,6 +172,8 @@ impl Output {
 struct Stream {
     path: PathBuf,
     read: u64,
+    /// Where the first line begins that has not been told as a whole.
+    line: u64,
     /// A line whose end has not come.
     rest: Vec<u8>,
     /// The line is longer than what is kept of it.
@@ -154,10 +181,11 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(path: PathBuf) -> Stream {
+    fn new(path: PathBuf, from: u64) -> Stream {
         Stream {
             path,
-            read: 0,
+            read: from,
+            line: from,
             rest: Vec::new(),
             cut: false,
         }
@@ -168,6 +196,7 @@ impl Stream {
         let length = fs::metadata(&self.path)?.len();
         // Somebody else emptied it.
         self.read = self.read.min(length);
+        self.line = self.line.min(length);
         if length == self.read {
             if length > 0 {
                 // Quiet for a whole look: what comes in just this moment is the only thing lost.
@@ -178,7 +207,11 @@ impl Stream {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(self.read))?;
         let mut bytes = Vec::new();
+        let from = self.read;
         self.read += file.take(AT_ONCE).read_to_end(&mut bytes)? as u64;
+        if let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            self.line = from + end as u64 + 1;
+        }
         let lines = self.lines(&bytes);
         let behind = length.saturating_sub(self.read);
         if self.read > most_behind || behind > most_behind {
@@ -193,7 +226,7 @@ impl Stream {
             .write(true)
             .open(&self.path)?
             .set_len(0)?;
-        self.read = 0;
+        (self.read, self.line) = (0, 0);
         Ok(())
     }
 
@@ -279,6 +312,27 @@ mod tests {
         out.write_all(b"four\n").unwrap();
         output.follow();
         assert_eq!(tail(folder.path(), "a", 2).unwrap(), ["three", "four"]);
+    }
+
+    #[test]
+    fn the_next_poolgate_reads_on_where_the_one_before_it_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut out, _) = files(folder.path(), "a").unwrap();
+        let rotate = Rotate {
+            size: 1 << 20,
+            keep: 1,
+        };
+        out.write_all(b"one\ntwo\nthr").unwrap();
+        let open = || Output::open(folder.path(), "a", rotate).unwrap();
+        open().follow();
+        out.write_all(b"ee\nfour\n").unwrap();
+        open().follow();
+        open().follow();
+        let lines = tail(folder.path(), "a", 10).unwrap();
+        assert_eq!(lines, ["one", "two", "three", "four"]);
+        out.write_all(b"five\n").unwrap();
+        open().follow();
+        assert_eq!(tail(folder.path(), "a", 1).unwrap(), ["five"]);
     }
 
     #[test]

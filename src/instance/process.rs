@@ -113,6 +113,11 @@ impl Process {
         self.exit().await;
         self.reap();
         while test_kill_process_group(self.group).is_ok() {
+            let group = self.group;
+            let looked = tokio::task::spawn_blocking(move || is_dead(group)).await;
+            if looked.is_ok_and(|is_dead| is_dead) {
+                return;
+            }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -144,6 +149,26 @@ impl Process {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Have all processes of the group ended? Those that nobody has asked for their status yet keep its
+/// number: a parent may be a poolgate that only finishes its requests, or never ask at all. Of a
+/// group that is hidden (`ProtectProc=`) nothing is known.
+fn is_dead(group: Pid) -> bool {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return false;
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let states = pids.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let (state, its_group) = (fields.next()?.to_owned(), fields.nth(1)?);
+        (its_group.parse() == Ok(group.as_raw_nonzero().get())).then_some(state)
+    });
+    let states: Vec<String> = states.collect();
+    !states.is_empty() && states.iter().all(|state| state == "Z" || state == "X")
+}
 
 fn open(identity: Identity) -> io::Result<(Identity, Pid, OwnedFd)> {
     let group = Pid::from_raw(identity.pid).ok_or(io::ErrorKind::InvalidInput)?;

@@ -23,27 +23,44 @@ use crate::pool::{Account, Pool};
 /// How often it is looked which accounts have a program.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// What another poolgate took on last is known to this one so long after it gave up the programs.
+const SETTLE: Duration = Duration::from_millis(500);
+
 impl Instances {
     /// Runs a program for each account that wants one, until `stop` says so; programs then run on.
     ///
     /// Only one process does this for one `state.dir`: the next one waits, serves through the programs
     /// of this one, and goes on with them when it is gone.
     pub async fn run(self: &Arc<Self>, owner: &Arc<dyn Owner>, mut stop: watch::Receiver<bool>) {
+        let claim = tokio::select! {
+            claim = self.begin(owner) => claim,
+            _ = stop.changed() => return,
+        };
+        // They end with this work; the programs do not.
+        let mut tasks = JoinSet::new();
         tokio::select! {
-            () = self.supervise(owner) => {}
+            () = self.supervise(owner, &mut tasks) => {}
             _ = stop.changed() => {}
         }
+        // One may be in the midst of a start: until that is written down nobody else may look.
+        tasks.shutdown().await;
+        drop(claim);
     }
 
-    async fn supervise(self: &Arc<Self>, owner: &Arc<dyn Owner>) {
+    async fn begin(self: &Arc<Self>, owner: &Arc<dyn Owner>) -> File {
         while wanted(&**owner).is_empty() && !self.folder.exists() {
+            self.looked.send_replace(true);
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let _claim = self.claim(&**owner).await;
+        let claim = self.claim(owner).await;
+        self.looked.send_replace(true);
+        claim
+    }
+
+    async fn supervise(self: &Arc<Self>, owner: &Arc<dyn Owner>, tasks: &mut JoinSet<()>) {
         self.find();
-        // Dropped with this work, they end; the programs do not.
-        let mut tasks = JoinSet::new();
         let mut known: HashMap<Arc<str>, AbortHandle> = HashMap::new();
+        let mut ending: HashSet<String> = HashSet::new();
         let mut is_told = false;
         loop {
             known.retain(|_, task| !task.is_finished());
@@ -57,14 +74,8 @@ impl Instances {
             }
             let wanted: HashSet<&str> = accounts.iter().map(|account| &*account.id).collect();
             self.forget(&wanted, &known);
-            for (id, orphan) in self.orphans(&wanted) {
-                let (patience, folder) =
-                    (owner.config().instances.stop_timeout, self.folder.clone());
-                tasks.spawn(async move {
-                    tracing::warn!(account = id, "a program without an account is ended");
-                    orphan.process.stop(patience).await;
-                    record::remove(&folder, &id);
-                });
+            for id in self.orphans(&wanted, &mut ending) {
+                tasks.spawn(self.clone().end_orphan(owner.clone(), id));
             }
             is_told = is_told || self.tell_ready(&wanted);
             self.follow(owner).await;
@@ -90,21 +101,30 @@ impl Instances {
     }
 
     /// Returns when no other process looks after the programs of this folder.
-    async fn claim(&self, owner: &dyn Owner) -> File {
+    async fn claim(self: &Arc<Self>, owner: &Arc<dyn Owner>) -> File {
         const AGAIN: Duration = Duration::from_millis(50);
         const LATER: Duration = Duration::from_secs(5);
         let mut is_told = false;
         let mut guest = Guest::default();
+        let mut look_at = clock::now();
         loop {
             match self.try_claim() {
-                Ok(Some(claim)) => return claim,
+                Ok(Some(claim)) => {
+                    if is_told {
+                        tokio::time::sleep(SETTLE).await;
+                    }
+                    return claim;
+                }
                 Ok(None) => {
                     if !std::mem::replace(&mut is_told, true) {
                         tracing::info!(
                             "another poolgate looks after the instances; this one waits"
                         );
                     }
-                    guest.look(self, owner).await;
+                    if clock::now() >= look_at {
+                        look_at = guest.look(self, &**owner).await;
+                        self.looked.send_replace(true);
+                    }
                     tokio::time::sleep(AGAIN).await;
                 }
                 Err(error) => {
@@ -177,16 +197,48 @@ impl Instances {
         }
     }
 
+    /// Returns when it is known through which programs of another poolgate accounts can serve, or that
+    /// there is none to look after them but this one; at the latest after `longest`.
+    pub async fn looked(&self, longest: Duration) {
+        let mut looked = self.looked.subscribe();
+        let known = looked.wait_for(|known| *known);
+        if tokio::time::timeout(longest, known).await.is_err() {
+            tracing::warn!("the running instances have not all said how they are");
+        }
+    }
+
     /// What an earlier poolgate left running for this account.
     pub(super) fn found(&self, id: &str) -> Option<Running> {
         self.found.lock().remove(id)
     }
 
-    /// What it left for accounts that are no more.
-    fn orphans(&self, wanted: &HashSet<&str>) -> Vec<(String, Running)> {
-        let mut found = self.found.lock();
-        let gone = found.extract_if(|id, _| !wanted.contains(id.as_str()));
-        gone.collect()
+    /// What it left for accounts that are no more, and was not known to be `ending`.
+    fn orphans(&self, wanted: &HashSet<&str>, ending: &mut HashSet<String>) -> Vec<String> {
+        let found = self.found.lock();
+        ending.retain(|id| found.contains_key(id));
+        let gone = found.keys().filter(|id| !wanted.contains(id.as_str()));
+        gone.filter(|id| ending.insert((*id).clone()))
+            .cloned()
+            .collect()
+    }
+
+    /// Ends a program without an account, once the poolgate before this one has no request there or
+    /// the time for that is over; one whose account comes back meanwhile stays.
+    async fn end_orphan(self: Arc<Self>, owner: Arc<dyn Owner>, id: String) {
+        let until = clock::now() + owner.config().server.drain_timeout;
+        let is_held = || owner.pools().iter().any(|pool| pool.is_held_elsewhere(&id));
+        while is_held() && clock::now() < until {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let Some(orphan) = self.found.lock().get(&id).cloned() else {
+            return;
+        };
+        tracing::warn!(account = id, "a program without an account is ended");
+        let patience = owner.config().instances.stop_timeout;
+        orphan.process.stop(patience).await;
+        if self.found.lock().remove(&id).is_some() {
+            record::remove(&self.folder, &id);
+        }
     }
 
     /// Accounts that are gone with their programs are shown no more.

@@ -24,9 +24,9 @@ impl Supervisor {
                 tracing::info!(account = &*self.program.id, pid, "its program runs already");
                 return Ok(running);
             }
-            seat.pool.program_down(&self.program.id, None);
-            running.process.stop(self.stop_timeout()).await;
-            self.program.over(&self.instances.folder);
+            // A poolgate before this one may still have requests there.
+            self.end(self.drain_timeout()).await;
+            self.program.show(Phase::Starting, None);
         }
         if !seat.account.awaits_program() {
             // It served through a program of the poolgate before this one, that is gone.

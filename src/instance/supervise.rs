@@ -122,7 +122,13 @@ impl Supervisor {
         found
     }
 
-    fn drain_timeout(&self) -> Duration {
+    /// Where the account is now, or was last: it may have come to another pool since `seat`.
+    pub(super) fn last_place(&self, seat: &Seat) -> (Arc<Pool>, Arc<Account>) {
+        let seen = self.place().or_else(|| self.seen.lock().clone());
+        seen.unwrap_or_else(|| (seat.pool.clone(), seat.account.clone()))
+    }
+
+    pub(super) fn drain_timeout(&self) -> Duration {
         self.owner.config().server.drain_timeout
     }
 
@@ -227,15 +233,15 @@ impl Supervisor {
             }
             End::Cannot(why) => {
                 if self.program.show(Phase::Failed, Some(&why)) {
-                    seat.pool.program_down(id, Some(&why));
+                    self.last_place(seat).0.program_down(id, Some(&why));
                     tracing::error!(account = &**id, "its program {why}");
                 }
                 self.wait(LOOK_AGAIN, seat).await;
             }
             End::Failed(why) => {
                 // First of all nobody is sent there any more.
-                seat.pool
-                    .program_down(id, Some(&format!("its program {why}")));
+                let said = format!("its program {why}");
+                self.last_place(seat).0.program_down(id, Some(&said));
                 self.program.show(Phase::Error, Some(&why));
                 if let Some(running) = self.program.running() {
                     running.process.stop(self.stop_timeout()).await;
@@ -274,9 +280,8 @@ impl Supervisor {
             failures,
             "its program {why}; it is not started again; it may say more in {log}"
         );
-        if restart.enabled {
-            self.owner.gave_up(&seat.pool, id);
-        }
+        let (pool, _) = self.last_place(seat);
+        self.owner.gave_up(&pool, id);
         self.changed(seat).await;
         self.program.failures.store(0, Ordering::Relaxed);
     }
@@ -291,8 +296,9 @@ impl Supervisor {
         }
     }
 
-    /// Ends the program when its requests are done, or have had their time.
-    async fn end(&self, patience: Duration) {
+    /// Ends the program when its requests are done, also those of a poolgate before this one, or have
+    /// had their time.
+    pub(super) async fn end(&self, patience: Duration) {
         let Some(running) = self.program.running() else {
             return;
         };
@@ -300,7 +306,7 @@ impl Supervisor {
         if let Some((pool, account)) = seen {
             pool.program_down(&self.program.id, None);
             let until = clock::now() + patience;
-            while account.in_flight() > 0 && clock::now() < until {
+            while account.places_held() > 0 && clock::now() < until {
                 tokio::time::sleep(LOOK_AT_REQUESTS).await;
             }
         }

@@ -197,6 +197,13 @@ impl Pool {
         self.elsewhere.load(Ordering::SeqCst)
     }
 
+    /// Does another process still serve a request through this account, also one of no pool?
+    pub fn is_held_elsewhere(&self, id: &str) -> bool {
+        let known = self.account_named(id);
+        known.is_some_and(|account| account.live.elsewhere() > 0)
+            || self.strays.lock().contains_key(id)
+    }
+
     /// So many places of these accounts are held by another process; of all others none are.
     pub fn held_elsewhere(self: &Arc<Self>, places: &Places) {
         let table = self.table.load();
@@ -209,6 +216,9 @@ impl Pool {
             }
         }
         self.elsewhere.store(all, Ordering::SeqCst);
+        let strays = places.iter().filter(|(id, _)| table.find(id).is_none());
+        let strays = strays.map(|(id, held)| (id.clone(), *held));
+        *self.strays.lock() = strays.filter(|(_, held)| *held > 0).collect();
         self.serve_queue(crate::clock::now());
     }
 }

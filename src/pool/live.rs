@@ -139,13 +139,14 @@ impl Live {
         max != 0 && in_flight.saturating_add(self.elsewhere()) >= max
     }
 
-    pub(super) fn elsewhere(&self) -> u32 {
-        self.elsewhere.load(Ordering::SeqCst)
-    }
-
     /// Whoever changes it publishes the account's bit afterwards. False: it was so already.
     pub(super) fn hold_elsewhere(&self, places: u32) -> bool {
         self.elsewhere.swap(places, Ordering::SeqCst) != places
+    }
+
+    /// Places that a predecessor's requests hold, as far as it has said.
+    pub(super) fn elsewhere(&self) -> u32 {
+        self.elsewhere.load(Ordering::SeqCst)
     }
 
     /// Takes over what a predecessor expected of the account.

@@ -88,6 +88,8 @@ pub struct Pool {
     in_flight: AtomicU32,
     /// Places that a predecessor's requests still hold.
     elsewhere: AtomicU32,
+    /// Those of accounts that this pool does not have.
+    strays: Mutex<Places>,
     completed: AtomicU64,
     failed: AtomicU64,
     /// Moving average of how long an account was held, milliseconds.
@@ -109,6 +111,7 @@ impl Pool {
             marks: marks::Marks::default(),
             in_flight: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
+            strays: Mutex::default(),
             completed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             held_ms: AtomicU64::new(0),

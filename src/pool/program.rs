@@ -53,9 +53,11 @@ impl Account {
         unhealthy.then(|| self.live.rare.lock().last_error.clone().unwrap_or_default())
     }
 
-    /// Requests that it has in hand, also those of tables before this one and of a predecessor.
-    pub fn in_flight(&self) -> u32 {
-        self.live.in_flight().saturating_add(self.live.elsewhere())
+    /// Requests that it has in hand: those of tables before this one, and those of a gateway before
+    /// this one that still finishes its own.
+    pub fn places_held(&self) -> u32 {
+        let elsewhere = self.live.elsewhere();
+        self.live.in_flight().saturating_add(elsewhere)
     }
 }
 

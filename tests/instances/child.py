@@ -46,6 +46,8 @@ class Account(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         while os.path.exists(named("hangs")):
             time.sleep(0.01)
+        if os.path.exists(named("late")):
+            time.sleep(2)
         self.answer(503 if os.path.exists(named("unready")) else 200, {"status": "OK"})
 
     def do_POST(self):

@@ -182,3 +182,25 @@ fn a_command_that_is_not_there_is_said_and_given_up() {
         "{why}"
     );
 }
+
+#[test]
+fn where_nothing_is_started_again_the_first_failure_is_told() {
+    let hook = Vendor::start();
+    let notify = format!(
+        "notify:\n  - {{webhook: \"http://{}/\", allow_private: true, events: [instance_gave_up]}}\n",
+        hook.address
+    );
+    let once = QUICK.replace("restart: {", "restart: {enabled: false, ");
+    let bad = account("bad", ", --exit, \"3\"", "");
+    let house = House::start(&(once + &notify + &pool("", &[bad])), &[]);
+    house.becomes("bad", "failed");
+    let mut wire = hook.next();
+    let length = wire.header("content-length").unwrap().parse().unwrap();
+    let notice: Value = serde_json::from_slice(&wire.read(length)).unwrap();
+    assert_eq!(
+        [&notice["event"], &notice["account"]],
+        ["instance_gave_up", "bad"]
+    );
+    wire.write(b"HTTP/1.1 204 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    assert_eq!(house.starts("bad").len(), 1);
+}

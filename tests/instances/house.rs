@@ -129,7 +129,12 @@ impl DerefMut for House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        self.0.program.try_signal(Signal::SIGKILL);
+        // Also a successor, which may have started another program meanwhile.
+        for _ in 0..3 {
+            for pid in self.0.program.processes() {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
         for pid in self.recorded() {
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }

@@ -7,4 +7,5 @@ mod life;
 mod load;
 mod seen;
 mod successor;
+mod upgrade;
 mod upgraded;

@@ -28,7 +28,8 @@ pub(super) fn share(app: &Arc<App>, mut line: Line) -> Result<()> {
 }
 
 fn tell(app: &App, line: &mut Line) {
-    let mut told = Places::new();
+    // The first word is said also when there is nothing: the other one counts what it inherited.
+    let mut told = None;
     loop {
         let mut places = Places::new();
         app.pools
@@ -36,10 +37,10 @@ fn tell(app: &App, line: &mut Line) {
             .iter()
             .for_each(|pool| pool.places(&mut places));
         // It fails when the other one has gone.
-        if places != told && line.send(&places).is_err() {
+        if told.as_ref() != Some(&places) && line.send(&places).is_err() {
             return;
         }
-        told = places;
+        told = Some(places);
         thread::sleep(LOOK_EVERY);
     }
 }
