@@ -30,6 +30,7 @@ fn stage() -> Stage {
     gateway
         .program
         .wait_until_it_serves(gateway.address, "/livez");
+    gateway.wait_until_it_takes_orders();
     Stage {
         gateway,
         binary,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -66,9 +67,10 @@ impl Gateway {
 
     /// Requests may be served before `poolgate upgrade` and the like find anybody.
     #[track_caller]
-    fn wait_until_it_takes_orders(&self) {
+    pub(crate) fn wait_until_it_takes_orders(&self) {
         let socket = self.program.folder().join("data/control/poolgate.sock");
-        wait_for("orders to be taken", || socket.exists().then_some(()));
+        // One that a killed gateway left is there, and nobody behind it.
+        wait_for("orders to be taken", || UnixStream::connect(&socket).ok());
     }
 
     /// Ends it by this signal and starts it again with the same files.
