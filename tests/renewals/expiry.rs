@@ -72,7 +72,8 @@ fn a_login_that_is_over_begins_again_with_each_of_its_files() {
          credential: {{oauth2: {{{login}}}}}}}]}}}}\n"
     );
     let gateway = Gateway::start_with(&text, &[("cs", "cs-0"), ("rt", "rt-0")], &[]);
-    for (file, error) in [("rt", "invalid_grant"), ("cs", "invalid_client")] {
+    let (rt, cs) = (("rt", "invalid_grant"), ("cs", "invalid_client"));
+    for (round, (file, error)) in [rt, cs, rt].into_iter().enumerate() {
         vendor.set(&json!({"oauth": {"error": error}}));
         if gateway.account("a")["status"] == "healthy" {
             let refresh = crate::support::post("/api/v1/accounts/a/refresh", &Value::Null);
@@ -83,11 +84,15 @@ fn a_login_that_is_over_begins_again_with_each_of_its_files() {
         });
         vendor.set(&json!({"oauth": {}}));
         let before = asked(&vendor);
-        fs::write(gateway.program.folder().join(file), format!("{file}-1")).unwrap();
+        let new = format!("{file}-{}", round + 1);
+        fs::write(gateway.program.folder().join(file), new).unwrap();
         wait_for("the account to serve", || {
             (gateway.send(&chat(false)).status == 200).then_some(())
         });
-        assert_eq!(asked(&vendor), before + 1);
+        // Right behind the start a file may be taken for changed that was written just before it.
+        let is_first = round == 0;
+        let times = asked(&vendor) - before;
+        assert!(times == 1 || (is_first && times == 0), "{times}");
     }
 }
 
