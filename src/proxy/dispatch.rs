@@ -25,9 +25,6 @@ const ADDRESSES: u32 = 4;
 /// An upstream must take what it is sent at least this often.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Less than the smallest buffer that Linux gives a socket for what it sends (`tcp_wmem`).
-const AT_ONCE: usize = 8 * 1024;
-
 /// Leases an account and finds the address of its upstream; accounts whose upstream has no address
 /// count as tried.
 pub(super) async fn next_peer(
@@ -155,11 +152,9 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     } else {
         timeouts.read
     });
-    // The whole body goes out as one write. A small one fits into the buffer of its socket, where
-    // nothing lies, and so never waits.
+    // The whole body goes out as one write.
     let length = request.body.seen().len();
-    let fits = request.body.is_complete() && length <= AT_ONCE;
-    options.write_timeout = (!fits).then(|| body::patience(WRITE_TIMEOUT, length));
+    options.write_timeout = Some(body::patience(WRITE_TIMEOUT, length));
     options.idle_timeout = Some(timeouts.pooled_idle);
     if ctx.retry.fresh_connection && ctx.retry.last_failure != Some(Failure::Silent) {
         // A group of its own: no pooled connection is taken.
