@@ -210,10 +210,8 @@ impl Store {
 
     fn read(&self, row: &sqlx::any::AnyRow) -> Result<KeyRecord, StoreError> {
         let record: String = self.field(row, 0)?;
-        serde_json::from_str(&record).map_err(|error| {
-            self.db
-                .told("keys", &sqlx::Error::Decode(Box::new(error)))
-        })
+        serde_json::from_str(&record)
+            .map_err(|error| self.db.told("keys", &sqlx::Error::Decode(Box::new(error))))
     }
 
     fn field<T>(&self, row: &sqlx::any::AnyRow, at: usize) -> Result<T, StoreError>

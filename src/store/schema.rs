@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::any::AnyPool;
-use sqlx::{Any, AssertSqlSafe, Executor, Transaction};
+use sqlx::{Any, AnyPool, AssertSqlSafe, Executor, Transaction};
 
 use super::error::{Place, StoreError};
 
@@ -96,7 +95,9 @@ async fn try_to(pool: &AnyPool, place: &Place) -> Result<(), StoreError> {
     let mut change = match place {
         Place::File(_) => {
             // It stays with the file: readers and a writer, and two processes, at a time.
-            pool.execute("PRAGMA journal_mode = WAL").await.map_err(told)?;
+            pool.execute("PRAGMA journal_mode = WAL")
+                .await
+                .map_err(told)?;
             pool.begin_with("BEGIN IMMEDIATE").await.map_err(told)?
         }
         Place::Server(_) => {
