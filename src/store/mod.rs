@@ -6,17 +6,25 @@
 
 mod db;
 mod error;
+mod keep;
 mod keys;
 mod leases;
+mod requests;
 mod schema;
+mod spool;
 #[cfg(test)]
 mod tests;
+mod totals;
+mod usage;
 
 use std::path::Path;
 use std::sync::Arc;
 
 pub use error::{Place, StoreError};
 pub use keys::KeyRecord;
+pub use requests::RequestRecord;
+pub use totals::{By, Total};
+pub use usage::{Row, Usage};
 
 use crate::clock::SystemTime;
 use crate::config;
