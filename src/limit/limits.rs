@@ -81,7 +81,7 @@ pub(super) struct Count {
 #[derive(Debug)]
 pub struct Hold {
     limits: Arc<Limits>,
-    pub(super) at: Instant,
+    at: Instant,
     pub(super) taken: SmallVec<[Taken; 2]>,
 }
 
@@ -283,8 +283,10 @@ impl Rule {
                 })
             }
         };
-        count.left = count.left.saturating_add(taken.drawn.saturating_sub(used));
-        count.owed = count.owed.saturating_add(used.saturating_sub(taken.drawn));
+        let left = count.left.saturating_add(taken.drawn.saturating_sub(used));
+        let owed = count.owed.saturating_add(used.saturating_sub(taken.drawn));
+        let both = left.min(owed);
+        (count.left, count.owed) = (left - both, owed - both);
     }
 }
 
@@ -294,13 +296,15 @@ impl Hold {
         self.end(Some((spent, now)));
     }
 
-    pub(super) fn rule(&self, taken: &Taken) -> Option<&Rule> {
-        self.limits.rules.get(taken.rule)
+    /// What it took there, and of which limit.
+    pub(super) fn at<'a>(&self, limits: &'a Limits, place: usize) -> Option<(&Taken, &'a Rule)> {
+        let taken = self.taken.get(place)?;
+        Some((taken, limits.rules.get(taken.rule)?))
     }
 
     fn end(&mut self, spent: Option<(Spent, Instant)>) {
         for taken in std::mem::take(&mut self.taken) {
-            if let Some(rule) = self.rule(&taken) {
+            if let Some(rule) = self.limits.rules.get(taken.rule) {
                 rule.settle(&taken, self.at, spent);
             }
         }

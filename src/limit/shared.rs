@@ -39,7 +39,7 @@ pub struct Draw<'a> {
     pub span: Duration,
     /// Counted at once, whatever is left: it was used without having been drawn.
     pub owed: u64,
-    /// Less than this is of no use.
+    /// Less than this is of no use; 0: only what is owed is told.
     pub least: u64,
     pub want: u64,
     /// What this gateway itself knows to be used in the window: the truth, should all else be lost.
@@ -70,43 +70,43 @@ impl Limits {
     ) -> Result<Hold, Exceeded> {
         let mut hold = self.admit(ask, now)?;
         for place in 0..hold.taken.len() {
-            if let (Some(taken), Some(rule)) = (hold.taken.get(place), self.rule_of(&hold, place))
-                && !rule.covers(taken)
-            {
-                match rule.draw(taken, tally, now).await {
-                    Drawn::Granted(_) => {}
-                    // What was drawn for it before goes back with `hold`.
-                    Drawn::Spent(wait) => return Err(rule.exceeded(wait)),
-                    Drawn::Away => {
-                        drop(hold);
-                        return self.admit_part(ask, now, tally.gateways());
-                    }
+            let Some((taken, rule)) = hold.at(self, place) else {
+                continue;
+            };
+            let drawn = match rule.covers(taken) {
+                true => Ok(taken.amount),
+                false => rule.draw(taken, tally, now).await,
+            };
+            match drawn {
+                Ok(drawn) => hold.taken[place].drawn = drawn,
+                // What was drawn for it before goes back with `hold`.
+                Err(Some(wait)) => return Err(rule.exceeded(wait)),
+                Err(None) => {
+                    drop(hold);
+                    return self.admit_part(ask, now, tally.gateways());
                 }
-            }
-            if let Some(taken) = hold.taken.get_mut(place) {
-                taken.drawn = taken.amount;
             }
         }
         Ok(hold)
     }
 
-    /// Gives back what estimates have left over, but for a little: to be called now and then.
-    pub async fn give_back(&self, tally: &dyn Tally) {
+    /// Gives back what estimates have left over, but for a little, and tells what was used without
+    /// having been drawn: to be called now and then.
+    pub async fn settle_up(&self, tally: &dyn Tally, now: Instant) {
         for rule in &self.rules {
-            let surplus = {
+            let (surplus, owed) = {
                 let mut count = rule.count.lock();
                 let surplus = count.left.saturating_sub(rule.ahead(tally));
                 count.left -= surplus;
-                surplus
+                (surplus, std::mem::take(&mut count.owed))
             };
             if surplus > 0 {
                 tally.give_back(&rule.id, rule.span, surplus).await;
             }
+            if owed > 0 {
+                rule.tell(owed, tally, now).await;
+            }
         }
-    }
-
-    fn rule_of(&self, hold: &Hold, place: usize) -> Option<&Rule> {
-        self.rules.get(hold.taken.get(place)?.rule)
     }
 }
 
@@ -125,17 +125,24 @@ impl Rule {
         self.most / AHEAD / u64::from(tally.gateways().max(1))
     }
 
-    /// Draws what `taken` needs and a little ahead, and takes it off.
-    async fn draw(&self, taken: &Taken, tally: &dyn Tally, now: Instant) -> Drawn {
-        let ahead = self.ahead(tally);
+    /// Draws what `taken` needs and a little ahead. Returns how much there is for it, which may be less
+    /// than it asks for where that is only an estimate.
+    ///
+    /// # Errors
+    /// How long until there is some; none if nobody counts for all.
+    async fn draw(
+        &self,
+        taken: &Taken,
+        tally: &dyn Tally,
+        now: Instant,
+    ) -> Result<u64, Option<Duration>> {
         let (left, owed, known) = {
             let mut count = self.count.lock();
-            let known = count.window.used(now);
-            // What has gone out of the window is owed to nobody.
-            let owed = std::mem::take(&mut count.owed).min(known);
-            let left = std::mem::take(&mut count.left);
-            let both = left.min(owed);
-            (left - both, owed - both, known)
+            let (left, owed) = (
+                std::mem::take(&mut count.left),
+                std::mem::take(&mut count.owed),
+            );
+            (left, owed, count.window.used(now))
         };
         // Of what a lone request may come to nobody knows how much it needs.
         let least = match self.unit {
@@ -143,31 +150,52 @@ impl Rule {
             LimitUnit::Tokens | LimitUnit::Cost if taken.is_alone => 1,
             LimitUnit::Tokens | LimitUnit::Cost => taken.amount,
         };
-        let drawn = tally
-            .draw(Draw {
-                limit: &self.id,
-                most: self.most,
-                span: self.span,
-                owed,
-                least: least.saturating_sub(left).max(1),
-                want: taken.amount.saturating_sub(left).saturating_add(ahead),
-                known,
-            })
-            .await;
+        let want = taken.amount.saturating_add(self.ahead(tally));
+        let draw = Draw {
+            limit: &self.id,
+            most: self.most,
+            span: self.span,
+            // What has gone out of the window is owed to nobody.
+            owed: owed.min(known),
+            least: least.saturating_sub(left).max(1),
+            want: want.saturating_sub(left).max(1),
+            known,
+        };
+        let drawn = tally.draw(draw).await;
         let mut count = self.count.lock();
         match drawn {
             Drawn::Granted(granted) => {
                 let had = left.saturating_add(granted);
-                count.left = count.left.saturating_add(had.saturating_sub(taken.amount));
-                // Settled as if all of it had been drawn.
-                count.owed = count.owed.saturating_add(taken.amount.saturating_sub(had));
+                let used = had.min(taken.amount);
+                count.left = count.left.saturating_add(had - used);
+                Ok(used)
             }
-            Drawn::Spent(_) => count.left = count.left.saturating_add(left),
+            Drawn::Spent(wait) => {
+                count.left = count.left.saturating_add(left);
+                Err(Some(wait))
+            }
             Drawn::Away => {
                 count.left = count.left.saturating_add(left);
                 count.owed = count.owed.saturating_add(owed);
+                Err(None)
             }
         }
-        drawn
+    }
+
+    async fn tell(&self, owed: u64, tally: &dyn Tally, now: Instant) {
+        let known = self.count.lock().window.used(now);
+        let draw = Draw {
+            limit: &self.id,
+            most: self.most,
+            span: self.span,
+            owed: owed.min(known),
+            least: 0,
+            want: 0,
+            known,
+        };
+        if let Drawn::Away = tally.draw(draw).await {
+            let mut count = self.count.lock();
+            count.owed = count.owed.saturating_add(owed);
+        }
     }
 }

@@ -129,7 +129,7 @@ async fn tokens_of_three_gateways_stay_within_one_percent() {
         if send(gateway, &centre, 2_000, 70).await.is_ok() {
             tokens += 70;
         }
-        gateway.give_back(&centre).await;
+        gateway.settle_up(&centre, centre.now).await;
     }
     assert!((99_000..=101_000).contains(&tokens), "{tokens}");
 }
@@ -141,6 +141,9 @@ async fn while_nobody_counts_for_all_each_keeps_to_its_part_and_tells_it_later()
     centre.is_away.store(true, Ordering::SeqCst);
     assert_eq!(served(&gateways, &centre, 60).await, 30);
     centre.is_away.store(false, Ordering::SeqCst);
+    for gateway in &gateways {
+        gateway.settle_up(&centre, centre.now).await;
+    }
     assert_eq!(
         served(&gateways, &centre, 60).await,
         0,
