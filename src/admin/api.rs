@@ -18,8 +18,10 @@ use super::control::{Control, StrategyChange};
 use super::instances;
 use super::list::Page;
 use super::reply::{Problem, parse};
+use super::requests;
 use super::route::route;
 use super::status;
+use super::usage;
 use crate::clock;
 use crate::config::Role;
 use crate::notify::Tested;
@@ -37,6 +39,8 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/pools", get(pools))
         .route("/api/v1/instances", get(instances::list))
         .route("/api/v1/route", post(route))
+        .route("/api/v1/requests", get(requests::list))
+        .route("/api/v1/usage", get(usage::list))
         .route_layer(layer(Role::Viewer));
     let writing = Router::new()
         // What a program says may hold what it should not.

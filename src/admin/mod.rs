@@ -10,11 +10,13 @@ mod instances;
 mod legacy;
 mod list;
 mod reply;
+mod requests;
 mod route;
 mod serve;
 mod status;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 
 pub use auth::{Auth, Hosts};
-pub use control::{Control, Reloaded, StrategyChange};
+pub use control::{Control, Records, Reloaded, StrategyChange};
 pub use route::Question;
 pub use serve::{AdminApp, answer};
 

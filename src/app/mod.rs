@@ -7,6 +7,7 @@ mod listeners;
 mod orders;
 mod programs;
 mod ready;
+mod records;
 mod reload;
 mod renewals;
 mod signals;
@@ -38,7 +39,7 @@ use crate::key::{Issued, Keys};
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
-use crate::store::Store;
+use crate::store::{Store, Usage};
 use crate::telemetry::{self, Access, Metrics};
 
 pub use orders::{Done, Given, Order, give};
@@ -76,6 +77,7 @@ pub(crate) struct App {
     auth: Auth,
     certificates: tls::Certificates,
     store: Arc<Store>,
+    usage: Arc<Usage>,
     renewals: renewals::Renewals,
     notices: Arc<Notices>,
     body_budget: Arc<Semaphore>,
@@ -148,8 +150,10 @@ impl App {
         state::prepare_dir(&config.state.dir)?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
+        records::check(&config.state)?;
         let store = Store::of(&config.state)?.counted(metrics.clone());
         let store = Arc::new(store);
+        let usage = records::usage(&config.state, &metrics)?;
         let renewals = renewals::Renewals::new(metrics.clone());
         let egress = &config.egress;
         let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
@@ -185,6 +189,7 @@ impl App {
             discovery,
             changes_accounts: Mutex::new(()),
             store,
+            usage: Arc::new(usage),
             renewals,
             body_budget: Arc::new(Semaphore::new(
                 (config.clients.buffer_budget / 1024).clamp(1, Semaphore::MAX_PERMITS),
@@ -342,5 +347,6 @@ fn wait_for_end(
         std::thread::sleep(LOOK_EVERY);
     }
     app.renewals.end(renewals::LONGEST);
+    app.usage.end(records::LAST_ROWS);
     app.notices.close();
 }

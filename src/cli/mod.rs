@@ -13,6 +13,7 @@ mod man;
 mod mock;
 mod order;
 mod out;
+mod requests;
 mod route;
 mod run;
 mod source;
@@ -20,6 +21,7 @@ mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod version;
 
 use std::process::ExitCode;
@@ -61,6 +63,8 @@ enum Command {
     Stop(order::Stop),
     Demo(demo::Demo),
     Mock(Box<mock::Mock>),
+    Requests(requests::Requests),
+    Usage(usage::Usage),
     Logs(logs::Logs),
     Route(route::Route),
     Env(env::Env),
@@ -98,6 +102,8 @@ impl Command {
             Command::Stop(it) => it.run(source),
             Command::Demo(it) => it.run(),
             Command::Mock(it) => it.run(),
+            Command::Requests(it) => it.run(source),
+            Command::Usage(it) => it.run(source),
             Command::Logs(it) => it.run(source),
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),

@@ -14,6 +14,8 @@ use super::retry;
 use crate::clock::{self, Instant};
 use crate::credential::Secrets;
 use crate::pool::Outcome;
+use crate::store::Row;
+use crate::telemetry::AccessLine;
 
 /// Says whose account an answer is of.
 const ORGANISATION: [&str; 4] = [
@@ -112,6 +114,23 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
     if gateway.access.is_on() {
         gateway.access.write(&ctx.line);
     }
+    write_down(gateway, ctx);
+}
+
+/// The records get the line itself: nobody reads it any more. Of strangers nothing is kept.
+fn write_down(gateway: &Gateway, ctx: &mut Context) {
+    let Some(client) = &ctx.client else {
+        return;
+    };
+    let nothing = AccessLine::new(ctx.line.time, String::new(), http::Method::GET);
+    let line = std::mem::replace(&mut ctx.line, nothing);
+    gateway.usage.record(Row {
+        key: client.id.clone(),
+        usage: line.usage.unwrap_or_default(),
+        cost: 0,
+        estimated: false,
+        line,
+    });
 }
 
 /// The one outcome of an attempt that no error has ended.

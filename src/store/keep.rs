@@ -31,9 +31,12 @@ impl Store {
         let ends = [keep.requests, keep.usage, keep.audit].map(before);
         let mut is_more = false;
         for (statement, end) in OLD.into_iter().zip(ends) {
-            let deleted = sqlx::query(statement).bind(end).bind(STEP);
-            let deleted = deleted.execute(self.db.loose().await?).await;
-            let deleted = deleted.map_err(|error| self.db.told("forget", &error))?;
+            let step = sqlx::query(statement).bind(end).bind(STEP);
+            let deleted = async {
+                let deleted = step.execute(self.db.loose().await?).await;
+                deleted.map_err(|error| self.db.told("forget", &error))
+            };
+            let deleted = self.db.within(deleted).await?;
             is_more |= deleted.rows_affected() >= STEP as u64;
         }
         Ok(is_more)

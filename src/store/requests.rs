@@ -199,6 +199,10 @@ impl Store {
         rows: &[RequestRecord],
         again: bool,
     ) -> Result<(), StoreError> {
+        self.db.within(self.try_to_add(rows, again)).await
+    }
+
+    async fn try_to_add(&self, rows: &[RequestRecord], again: bool) -> Result<(), StoreError> {
         let told = |error| self.db.told("add_requests", &error);
         let mut adding = self.db.adding().await?;
         let known = match again {
@@ -227,11 +231,14 @@ impl Store {
             "SELECT {} FROM requests ORDER BY began DESC, id DESC LIMIT $1",
             COLUMNS.join(", ")
         );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(i64::from(most))
-            .fetch_all(self.db.reading().await?)
-            .await
-            .map_err(told)?;
+        let latest = sqlx::query(AssertSqlSafe(sql)).bind(i64::from(most));
+        let rows = async {
+            latest
+                .fetch_all(self.db.reading().await?)
+                .await
+                .map_err(told)
+        };
+        let rows = self.db.within(rows).await?;
         let rows = rows.iter().map(RequestRecord::read);
         rows.collect::<Result<_, _>>().map_err(told)
     }

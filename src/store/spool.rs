@@ -76,11 +76,13 @@ impl Writer {
             // Woken for a full batch, or for somebody who waits.
             let _ = tokio::time::timeout(SECOND, self.told.wake.notified()).await;
             let asked = self.told.asked.load(Ordering::SeqCst);
-            let is_over = self.receive();
+            let is_ending = self.told.is_ending.load(Ordering::SeqCst);
+            let is_over = self.receive() || is_ending;
             self.write().await;
             self.told.answered.fetch_max(asked, Ordering::SeqCst);
             if is_over {
                 self.leave();
+                self.told.has_ended.store(true, Ordering::SeqCst);
                 return;
             }
             if !self.is_away && clock::now() >= self.sweep_at {

@@ -88,13 +88,12 @@ impl Store {
             "SELECT {} FROM usage WHERE hour >= $1 AND hour < $2 {grouped} LIMIT $3",
             fields.join(", ")
         );
-        let rows = sqlx::query(AssertSqlSafe(sql))
+        let sums = sqlx::query(AssertSqlSafe(sql))
             .bind(from)
             .bind(to)
-            .bind(i64::from(most))
-            .fetch_all(self.db.reading().await?)
-            .await
-            .map_err(told)?;
+            .bind(i64::from(most));
+        let rows = async { sums.fetch_all(self.db.reading().await?).await.map_err(told) };
+        let rows = self.db.within(rows).await?;
         let rows = rows.iter().map(|row| total(by, row));
         rows.collect::<Result<_, _>>().map_err(told)
     }

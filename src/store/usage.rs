@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -38,6 +38,9 @@ pub(super) const BATCH: usize = 500;
 /// The latest requests, for whoever looks; also those that reached no account.
 const LATEST: usize = 1000;
 
+/// How often one who waits for the writer looks.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// The way to the records of usage.
 pub struct Usage {
     rows: mpsc::Sender<Row>,
@@ -53,6 +56,9 @@ pub(super) struct Told {
     /// How often somebody asked that all be written, and how many of them have their answer.
     pub(super) asked: AtomicU64,
     pub(super) answered: AtomicU64,
+    /// Nothing more will be recorded; and what was, is written or left for the next start.
+    pub(super) is_ending: AtomicBool,
+    pub(super) has_ended: AtomicBool,
     /// Rows that the database has not taken yet.
     pub(super) unwritten: AtomicUsize,
     pub(super) latest: Mutex<VecDeque<RequestRecord>>,
@@ -78,6 +84,8 @@ impl Usage {
             wake: Notify::new(),
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
+            is_ending: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             unwritten: AtomicUsize::new(0),
             latest: Mutex::default(),
         });
@@ -106,24 +114,32 @@ impl Usage {
     /// Waits until what was recorded before this call is written, for at most so long. False: it is
     /// not.
     pub async fn flushed(&self, most: Duration) -> bool {
-        const LOOK_EVERY: Duration = Duration::from_millis(5);
         let asked = self.ask();
         let deadline = clock::now() + most;
         while !self.told.has_answered(asked) && clock::now() < deadline {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        self.is_written(asked)
+        self.told.has_answered(asked) && self.told.unwritten.load(Ordering::SeqCst) == 0
     }
 
-    /// The same for whoever may hold up a thread.
-    pub fn flush(&self, most: Duration) -> bool {
-        const LOOK_EVERY: Duration = Duration::from_millis(5);
+    /// The same, for whoever may hold up a thread.
+    pub fn flush(&self, most: Duration) {
         let asked = self.ask();
         let deadline = clock::now() + most;
         while !self.told.has_answered(asked) && clock::now() < deadline {
             std::thread::sleep(LOOK_EVERY);
         }
-        self.is_written(asked)
+    }
+
+    /// Nothing is recorded any more. Waits until all that was is written, or left for the next start
+    /// because the database is away; for at most so long.
+    pub fn end(&self, most: Duration) {
+        self.told.is_ending.store(true, Ordering::SeqCst);
+        self.told.wake.notify_one();
+        let deadline = clock::now() + most;
+        while !self.told.has_ended.load(Ordering::SeqCst) && clock::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// The latest requests of this process, the latest first; also those that reached no account.
@@ -136,10 +152,6 @@ impl Usage {
         let asked = self.told.asked.fetch_add(1, Ordering::SeqCst) + 1;
         self.told.wake.notify_one();
         asked
-    }
-
-    fn is_written(&self, asked: u64) -> bool {
-        self.told.has_answered(asked) && self.told.unwritten.load(Ordering::SeqCst) == 0
     }
 }
 
