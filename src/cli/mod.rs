@@ -1,5 +1,6 @@
 //! The command line: what may be typed. One file per command does it.
 
+mod backup;
 mod check;
 mod client;
 mod completions;
@@ -66,6 +67,8 @@ enum Command {
     Requests(requests::Requests),
     Usage(usage::Usage),
     Logs(logs::Logs),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     Route(route::Route),
     Env(env::Env),
     Import(import::Import),
@@ -104,6 +107,8 @@ impl Command {
             Command::Mock(it) => it.run(),
             Command::Requests(it) => it.run(source),
             Command::Usage(it) => it.run(source),
+            Command::Backup(it) => it.run(source),
+            Command::Restore(it) => it.run(source),
             Command::Logs(it) => it.run(source),
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
@@ -35,8 +36,10 @@ pub(super) struct Db {
     /// Of PostgreSQL.
     url: Option<Secret>,
     pools: OnceCell<Pools>,
-    /// Held by whoever connects.
-    connecting: Mutex<()>,
+    /// Held by whoever connects; why nobody could.
+    connecting: Mutex<Option<StoreError>>,
+    /// How often that was tried.
+    tries: AtomicU64,
     /// Where errors are counted.
     metrics: Option<Arc<Metrics>>,
 }
@@ -83,7 +86,8 @@ impl Db {
             place,
             url,
             pools: OnceCell::new(),
-            connecting: Mutex::new(()),
+            connecting: Mutex::default(),
+            tries: AtomicU64::new(0),
             metrics: None,
         }
     }
@@ -162,6 +166,22 @@ impl Db {
         begun.await.map_err(|error| self.told("begin", &error))
     }
 
+    /// Reads of one moment, whatever others write meanwhile.
+    ///
+    /// # Errors
+    /// The database cannot be had.
+    pub(super) async fn moment(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        let reading = self.reading().await?;
+        let begun = match self.is_server() {
+            true => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                reading.begin_with(begin).await
+            }
+            false => reading.begin().await,
+        };
+        begun.map_err(|error| self.told("begin", &error))
+    }
+
     /// Does this, unless it takes so long that the way to the database must have broken: no packet
     /// tells who waits for an answer.
     ///
@@ -198,20 +218,21 @@ impl Db {
         if let Some(pools) = self.pools.get() {
             return Ok(pools);
         }
-        let connecting = match self.connecting.try_lock() {
-            Ok(connecting) => connecting,
-            // Nobody waits for a server once for each that waits for it already.
-            Err(_) if self.is_server() => {
-                return Err(StoreError::Away {
-                    place: self.place.clone(),
-                    cause: "it has not answered yet".to_owned(),
-                });
-            }
-            Err(_) => self.connecting.lock().await,
-        };
+        // Whoever comes while another one connects has that one's answer: nobody waits for a server
+        // once for each that waits for it already.
+        let tried = self.tries.load(Ordering::SeqCst);
+        let mut failed = self.connecting.lock().await;
+        if let Some(error) = &*failed
+            && self.tries.load(Ordering::SeqCst) > tried
+        {
+            return Err(error.clone());
+        }
         let pools = self.pools.get_or_try_init(|| self.connect()).await;
-        drop(connecting);
-        pools.inspect_err(|_| self.count("open"))
+        self.tries.fetch_add(1, Ordering::SeqCst);
+        pools.inspect_err(|error| {
+            self.count("open");
+            *failed = Some(error.clone());
+        })
     }
 
     async fn connect(&self) -> Result<Pools, StoreError> {

@@ -249,7 +249,8 @@ fn written(key: &KeyRecord) -> String {
     serde_json::to_string(key).unwrap_or_default()
 }
 
-async fn count_up(change: &mut Transaction<'_, Any>) -> Result<(), sqlx::Error> {
+/// Everybody reads the keys anew.
+pub(super) async fn count_up(change: &mut Transaction<'_, Any>) -> Result<(), sqlx::Error> {
     let counted = sqlx::query("UPDATE counters SET value = value + 1 WHERE name = 'keys'");
     counted.execute(&mut **change).await.map(drop)
 }

@@ -4,6 +4,7 @@
 //!
 //! No request waits for them, but where it gets or changes its key's slot.
 
+mod backup;
 mod db;
 mod error;
 mod keep;
@@ -20,6 +21,7 @@ mod usage;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use backup::{BackupError, Counts};
 pub use error::{Place, StoreError};
 pub use keys::KeyRecord;
 pub use requests::RequestRecord;

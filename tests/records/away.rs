@@ -22,6 +22,10 @@ fn serve(gateway: &Gateway, count: usize) {
 }
 
 fn written(server: &Postgres) -> u64 {
+    wait_for("the tables", || {
+        let made = server.sql("SELECT to_regclass('requests') IS NOT NULL");
+        (made == "t").then_some(())
+    });
     asked(&server.sql("SELECT COUNT(*) FROM requests"))
 }
 

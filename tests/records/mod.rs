@@ -2,6 +2,7 @@
 //! the database is away.
 
 mod away;
+mod backup;
 mod keys;
 mod killed;
 mod start;
