@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::error::{Place, StoreError};
 use super::schema;
+use crate::clock::{self, Instant};
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
 
@@ -25,6 +26,9 @@ const SERVER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The longest that anything takes: far longer than it should.
 const LONGEST: Duration = Duration::from_secs(15);
+
+/// For so long nobody asks a server that was away.
+const AWAY: Duration = Duration::from_millis(500);
 
 /// Whoever changes what others may change at the same moment, on PostgreSQL: one lock for all.
 /// The number means nothing, and must not be another program's.
@@ -40,6 +44,9 @@ pub(super) struct Db {
     connecting: Mutex<Option<StoreError>>,
     /// How often that was tried.
     tries: AtomicU64,
+    /// When it was last found to be away: those that follow need not find out again, each with its own
+    /// patience.
+    away: parking_lot::Mutex<Option<(Instant, StoreError)>>,
     /// Where errors are counted.
     metrics: Option<Arc<Metrics>>,
 }
@@ -88,6 +95,7 @@ impl Db {
             pools: OnceCell::new(),
             connecting: Mutex::default(),
             tries: AtomicU64::new(0),
+            away: parking_lot::Mutex::default(),
             metrics: None,
         }
     }
@@ -194,17 +202,23 @@ impl Db {
         let done = tokio::time::timeout(LONGEST, work).await;
         done.unwrap_or_else(|_| {
             self.count("wait");
-            Err(StoreError::Away {
-                place: self.place.clone(),
-                cause: format!("it does not answer within {} s", LONGEST.as_secs()),
-            })
+            let cause = format!("it does not answer within {} s", LONGEST.as_secs());
+            let place = self.place.clone();
+            Err(self.noted(StoreError::Away { place, cause }))
         })
     }
 
     /// Counts an error and puts it into words.
     pub(super) fn told(&self, operation: &'static str, error: &sqlx::Error) -> StoreError {
         self.count(operation);
-        StoreError::of(error, &self.place)
+        self.noted(StoreError::of(error, &self.place))
+    }
+
+    fn noted(&self, error: StoreError) -> StoreError {
+        if let StoreError::Away { .. } = error {
+            *self.away.lock() = Some((clock::now(), error.clone()));
+        }
+        error
     }
 
     fn count(&self, operation: &'static str) {
@@ -215,6 +229,11 @@ impl Db {
 
     /// The connections; the first use makes them, and each use tries again while that fails.
     async fn pools(&self) -> Result<&Pools, StoreError> {
+        if let Some((since, error)) = &*self.away.lock()
+            && clock::now().saturating_duration_since(*since) < AWAY
+        {
+            return Err(error.clone());
+        }
         if let Some(pools) = self.pools.get() {
             return Ok(pools);
         }

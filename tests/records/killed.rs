@@ -15,7 +15,7 @@ use crate::support::{Gateway, Mock, chat, count, pool, wait_for};
 const WRITER: &str = "POOLGATE_TEST_WRITER";
 
 /// Acknowledgements that are read before the writer is killed.
-const ACKNOWLEDGED: usize = 12;
+const ACKNOWLEDGED: usize = 6;
 
 #[test]
 fn no_acknowledged_key_or_revocation_is_lost_to_sigkill() {
@@ -98,7 +98,7 @@ fn a_gateway_that_is_killed_under_load_leaves_a_sound_file() {
     let vendors = Mock::several(1, &[]);
     let keys = "clients: {keys: [{name: blue, key: sk-blue}]}\n";
     let mut gateway = Gateway::start(&format!("{keys}{}", pool(&vendors, "")));
-    for _ in 0..count(3, 20) {
+    for _ in 0..count(2, 20) {
         let address = gateway.address;
         let request = chat(false).bearer("sk-blue");
         let load = std::thread::spawn(move || {

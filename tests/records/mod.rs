@@ -11,7 +11,7 @@ mod usage;
 use poolgate::secret::Secret;
 use poolgate::store::{KeyRecord, Store};
 
-use crate::support::{Gateway, Postgres};
+use crate::support::{Gateway, Postgres, get, wait_for};
 
 /// Does this with records in a file, and with records in PostgreSQL.
 fn over_both<F: Future<Output = ()>>(test: impl Fn(Records) -> F) {
@@ -101,6 +101,20 @@ impl Database {
             Database::Server(server) => server.sql(statements),
         }
     }
+}
+
+/// Waits until so many requests are written down: that happens when an answer has gone out.
+#[track_caller]
+fn wait_until_used(gateway: &Gateway, requests: u64) {
+    wait_for(&format!("{requests} requests to be written down"), || {
+        let answer = gateway.admin(get("/api/v1/usage?by=account"));
+        let rows = answer.json()["usage"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let counts = rows.iter().map(|row| row["requests"].as_u64().unwrap());
+        (counts.sum::<u64>() == requests).then_some(())
+    });
 }
 
 /// A number that a database gave.

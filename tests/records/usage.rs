@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::{Database, asked};
+use super::{Database, asked, wait_until_used};
 use crate::support::{Gateway, Mock, Request, chat, get, pool, ranked, wait_for};
 
 const KEYS: &str = "clients: {keys: [{name: blue, key: sk-blue}, {name: red, key: sk-red}]}\n";
@@ -31,6 +31,7 @@ fn requests_are_summed_up_by_what_is_asked_for_and_outlive_the_gateway() {
                 assert_eq!(gateway.send(&chat(false).bearer(key)).status, 200);
             }
         }
+        wait_until_used(&gateway, 5);
         let keys = by(&gateway, "key");
         let names: Vec<_> = keys
             .iter()
@@ -45,6 +46,7 @@ fn requests_are_summed_up_by_what_is_asked_for_and_outlive_the_gateway() {
         assert_eq!(input(&keys[0]) * 2, input(&keys[1]) * 3);
         gateway.restart(Signal::SIGTERM);
         assert_eq!(gateway.send(&chat(false).bearer("sk-red")).status, 200);
+        wait_until_used(&gateway, 6);
         let all = by(&gateway, "account,model");
         assert_eq!(all.len(), 1, "{all:?}");
         assert_eq!(all[0]["account"], "a0");
@@ -78,6 +80,7 @@ fn the_latest_requests_say_which_accounts_were_tried_and_why() {
     assert_eq!(gateway.send(&limited).status, 200);
     assert_eq!(gateway.send(&blue(chat(true))).status, 200);
     assert_eq!(gateway.send(&chat(false).bearer("sk-unknown")).status, 401);
+    wait_until_used(&gateway, 2);
     let check = |gateway: &Gateway| {
         let requests = latest(gateway, 10);
         assert_eq!(
@@ -118,9 +121,9 @@ fn a_successor_finds_what_was_used_before_it_and_the_last_of_its_predecessor() {
     let ask = || gateway.send(&chat(false).bearer("sk-blue"));
     assert_eq!(ask().status, 200);
     gateway.upgrade();
-    assert_eq!(by(&gateway, "key")[0]["requests"], 1);
+    wait_until_used(&gateway, 1);
     assert_eq!(ask().status, 200);
-    assert_eq!(by(&gateway, "key")[0]["requests"], 2);
+    wait_until_used(&gateway, 2);
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn what_is_older_than_it_is_to_be_kept_is_deleted() {
         let text = format!("{KEYS}{state}{}", pool(&vendors, ""));
         let mut gateway = Gateway::start(&text);
         assert_eq!(gateway.send(&chat(false).bearer("sk-blue")).status, 200);
-        assert_eq!(by(&gateway, "key")[0]["requests"], 1);
+        wait_until_used(&gateway, 1);
         gateway.program.stop(Signal::SIGTERM);
         // The one request, 8 days ago; and its hour, 401 days ago; and more of them than one step.
         let sql = "INSERT INTO requests SELECT n.n, request, key, account, pool, model, path, tries, \
