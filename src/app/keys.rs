@@ -57,6 +57,19 @@ impl Issued {
     }
 }
 
+/// The records, for a command that works with nothing running too.
+///
+/// # Errors
+/// They cannot be had.
+pub async fn records(config: &Config) -> Result<Store> {
+    super::state::prepare_dir(&config.state.dir)?;
+    let store = Store::of(&config.state)?;
+    store.ready().await?;
+    let older = key::Issued::in_state(&config.state.dir);
+    older.become_records(&store, clock::wall()).await?;
+    Ok(store)
+}
+
 /// The number of the last change, and all keys; those of an older poolgate are made records before.
 async fn read(store: &Store, config: &Config) -> Result<(i64, Vec<KeyRecord>), KeyError> {
     let older = key::Issued::in_state(&config.state.dir);

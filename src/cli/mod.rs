@@ -8,6 +8,7 @@ mod env;
 mod healthcheck;
 mod import;
 mod init;
+mod keys;
 mod logs;
 mod man;
 mod mock;
@@ -61,6 +62,7 @@ enum Command {
     Stop(order::Stop),
     Demo(demo::Demo),
     Mock(Box<mock::Mock>),
+    Keys(keys::Keys),
     Logs(logs::Logs),
     Route(route::Route),
     Env(env::Env),
@@ -98,6 +100,7 @@ impl Command {
             Command::Stop(it) => it.run(source),
             Command::Demo(it) => it.run(),
             Command::Mock(it) => it.run(),
+            Command::Keys(it) => it.run(source),
             Command::Logs(it) => it.run(source),
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),
