@@ -301,7 +301,7 @@ fn only_keys_that_ask_for_something_are_told_as_not_served() {
     );
     assert_eq!(
         told(&with_account(
-            "routes: [{model: m, pool: p}]\nstate: {redis: 'redis://x'}"
+            "routes: [{model: m, pool: default}]\nstate: {redis: 'redis://x'}"
         )),
         [
             ("routes".to_owned(), Severity::Refused),
