@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::App;
-use crate::admin::{self, Control, Issuer, Question, Reloaded, StrategyChange};
+use crate::admin::{self, Control, Issuer, Question, Records, Reloaded, StrategyChange};
 use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
@@ -237,6 +237,13 @@ impl Control for App {
 
     fn issuer(&self) -> Option<&dyn Issuer> {
         Some(self)
+    }
+
+    fn records(&self) -> Option<Records<'_>> {
+        Some(Records {
+            store: &self.store,
+            usage: &self.usage,
+        })
     }
 
     fn encode_metrics(&self) -> String {

@@ -8,6 +8,7 @@ mod listeners;
 mod orders;
 mod programs;
 mod ready;
+mod records;
 mod reload;
 mod renewals;
 mod signals;
@@ -40,7 +41,7 @@ use crate::key::Keys;
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
-use crate::store::Store;
+use crate::store::{Store, Usage};
 use crate::telemetry::{self, Access, Metrics};
 
 pub use orders::{Done, Given, Order, give};
@@ -78,6 +79,7 @@ pub(crate) struct App {
     auth: Auth,
     certificates: tls::Certificates,
     store: Arc<Store>,
+    usage: Arc<Usage>,
     renewals: renewals::Renewals,
     notices: Arc<Notices>,
     body_budget: Arc<Semaphore>,
@@ -150,8 +152,10 @@ impl App {
         state::prepare_dir(&config.state.dir)?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
+        records::check(&config.state)?;
         let store = Store::of(&config.state)?.counted(metrics.clone());
         let store = Arc::new(store);
+        let usage = records::usage(&config.state, &metrics)?;
         let renewals = renewals::Renewals::new(metrics.clone());
         let egress = &config.egress;
         let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
@@ -187,6 +191,7 @@ impl App {
             discovery,
             changes_accounts: Mutex::new(()),
             store,
+            usage: Arc::new(usage),
             renewals,
             body_budget: Arc::new(Semaphore::new(
                 (config.clients.buffer_budget / 1024).clamp(1, Semaphore::MAX_PERMITS),
@@ -298,6 +303,8 @@ fn prepare(
     if let Some(predecessor) = predecessor {
         predecessor.inherit(&app)?;
     }
+    // What a predecessor's requests have used is written down by now.
+    keys::remember(&app, clock::wall())?;
     Ok((app, server))
 }
 
@@ -344,5 +351,6 @@ fn wait_for_end(
         std::thread::sleep(LOOK_EVERY);
     }
     app.renewals.end(renewals::LONGEST);
+    app.usage.end(records::LAST_ROWS);
     app.notices.close();
 }

@@ -14,6 +14,7 @@ mod man;
 mod mock;
 mod order;
 mod out;
+mod requests;
 mod route;
 mod run;
 mod source;
@@ -21,6 +22,7 @@ mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod version;
 
 use std::process::ExitCode;
@@ -63,6 +65,8 @@ enum Command {
     Demo(demo::Demo),
     Mock(Box<mock::Mock>),
     Keys(keys::Keys),
+    Requests(requests::Requests),
+    Usage(usage::Usage),
     Logs(logs::Logs),
     Route(route::Route),
     Env(env::Env),
@@ -101,6 +105,8 @@ impl Command {
             Command::Demo(it) => it.run(),
             Command::Mock(it) => it.run(),
             Command::Keys(it) => it.run(source),
+            Command::Requests(it) => it.run(source),
+            Command::Usage(it) => it.run(source),
             Command::Logs(it) => it.run(source),
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),

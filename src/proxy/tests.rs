@@ -218,6 +218,7 @@ struct House {
     gateway: Gateway,
     address: SocketAddr,
     pool: Arc<Pool>,
+    _folder: tempfile::TempDir,
     _vendor: mock::Vendor,
     _shutdown: watch::Sender<bool>,
 }
@@ -238,6 +239,10 @@ async fn house() -> House {
     let metrics = Arc::new(Metrics::new("0", SystemTime::UNIX_EPOCH).unwrap());
     let pool = Pool::new(&config.pools[0], &metrics, crate::clock::now());
     let keys = Keys::new(&config, Some(Vec::new()));
+    let folder = tempfile::tempdir().unwrap();
+    let keep = config.state.keep.clone();
+    let store = Store::in_dir(folder.path());
+    let usage = Usage::start(store, keep, folder.path(), metrics.clone());
     let gateway = Gateway {
         config: Arc::new(ArcSwap::from_pointee(config)),
         pools: Arc::new(ArcSwap::from_pointee(vec![pool.clone()])),
@@ -247,6 +252,7 @@ async fn house() -> House {
         tunnels: Arc::default(),
         metrics,
         access: Access::off(),
+        usage: Arc::new(usage.unwrap()),
         older: Arc::new(NoOlder),
         body_budget: Arc::new(Semaphore::new(1024)),
         in_flight: Arc::default(),
@@ -265,6 +271,7 @@ async fn house() -> House {
         gateway,
         address,
         pool,
+        _folder: folder,
         _vendor: vendor,
         _shutdown: shutdown,
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Any, AnyPool, ConnectOptions, Executor, Transaction};
+use sqlx::{Any, AnyPool, ConnectOptions, Connection, Executor, Transaction};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::error::{Place, StoreError};
@@ -21,6 +21,9 @@ use crate::telemetry::Metrics;
 /// long its turns take; sqlx itself lets SQLite wait 5 s for another process's turn to end.
 const FILE_PATIENCE: Duration = Duration::from_secs(10);
 const SERVER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The longest that anything takes: far longer than it should.
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// Whoever changes what others may change at the same moment, on PostgreSQL: one lock for all.
 /// The number means nothing, and must not be another program's.
@@ -159,6 +162,25 @@ impl Db {
         begun.await.map_err(|error| self.told("begin", &error))
     }
 
+    /// Does this, unless it takes so long that the way to the database must have broken: no packet
+    /// tells who waits for an answer.
+    ///
+    /// # Errors
+    /// Those of `work`; or it took too long, and nobody knows what became of it.
+    pub(super) async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let done = tokio::time::timeout(LONGEST, work).await;
+        done.unwrap_or_else(|_| {
+            self.count("wait");
+            Err(StoreError::Away {
+                place: self.place.clone(),
+                cause: format!("it does not answer within {} s", LONGEST.as_secs()),
+            })
+        })
+    }
+
     /// Counts an error and puts it into words.
     pub(super) fn told(&self, operation: &'static str, error: &sqlx::Error) -> StoreError {
         self.count(operation);
@@ -196,7 +218,7 @@ impl Db {
         sqlx::any::install_default_drivers();
         let pools = match (&self.place, &self.url) {
             (Place::File(path), _) => self.open_file(path).await?,
-            (Place::Server(_), url) => self.dial(url.as_ref().map_or("", Secret::expose))?,
+            (Place::Server(_), url) => self.dial(url.as_ref().map_or("", Secret::expose)).await?,
         };
         schema::bring_up_to_date(&pools.durable, &self.place).await?;
         Ok(pools)
@@ -239,12 +261,20 @@ impl Db {
         })
     }
 
-    fn dial(&self, url: &str) -> Result<Pools, StoreError> {
+    async fn dial(&self, url: &str) -> Result<Pools, StoreError> {
         let options = AnyConnectOptions::from_str(url).map_err(|_| StoreError::Unusable {
             place: self.place.clone(),
             cause: "the URL cannot be understood".to_owned(),
         })?;
         let options = options.disable_statement_logging();
+        // The pool would try again until its patience ends, and then not say why.
+        let tried = tokio::time::timeout(SERVER_PATIENCE, options.connect()).await;
+        let tried = tried.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let tried = match tried {
+            Ok(connection) => connection.close().await,
+            Err(error) => Err(error),
+        };
+        tried.map_err(|error| StoreError::of(&error, &self.place))?;
         let pool = |most| {
             AnyPoolOptions::new()
                 .max_connections(most)

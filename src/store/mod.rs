@@ -6,20 +6,31 @@
 
 mod db;
 mod error;
+mod keep;
 mod keys;
 mod leases;
+mod requests;
 mod schema;
+mod spent;
+mod spool;
 #[cfg(test)]
 mod tests;
+mod totals;
+mod usage;
 
 use std::path::Path;
 use std::sync::Arc;
 
 pub use error::{Place, StoreError};
 pub use keys::KeyRecord;
+pub use requests::RequestRecord;
+pub use spent::SpentRecord;
+pub use totals::{By, Total};
+pub use usage::{Row, Usage};
 
 use crate::clock::SystemTime;
 use crate::config;
+use crate::secret::Secret;
 use crate::telemetry::Metrics;
 use db::Db;
 
@@ -38,11 +49,18 @@ impl Store {
     /// `state.postgres` cannot be understood.
     pub fn of(state: &config::State) -> Result<Self, StoreError> {
         match &state.postgres {
-            Some(url) => Ok(Store {
-                db: Db::server(url)?,
-            }),
+            Some(url) => Store::on_server(url),
             None => Ok(Store::in_dir(&state.dir)),
         }
+    }
+
+    /// The records of the PostgreSQL at this URL, not opened yet.
+    ///
+    /// # Errors
+    /// It cannot be understood.
+    pub fn on_server(url: &Secret) -> Result<Self, StoreError> {
+        let db = Db::server(url)?;
+        Ok(Store { db })
     }
 
     /// The records of this folder, not opened yet.
