@@ -274,10 +274,15 @@ impl Control for App {
             name: pool.name,
         });
         let expiry = self.certificates.first_expiry();
+        let (config, active) = (self.config.load(), self.keys.active(now));
+        let keys = config.tiers.keys().map(|tier| {
+            let count = active.get(&**tier).copied().unwrap_or_default();
+            (tier.clone(), count as u64)
+        });
         let live = Live {
             accounts: accounts.collect(),
             pools: pools.collect(),
-            keys: vec![("default".to_owned(), self.keys.count() as u64)],
+            keys: keys.collect(),
             certificate_expiry: expiry.map(|at| at as f64 - clock::unix_seconds(now)),
             connections: vec![("open", self.connections.load(Ordering::SeqCst) as u64)],
         };

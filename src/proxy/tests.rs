@@ -32,6 +32,7 @@ use crate::config;
 use crate::key::Keys;
 use crate::mock;
 use crate::pool::Pool;
+use crate::store::{Store, Usage};
 use crate::telemetry::{self, Access, Live, Metrics};
 
 /// Nothing here takes longer, unless it is broken.
