@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::auth::{Actor, Auth, Gate, gate};
 use super::control::{Control, StrategyChange};
 use super::instances;
+use super::keys;
 use super::list::Page;
 use super::reply::{Problem, parse};
 use super::requests;
@@ -39,6 +40,7 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/pools", get(pools))
         .route("/api/v1/instances", get(instances::list))
         .route("/api/v1/route", post(route))
+        .merge(keys::reading())
         .route("/api/v1/requests", get(requests::list))
         .route("/api/v1/usage", get(usage::list))
         .route_layer(layer(Role::Viewer));
@@ -50,7 +52,8 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/notify/test", post(test_notices))
         .route("/api/v1/reload", post(reload))
         .route_layer(layer(Role::Operator));
-    reading.merge(writing)
+    let issuing = keys::writing().route_layer(layer(Role::Admin));
+    reading.merge(writing).merge(issuing)
 }
 
 async fn overview(State(control): State<Shared>) -> Json<Value> {

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::App;
-use crate::admin::{self, Control, Question, Records, Reloaded, StrategyChange};
+use crate::admin::{self, Control, Issuer, Question, Records, Reloaded, StrategyChange};
 use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
@@ -200,7 +200,7 @@ impl Control for App {
             .chain(key::client_keys(&headers, query));
         let client = self
             .keys
-            .authenticate(presented)
+            .authenticate(presented, clock::wall())
             .map_err(|_| "the key is missing or not valid")?;
         let model = call.model.as_deref().or(question.model.as_deref());
         if !client.may.allows_model(model) {
@@ -233,6 +233,10 @@ impl Control for App {
 
     fn draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    fn issuer(&self) -> Option<&dyn Issuer> {
+        Some(self)
     }
 
     fn records(&self) -> Option<Records<'_>> {
@@ -270,10 +274,15 @@ impl Control for App {
             name: pool.name,
         });
         let expiry = self.certificates.first_expiry();
+        let (config, active) = (self.config.load(), self.keys.active(now));
+        let keys = config.tiers.keys().map(|tier| {
+            let count = active.get(&**tier).copied().unwrap_or_default();
+            (tier.clone(), count as u64)
+        });
         let live = Live {
             accounts: accounts.collect(),
             pools: pools.collect(),
-            keys: vec![("default".to_owned(), self.keys.count() as u64)],
+            keys: keys.collect(),
             certificate_expiry: expiry.map(|at| at as f64 - clock::unix_seconds(now)),
             connections: vec![("open", self.connections.load(Ordering::SeqCst) as u64)],
         };

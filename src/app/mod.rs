@@ -3,6 +3,7 @@
 mod accounts;
 mod activation;
 mod control;
+mod keys;
 mod listeners;
 mod orders;
 mod programs;
@@ -28,6 +29,7 @@ use pingora_core::server::{ExecutionPhase, ListenFds, RunArgs, Server};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, Semaphore};
 
+pub use keys::records;
 pub use renewals::token_cache;
 
 use crate::admin::Auth;
@@ -35,7 +37,7 @@ use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
 use crate::instance::{Discovery, Instances};
-use crate::key::{Issued, Keys};
+use crate::key::Keys;
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
@@ -64,7 +66,7 @@ pub(crate) struct App {
     first: Arc<Config>,
     pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     keys: Arc<Keys>,
-    issued: Issued,
+    issued: keys::Issued,
     resolver: Arc<Resolver>,
     tunnels: Arc<Tunnels>,
     metrics: Arc<Metrics>,
@@ -170,8 +172,8 @@ impl App {
             .collect();
         let first = Arc::new(config);
         let config = &*first;
-        let issued = Issued::in_state(&config.state.dir);
-        let keys = Arc::new(Keys::new(config, &issued));
+        let (issued, records) = keys::Issued::read(config)?;
+        let keys = Arc::new(Keys::new(config, records));
         let resolver = Arc::new(Resolver::default());
         let proxies = proxies(config);
         let notices = Notices::new(
@@ -293,7 +295,7 @@ fn prepare(
         .iter()
         .filter(|address| !inherited.contains_key(*address));
     listeners::check_free(free)?;
-    state::issue_first_key(&app)?;
+    keys::issue_first(&app)?;
     if announce {
         state::announce(&config);
     }
@@ -301,6 +303,8 @@ fn prepare(
     if let Some(predecessor) = predecessor {
         predecessor.inherit(&app)?;
     }
+    // What a predecessor's requests have used is written down by now.
+    keys::remember(&app, clock::wall())?;
     Ok((app, server))
 }
 

@@ -9,6 +9,7 @@ mod env;
 mod healthcheck;
 mod import;
 mod init;
+mod keys;
 mod logs;
 mod man;
 mod mock;
@@ -64,6 +65,7 @@ enum Command {
     Stop(order::Stop),
     Demo(demo::Demo),
     Mock(Box<mock::Mock>),
+    Keys(keys::Keys),
     Requests(requests::Requests),
     Usage(usage::Usage),
     Logs(logs::Logs),
@@ -105,6 +107,7 @@ impl Command {
             Command::Stop(it) => it.run(source),
             Command::Demo(it) => it.run(),
             Command::Mock(it) => it.run(),
+            Command::Keys(it) => it.run(source),
             Command::Requests(it) => it.run(source),
             Command::Usage(it) => it.run(source),
             Command::Backup(it) => it.run(source),

@@ -45,6 +45,8 @@ pub struct Exceeded {
     pub limit: Arc<str>,
     /// How long until it lets a request through.
     pub wait: Duration,
+    /// What is left of it is held by requests under way, which may end at any time.
+    pub is_held: bool,
 }
 
 /// The limits of a key. What they count outlives them: see [`Limits::of`].
@@ -231,17 +233,19 @@ impl Rule {
             LimitUnit::Tokens => (ask.tokens.min(most), count.held == 0),
             LimitUnit::Cost => (ask.cost.min(most), count.held == 0),
         };
-        let wait = if used >= most {
-            Some(count.window.frees_in(most.saturating_sub(1), now))
-        } else if used.saturating_add(count.held).saturating_add(amount) > most && !is_alone {
-            Some(BUSY)
-        } else {
-            None
-        };
-        if let Some(wait) = wait {
+        if used >= most {
             // Of a limit of 0 nothing will ever be free.
-            let wait = if most == 0 { self.span } else { wait };
-            return Err(self.exceeded(wait));
+            return Err(self.exceeded(match most {
+                0 => self.span,
+                most => count.window.frees_in(most - 1, now),
+            }));
+        }
+        if used.saturating_add(count.held).saturating_add(amount) > most && !is_alone {
+            let is_held = true;
+            return Err(Exceeded {
+                is_held,
+                ..self.exceeded(BUSY)
+            });
         }
         match self.unit {
             LimitUnit::Requests => count.window.add(1, now),
@@ -259,6 +263,7 @@ impl Rule {
         Exceeded {
             limit: self.said.clone(),
             wait,
+            is_held: false,
         }
     }
 

@@ -16,6 +16,7 @@ mod head;
 mod head_tests;
 mod inject;
 mod kept;
+mod limits;
 mod local;
 mod meter;
 mod origin;
@@ -45,6 +46,7 @@ use context::Context;
 
 use crate::config::Config;
 use crate::key::Keys;
+use crate::limit::Tally;
 use crate::net::{Resolver, Tunnels};
 use crate::pool::Pool;
 use crate::store::Usage;
@@ -69,6 +71,8 @@ pub struct Gateway {
     /// In the order of the configuration.
     pub pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     pub keys: Arc<Keys>,
+    /// Who counts limits that several gateways keep together.
+    pub tally: Option<Arc<dyn Tally>>,
     pub resolver: Arc<Resolver>,
     pub tunnels: Arc<Tunnels>,
     pub metrics: Arc<Metrics>,

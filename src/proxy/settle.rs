@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
+use super::limits::Used;
 use super::origin::X_REQUEST_ID;
 use super::retry;
 use crate::clock::{self, Instant};
@@ -111,14 +112,16 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
         .response_written()
         .map_or(0, |head| head.status.as_u16());
     ctx.line.bytes_in = session.body_bytes_read() as u64;
+    let bill = ctx.bill.take();
+    let used = bill.map(|bill| bill.settle(&ctx.line, now));
     if gateway.access.is_on() {
         gateway.access.write(&ctx.line);
     }
-    write_down(gateway, ctx);
+    write_down(gateway, ctx, used.unwrap_or_default());
 }
 
 /// The records get the line itself: nobody reads it any more. Of strangers nothing is kept.
-fn write_down(gateway: &Gateway, ctx: &mut Context) {
+fn write_down(gateway: &Gateway, ctx: &mut Context, used: Used) {
     let Some(client) = &ctx.client else {
         return;
     };
@@ -126,9 +129,9 @@ fn write_down(gateway: &Gateway, ctx: &mut Context) {
     let line = std::mem::replace(&mut ctx.line, nothing);
     gateway.usage.record(Row {
         key: client.id.clone(),
-        usage: line.usage.unwrap_or_default(),
-        cost: 0,
-        estimated: false,
+        usage: used.usage,
+        cost: used.cost,
+        estimated: used.is_estimated,
         line,
     });
 }

@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use super::context::Context;
 use super::{Gateway, OlderAnswer, OlderPaths, OlderRequest};
 use crate::config;
-use crate::key::{Issued, Keys};
+use crate::key::Keys;
 use crate::mock;
 use crate::pool::Pool;
 use crate::store::{Store, Usage};
@@ -239,7 +239,7 @@ async fn house() -> House {
         .config;
     let metrics = Arc::new(Metrics::new("0", SystemTime::UNIX_EPOCH).unwrap());
     let pool = Pool::new(&config.pools[0], &metrics, crate::clock::now());
-    let keys = Keys::new(&config, &Issued::in_state("nowhere".as_ref()));
+    let keys = Keys::new(&config, Some(Vec::new()));
     let folder = tempfile::tempdir().unwrap();
     let keep = config.state.keep.clone();
     let store = Store::in_dir(folder.path());
@@ -248,6 +248,7 @@ async fn house() -> House {
         config: Arc::new(ArcSwap::from_pointee(config)),
         pools: Arc::new(ArcSwap::from_pointee(vec![pool.clone()])),
         keys: Arc::new(keys),
+        tally: None,
         resolver: Arc::default(),
         tunnels: Arc::default(),
         metrics,

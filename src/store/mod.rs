@@ -12,6 +12,7 @@ mod keys;
 mod leases;
 mod requests;
 mod schema;
+mod spent;
 mod spool;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use backup::{BackupError, Counts};
 pub use error::{Place, StoreError};
 pub use keys::KeyRecord;
 pub use requests::RequestRecord;
+pub use spent::SpentRecord;
 pub use totals::{By, Total};
 pub use usage::{Row, Usage};
 
