@@ -48,8 +48,13 @@ impl Issued {
         let (seen, records) = match read {
             Ok((seen, records)) => (Some(seen), Some(records)),
             Err(error) => {
-                tracing::error!("the issued keys cannot be read yet: {error}");
-                (None, None)
+                let kept = Store::of(&config.state).map(|store| store.kept_keys());
+                let kept = kept.ok().filter(|keys| !keys.is_empty());
+                match &kept {
+                    Some(_) => tracing::warn!("the issued keys are as they were last: {error}"),
+                    None => tracing::error!("the issued keys cannot be read yet: {error}"),
+                }
+                (None, kept)
             }
         };
         let seen = Mutex::new(seen);
