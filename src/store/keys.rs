@@ -264,7 +264,7 @@ fn written(key: &KeyRecord) -> String {
 }
 
 /// Everybody reads the keys anew.
-pub(super) async fn count_up(change: &mut Transaction<'_, Any>) -> Result<(), sqlx::Error> {
+async fn count_up(change: &mut Transaction<'_, Any>) -> Result<(), sqlx::Error> {
     let counted = sqlx::query("UPDATE counters SET value = value + 1 WHERE name = 'keys'");
     counted.execute(&mut **change).await.map(drop)
 }
