@@ -235,6 +235,10 @@ impl Control for App {
         self.draining.load(Ordering::SeqCst)
     }
 
+    fn redis(&self) -> Option<bool> {
+        self.sharing.as_ref().map(|sharing| sharing.redis.is_up())
+    }
+
     fn encode_metrics(&self) -> String {
         let now = clock::wall();
         let accounts = self.accounts().into_iter().map(|account| AccountLive {

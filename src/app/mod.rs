@@ -9,6 +9,7 @@ mod programs;
 mod ready;
 mod reload;
 mod renewals;
+mod shared;
 mod signals;
 mod state;
 mod systemd;
@@ -77,6 +78,8 @@ pub(crate) struct App {
     certificates: tls::Certificates,
     store: Arc<Store>,
     renewals: renewals::Renewals,
+    /// With other gateways, where there is a Redis.
+    sharing: Option<shared::Sharing>,
     notices: Arc<Notices>,
     body_budget: Arc<Semaphore>,
     in_flight: Arc<AtomicUsize>,
@@ -164,6 +167,10 @@ impl App {
             .iter()
             .map(|pool| Pool::new(pool, &metrics, served_since))
             .collect();
+        let sharing = shared::Sharing::new(&config, &metrics)?;
+        for (sharing, pool) in sharing.iter().flat_map(|one| pools.iter().map(move |pool| (one, pool))) {
+            sharing.take_part(pool);
+        }
         let first = Arc::new(config);
         let config = &*first;
         let issued = Issued::in_state(&config.state.dir);
@@ -186,6 +193,7 @@ impl App {
             changes_accounts: Mutex::new(()),
             store,
             renewals,
+            sharing,
             body_budget: Arc::new(Semaphore::new(
                 (config.clients.buffer_budget / 1024).clamp(1, Semaphore::MAX_PERMITS),
             )),
@@ -342,5 +350,6 @@ fn wait_for_end(
         std::thread::sleep(LOOK_EVERY);
     }
     app.renewals.end(renewals::LONGEST);
+    shared::leave(app);
     app.notices.close();
 }

@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::App;
 use super::orders;
 use super::programs;
+use super::shared;
 use super::renewals;
 use super::systemd;
 use super::upgrade;
@@ -46,6 +47,7 @@ impl BackgroundService for Background {
             kept_up(|| say_ready(app, stop.clone())),
             kept_up(|| open_records(app)),
             kept_up(|| renewals::keep(app, stop.clone())),
+            kept_up(|| shared::keep(app)),
             kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),
             kept_up(|| watch_files(files, changed, app.began.wall, stop.clone())),
             kept_up(|| tick(app, stop.clone())),
@@ -89,7 +91,7 @@ async fn say_ready(app: &Arc<App>, mut stop: ShutdownWatch) {
     }
     // As the successor's listeners do: until they accept, their sockets are the predecessor's too.
     programs::found(app).await;
-    renewals::first_tokens(app).await;
+    tokio::join!(renewals::first_tokens(app), shared::first_shares(app));
     let accounts: usize = app
         .pools
         .load()

@@ -19,6 +19,7 @@ mod reconfigure;
 mod recover;
 mod refusal;
 mod select;
+mod share;
 mod snapshot;
 mod summary;
 mod table;
@@ -85,6 +86,7 @@ pub struct Pool {
     queue: queue::Queue,
     due: due::Due,
     marks: marks::Marks,
+    sharing: share::Sharing,
     in_flight: AtomicU32,
     /// Places that a predecessor's requests still hold.
     elsewhere: AtomicU32,
@@ -109,6 +111,7 @@ impl Pool {
             queue: queue::Queue::default(),
             due: due::Due::default(),
             marks: marks::Marks::default(),
+            sharing: share::Sharing::default(),
             in_flight: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
             strays: Mutex::default(),
@@ -169,6 +172,7 @@ impl Pool {
             self.metrics.queue_rejected("full");
             return Err(self.refusal(demand, began).queue_full());
         };
+        self.sharing.want();
         // A place may have become free between the look and the joining.
         self.serve_queue(began);
         loop {

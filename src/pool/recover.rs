@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::account::Account;
 use super::lease::{Lease, Report};
 use super::live::reason;
-use super::{Outcome, Pool, marks};
+use super::{Outcome, Pool, marks, share};
 use crate::clock::{self, Instant, SystemTime};
 use crate::config::{self, Strategy};
 use crate::credential::{self, Credential, Phase};
@@ -211,6 +211,9 @@ impl Pool {
     /// Lets the accounts come back whose time has come.
     pub(super) fn recover_due(&self, ticks: u64) {
         let slots = self.due.take(ticks);
+        if slots.contains(&share::SLOT) {
+            self.end_shares(ticks);
+        }
         let table = self.table.load();
         let settings = self.settings.load();
         for account in slots.into_iter().filter_map(|slot| table.account(slot)) {

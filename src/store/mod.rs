@@ -6,6 +6,7 @@
 
 mod error;
 mod schema;
+pub mod shared;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,191 @@
+//! What this gateway tells the others that share its Redis, and hears from them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::App;
+use crate::clock::{self, Instant};
+use crate::config::Config;
+use crate::pool::Pool;
+use crate::store::shared::{Ask, Away, Beat, LASTS, Shared};
+use crate::telemetry::Metrics;
+
+/// Between two beats.
+const BEAT: Duration = Duration::from_millis(200);
+/// While somebody waits for a place that another gateway has.
+const SOON: Duration = Duration::from_millis(25);
+/// However many requests want a place.
+const LEAST: Duration = Duration::from_millis(5);
+/// Shares are used this much shorter than Redis remembers them.
+const MARGIN: Duration = Duration::from_secs(1);
+/// Readiness waits no longer for the first shares, and nobody longer for a Redis that is not there.
+const FIRST: Duration = Duration::from_secs(3);
+
+/// The gateways that share a Redis, as this one sees them.
+pub(super) struct Sharing {
+    pub(super) redis: Arc<Shared>,
+    /// Woken when a request waits for a place.
+    wanted: Arc<Notify>,
+    /// Of this gateway in the row of all.
+    rank: AtomicU32,
+    gateways: AtomicU32,
+    /// The first shares are here, or nobody can be asked for them.
+    has_begun: AtomicBool,
+}
+
+/// What the beats know from one to the next.
+struct Beats<'a> {
+    sharing: &'a Sharing,
+    /// Accounts of which some gateway lacks a place.
+    lacking: HashSet<String>,
+    /// When Redis last answered; at first, when this began.
+    heard: Instant,
+}
+
+impl Sharing {
+    /// `None`: there is no Redis.
+    ///
+    /// # Errors
+    /// There can be none at the configured address.
+    pub(super) fn new(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Self>> {
+        let Some(redis) = &config.state.redis else {
+            return Ok(None);
+        };
+        Ok(Some(Sharing {
+            redis: Arc::new(Shared::new(redis, Some(metrics.clone()))?),
+            wanted: Arc::default(),
+            rank: AtomicU32::new(0),
+            gateways: AtomicU32::new(1),
+            has_begun: AtomicBool::new(false),
+        }))
+    }
+
+    /// From now on this pool's accounts have the places that others leave them.
+    pub(super) fn take_part(&self, pool: &Pool) {
+        pool.share_with_others(&self.wanted);
+    }
+
+    /// How many there are, this one too, as far as is known.
+    pub(super) fn gateways(&self) -> u32 {
+        self.gateways.load(Ordering::Relaxed)
+    }
+
+}
+
+/// Works as long as the process lives: also one that only finishes its last requests has places.
+pub(super) async fn keep(app: &App) {
+    if let Some(sharing) = &app.sharing {
+        tokio::join!(sharing.redis.keep(), beat(app, sharing));
+    }
+}
+
+/// Gives back what this gateway holds, at its end. Else it would be free only in its time.
+pub(super) fn leave(app: &App) {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    if let (Some(sharing), Ok(runtime)) = (&app.sharing, { runtime }.enable_all().build()) {
+        let _ = runtime.block_on(sharing.redis.leave());
+    }
+}
+
+/// Returns when the first shares are here.
+pub(super) async fn first_shares(app: &App) {
+    const LOOK_EVERY: Duration = Duration::from_millis(5);
+    let Some(sharing) = &app.sharing else {
+        return;
+    };
+    let begun = async {
+        while !sharing.has_begun.load(Ordering::SeqCst) {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    // Who comes before waits for a place.
+    let _ = timeout(FIRST, begun).await;
+}
+
+async fn beat(app: &App, sharing: &Sharing) {
+    let mut beats = Beats {
+        sharing,
+        lacking: HashSet::new(),
+        heard: clock::now(),
+    };
+    loop {
+        let pause = beats.once(app).await;
+        sleep(LEAST).await;
+        tokio::select! {
+            () = sharing.wanted.notified() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+impl Beats<'_> {
+    /// One beat; returns when the next one is due.
+    async fn once(&mut self, app: &App) -> Duration {
+        let pools = app.pools.load_full();
+        let began = clock::now();
+        let mut asking: Vec<(&Arc<Pool>, Ask)> = Vec::new();
+        for pool in pools.iter() {
+            let asks = pool.share_asks(&self.lacking, app.leaving(), began);
+            asking.extend(asks.into_iter().map(|ask| (pool, ask)));
+        }
+        let asks: Vec<Ask> = asking.iter().map(|(_, ask)| ask.clone()).collect();
+        match self.sharing.redis.beat(&asks).await {
+            Ok(beat) => {
+                self.heard = began;
+                self.take(&pools, &asking, beat)
+            }
+            Err(Away) => {
+                self.go_alone(&pools);
+                // What was asked has to be asked again.
+                pools.iter().for_each(|pool| pool.forget_told());
+                if self.sharing.redis.is_up() { SOON } else { BEAT }
+            }
+        }
+    }
+
+    fn take(&mut self, pools: &[Arc<Pool>], asking: &[(&Arc<Pool>, Ask)], beat: Beat) -> Duration {
+        let sharing = self.sharing;
+        sharing.rank.store(beat.rank, Ordering::Relaxed);
+        if sharing.gateways.swap(beat.gateways, Ordering::Relaxed) != beat.gateways {
+            tracing::info!(gateways = beat.gateways, "so many gateways share their state");
+        }
+        let mut is_short = false;
+        for ((pool, ask), given) in asking.iter().zip(beat.given) {
+            is_short |= pool.take_share(ask, given);
+        }
+        let until = self.heard + (LASTS - MARGIN);
+        let now = clock::now();
+        pools.iter().for_each(|pool| pool.shares_last(until, now));
+        self.lacking = beat.lacking.into_iter().collect();
+        if !beat.settling {
+            sharing.has_begun.store(true, Ordering::SeqCst);
+        }
+        if is_short { SOON } else { BEAT }
+    }
+
+    /// Redis is away: what others hold runs out with its time, and then each has its part.
+    fn go_alone(&self, pools: &[Arc<Pool>]) {
+        let sharing = self.sharing;
+        if sharing.redis.is_up() {
+            return;
+        }
+        let now = clock::now();
+        let silent = now.saturating_duration_since(self.heard);
+        let has_begun = sharing.has_begun.load(Ordering::SeqCst);
+        let rises = silent > if has_begun { LASTS } else { FIRST - MARGIN };
+        if !has_begun && !rises {
+            return;
+        }
+        let (rank, gateways) = (sharing.rank.load(Ordering::Relaxed), sharing.gateways());
+        for pool in pools {
+            pool.go_alone(rank, gateways, rises, now);
+        }
+        sharing.has_begun.store(true, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,83 @@
+//! What many gateways decide together in milliseconds lies in Redis (`state.redis`). Each script is one
+//! file, has all its keys under one hash tag, and goes by the server's time.
+//!
+//! Redis may be away, slow or emptied at any moment: then each call says so within 50 ms, later at
+//! once, and whoever asked goes on by what it knows.
+
+mod beat;
+mod link;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redis::{Script, ToRedisArgs};
+
+pub use beat::{Ask, Beat, Given, LASTS, SETTLES};
+pub use link::{Away, Unusable};
+
+use crate::config;
+use crate::telemetry::Metrics;
+use link::Link;
+
+/// This process among all that share a Redis.
+pub struct Shared {
+    link: Link,
+    prefix: String,
+    me: String,
+    beats: AtomicU64,
+    scripts: Scripts,
+}
+
+struct Scripts {
+    beat: Script,
+}
+
+impl Shared {
+    /// Not connected yet: [`Shared::keep`] does that.
+    ///
+    /// # Errors
+    /// The address cannot be one of a Redis server, or the file of the authority cannot be read.
+    pub fn new(config: &config::Redis, metrics: Option<Arc<Metrics>>) -> Result<Self, Unusable> {
+        Ok(Shared {
+            link: Link::new(&config.url, config.ca.as_deref(), metrics)?,
+            prefix: config.key_prefix.clone(),
+            me: format!("{:016x}", fastrand::u64(..)),
+            beats: AtomicU64::new(0),
+            scripts: Scripts {
+                beat: Script::new(include_str!("beat.lua")),
+            },
+        })
+    }
+
+    /// Keeps the connection, for ever.
+    pub async fn keep(&self) {
+        self.link.keep().await;
+    }
+
+    /// Does Redis answer, as far as is known?
+    pub fn is_up(&self) -> bool {
+        self.link.is_up()
+    }
+
+    /// A name that no other process has.
+    pub fn me(&self) -> &str {
+        &self.me
+    }
+
+    /// The name of a key; those of one tag are on one server of a cluster.
+    fn key(&self, tag: &str, rest: &str) -> String {
+        format!("{}{{{tag}}}{rest}", self.prefix)
+    }
+
+    /// Each beat of this process has a higher number than those before.
+    fn next_beat(&self) -> u64 {
+        self.beats.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+/// What a script is given, of many kinds.
+fn give<A: ToRedisArgs>(to: &mut redis::ScriptInvocation<'_>, given: impl IntoIterator<Item = A>) {
+    for one in given {
+        to.arg(one);
+    }
+}
