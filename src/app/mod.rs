@@ -167,10 +167,7 @@ impl App {
             .iter()
             .map(|pool| Pool::new(pool, &metrics, served_since))
             .collect();
-        let sharing = shared::Sharing::new(&config, &metrics)?;
-        for (sharing, pool) in sharing.iter().flat_map(|one| pools.iter().map(move |pool| (one, pool))) {
-            sharing.take_part(pool);
-        }
+        let sharing = shared::Sharing::new(&config, &metrics, &pools)?;
         let first = Arc::new(config);
         let config = &*first;
         let issued = Issued::in_state(&config.state.dir);

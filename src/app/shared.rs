@@ -37,6 +37,8 @@ pub(super) struct Sharing {
     gateways: AtomicU32,
     /// The first shares are here, or nobody can be asked for them.
     has_begun: AtomicBool,
+    /// This process ends, and has given back what it held.
+    is_over: AtomicBool,
 }
 
 /// What the beats know from one to the next.
@@ -49,21 +51,28 @@ struct Beats<'a> {
 }
 
 impl Sharing {
-    /// `None`: there is no Redis.
+    /// With these pools; `None`: there is no Redis.
     ///
     /// # Errors
     /// There can be none at the configured address.
-    pub(super) fn new(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Self>> {
+    pub(super) fn new(
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        pools: &[Arc<Pool>],
+    ) -> Result<Option<Self>> {
         let Some(redis) = &config.state.redis else {
             return Ok(None);
         };
-        Ok(Some(Sharing {
+        let sharing = Sharing {
             redis: Arc::new(Shared::new(redis, Some(metrics.clone()))?),
             wanted: Arc::default(),
             rank: AtomicU32::new(0),
             gateways: AtomicU32::new(1),
             has_begun: AtomicBool::new(false),
-        }))
+            is_over: AtomicBool::new(false),
+        };
+        pools.iter().for_each(|pool| sharing.take_part(pool));
+        Ok(Some(sharing))
     }
 
     /// From now on this pool's accounts have the places that others leave them.
@@ -75,7 +84,6 @@ impl Sharing {
     pub(super) fn gateways(&self) -> u32 {
         self.gateways.load(Ordering::Relaxed)
     }
-
 }
 
 /// Works as long as the process lives: also one that only finishes its last requests has places.
@@ -89,6 +97,7 @@ pub(super) async fn keep(app: &App) {
 pub(super) fn leave(app: &App) {
     let runtime = tokio::runtime::Builder::new_current_thread();
     if let (Some(sharing), Ok(runtime)) = (&app.sharing, { runtime }.enable_all().build()) {
+        sharing.is_over.store(true, Ordering::SeqCst);
         let _ = runtime.block_on(sharing.redis.leave());
     }
 }
@@ -114,7 +123,7 @@ async fn beat(app: &App, sharing: &Sharing) {
         lacking: HashSet::new(),
         heard: clock::now(),
     };
-    loop {
+    while !sharing.is_over.load(Ordering::SeqCst) {
         let pause = beats.once(app).await;
         sleep(LEAST).await;
         tokio::select! {
@@ -129,9 +138,10 @@ impl Beats<'_> {
     async fn once(&mut self, app: &App) -> Duration {
         let pools = app.pools.load_full();
         let began = clock::now();
+        let is_leaving = app.leaving() || app.refusing.load(Ordering::SeqCst);
         let mut asking: Vec<(&Arc<Pool>, Ask)> = Vec::new();
         for pool in pools.iter() {
-            let asks = pool.share_asks(&self.lacking, app.leaving(), began);
+            let asks = pool.share_asks(&self.lacking, is_leaving, began);
             asking.extend(asks.into_iter().map(|ask| (pool, ask)));
         }
         let asks: Vec<Ask> = asking.iter().map(|(_, ask)| ask.clone()).collect();
@@ -144,7 +154,11 @@ impl Beats<'_> {
                 self.go_alone(&pools);
                 // What was asked has to be asked again.
                 pools.iter().for_each(|pool| pool.forget_told());
-                if self.sharing.redis.is_up() { SOON } else { BEAT }
+                if self.sharing.redis.is_up() {
+                    SOON
+                } else {
+                    BEAT
+                }
             }
         }
     }
@@ -153,7 +167,10 @@ impl Beats<'_> {
         let sharing = self.sharing;
         sharing.rank.store(beat.rank, Ordering::Relaxed);
         if sharing.gateways.swap(beat.gateways, Ordering::Relaxed) != beat.gateways {
-            tracing::info!(gateways = beat.gateways, "so many gateways share their state");
+            tracing::info!(
+                gateways = beat.gateways,
+                "so many gateways share their state"
+            );
         }
         let mut is_short = false;
         for ((pool, ask), given) in asking.iter().zip(beat.given) {

@@ -135,7 +135,9 @@ impl Pool {
         };
         // A reload may have lowered the limit meanwhile.
         let most = account.config.max_concurrent;
-        account.live.set_limit(given.share.min(given.target).min(most));
+        account
+            .live
+            .set_limit(given.share.min(given.target).min(most));
         self.publish(account);
         given.share < ask.need || given.target < given.share
     }
@@ -199,7 +201,11 @@ fn ask(account: &Account, waiting: u32, leaving: bool) -> Ask {
         account: account.config.id.clone(),
         most,
         using,
-        hold: if leaving { using } else { live.limit().max(using) },
+        hold: if leaving {
+            using
+        } else {
+            live.limit().max(using)
+        },
         need: using.saturating_add(waiting).min(most.max(using)),
         room: serves,
     }

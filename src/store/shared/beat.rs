@@ -81,12 +81,22 @@ impl Shared {
             call.key(self.key("places", &format!(":of:{}", ask.account)));
         }
         call.arg(&self.me).arg(self.next_beat());
-        give(&mut call, [LASTS, SETTLES].map(|time| time.as_millis() as u64));
+        give(
+            &mut call,
+            [LASTS, SETTLES].map(|time| time.as_millis() as u64),
+        );
         for ask in asks {
             call.arg(&ask.account);
-            give(&mut call, [ask.most, ask.using, ask.hold, ask.need, ask.room.into()]);
+            give(
+                &mut call,
+                [ask.most, ask.using, ask.hold, ask.need, ask.room.into()],
+            );
         }
-        let answer: Vec<Value> = { self.link.ask("beat", async |to| call.invoke_async(to).await) }.await?;
+        let answer: Vec<Value> = {
+            self.link
+                .ask("beat", async |to| call.invoke_async(to).await)
+        }
+        .await?;
         read(answer, asks.len()).ok_or(Away)
     }
 
@@ -98,7 +108,9 @@ impl Shared {
         let (alive, me) = (self.key("places", ":alive"), self.me.clone());
         let mut leave = redis::cmd("ZREM");
         leave.arg(alive).arg(me);
-        self.link.ask("leave", async |to| leave.query_async(to).await).await
+        self.link
+            .ask("leave", async |to| leave.query_async(to).await)
+            .await
     }
 }
 
@@ -111,7 +123,9 @@ fn read(answer: Vec<Value>, asked: usize) -> Option<Beat> {
     let (at, settling) = (number()?, number()? != 0);
     let (rank, gateways) = (number()?.try_into().ok()?, number()?.try_into().ok()?);
     let lacking = redis::from_redis_value(answer.next()?).ok()?;
-    let numbers: Vec<u32> = answer.map(|value| redis::from_redis_value(value).ok()).collect::<Option<_>>()?;
+    let numbers: Vec<u32> = answer
+        .map(|value| redis::from_redis_value(value).ok())
+        .collect::<Option<_>>()?;
     let (pairs, rest) = numbers.as_chunks::<2>();
     let given: Vec<Given> = pairs
         .iter()

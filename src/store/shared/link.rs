@@ -114,7 +114,10 @@ impl Link {
         }
         let misses = self.misses.fetch_add(1, Ordering::Relaxed) + 1;
         if misses >= MISSES && self.is_up.swap(false, Ordering::SeqCst) {
-            tracing::error!(operation, "Redis is away, and this gateway goes by itself: {why}");
+            tracing::error!(
+                operation,
+                "Redis is away, and this gateway goes by itself: {why}"
+            );
             self.lost.notify_one();
         }
         Err(Away)
@@ -125,7 +128,9 @@ impl Link {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(None);
-        let made = self.client.get_multiplexed_async_connection_with_config(&config);
+        let made = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config);
         made.await.map_err(|_| Away)
     }
 
@@ -158,7 +163,9 @@ impl Link {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(Some(ANSWER));
-        let made = self.client.get_multiplexed_async_connection_with_config(&config);
+        let made = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config);
         let mut connection = made.await.map_err(|error| error.to_string())?;
         for _ in 0..PROOFS {
             let answer: redis::RedisResult<()> = ping(&mut connection).await;
