@@ -29,6 +29,7 @@ mod notices;
 mod operators;
 mod outcomes;
 mod readers;
+mod records;
 mod rejects;
 mod renewals;
 mod secrets;
