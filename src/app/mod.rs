@@ -148,7 +148,7 @@ impl App {
         state::prepare_dir(&config.state.dir)?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
-        let store = Store::in_dir(&config.state.dir).counted(metrics.clone());
+        let store = Store::of(&config.state)?.counted(metrics.clone());
         let store = Arc::new(store);
         let renewals = renewals::Renewals::new(metrics.clone());
         let egress = &config.egress;

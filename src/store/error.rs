@@ -1,31 +1,65 @@
 //! What is wrong with the records, in words that say what to do.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 
-/// The records cannot be used.
-#[derive(Debug, thiserror::Error)]
+/// The records cannot be used, or not so.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     #[error(
-        "{}: is damaged, or no database; move it away together with its -wal and -shm files, and a new one is made",
-        path.display()
+        "{place}: is damaged, or no database; move it away together with its -wal and -shm files, and a new one is made"
     )]
-    Damaged { path: PathBuf },
+    Damaged { place: Place },
     #[error(
-        "{}: is in format {found}, of a newer poolgate; this one knows the formats up to {known}",
-        path.display()
+        "{place}: is in format {found}, of a newer poolgate; this one knows the formats up to {known}"
     )]
     Newer {
-        path: PathBuf,
+        place: Place,
         found: i64,
         known: i64,
     },
-    #[error("{}: no space is left on the disk", path.display())]
-    Full { path: PathBuf },
-    #[error("{}: another program keeps it to itself", path.display())]
-    Busy { path: PathBuf },
+    #[error("{place}: no space is left on the disk")]
+    Full { place: Place },
+    #[error("{place}: another program keeps it to itself")]
+    Busy { place: Place },
+    /// It may be back at any time.
+    #[error("{place}: cannot be reached: {cause}")]
+    Away { place: Place, cause: String },
     /// It may not be opened, read or written here.
-    #[error("{}: cannot be used: {cause}", path.display())]
-    Unusable { path: PathBuf, cause: String },
+    #[error("{place}: cannot be used: {cause}")]
+    Unusable { place: Place, cause: String },
+    #[error("there is a key named {name:?} already")]
+    NameTaken { name: String },
+    #[error("this key is known already, as {name:?}")]
+    KeyKnown { name: String },
+}
+
+/// Where the records are: what a person may be told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// SQLite.
+    File(PathBuf),
+    /// PostgreSQL: host, port and database, without user and password.
+    Server(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::File(path) => path.display().fmt(f),
+            Place::Server(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Place {
+    /// Label of `poolgate_store_errors_total{store}`.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Place::File(_) => "sqlite",
+            Place::Server(_) => "postgres",
+        }
+    }
 }
 
 /// SQLite's primary result codes (https://sqlite.org/rescode.html).
@@ -35,21 +69,72 @@ const FULL: i32 = 13;
 const NOT_A_DATABASE: i32 = 26;
 
 impl StoreError {
-    pub(super) fn of(error: &sqlx::Error, path: &Path) -> Self {
-        let path = path.to_owned();
+    pub(super) fn of(error: &sqlx::Error, place: &Place) -> Self {
+        match place {
+            Place::File(_) => StoreError::of_sqlite(error, place.clone()),
+            Place::Server(_) => StoreError::of_postgres(error, place.clone()),
+        }
+    }
+
+    fn of_sqlite(error: &sqlx::Error, place: Place) -> Self {
         let database = error.as_database_error();
         let extended = database.and_then(|error| error.code()?.parse::<i32>().ok());
         // The lower byte is the primary code.
         match extended.map(|code| code & 0xff) {
-            Some(BUSY) => StoreError::Busy { path },
-            Some(FULL) => StoreError::Full { path },
-            Some(CORRUPT | NOT_A_DATABASE) => StoreError::Damaged { path },
-            _ if matches!(error, sqlx::Error::PoolTimedOut) => StoreError::Busy { path },
-            _ => StoreError::Unusable {
-                path,
-                cause: database
-                    .map_or_else(|| error.to_string(), |error| error.message().to_owned()),
+            Some(BUSY) => StoreError::Busy { place },
+            Some(FULL) => StoreError::Full { place },
+            Some(CORRUPT | NOT_A_DATABASE) => StoreError::Damaged { place },
+            _ if matches!(error, sqlx::Error::PoolTimedOut) => StoreError::Busy { place },
+            _ => StoreError::unusable(error, place),
+        }
+    }
+
+    /// By SQLSTATE (https://www.postgresql.org/docs/15/errcodes-appendix.html).
+    fn of_postgres(error: &sqlx::Error, place: Place) -> Self {
+        let away = |cause: &str| StoreError::Away {
+            place: place.clone(),
+            cause: cause.to_owned(),
+        };
+        let code = error.as_database_error().and_then(|error| error.code());
+        match code.as_deref() {
+            // The disk is full; memory is not.
+            Some("53100") => StoreError::Full { place },
+            // The connection broke; too little of something; it starts or stops, or another server
+            // has become the one that writes.
+            Some(code) if matches!(&code[..code.len().min(2)], "08" | "53" | "57" | "25") => {
+                away(&said(error))
+            }
+            Some(_) => StoreError::unusable(error, place),
+            None => match error {
+                sqlx::Error::PoolTimedOut => away("it does not answer"),
+                sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => away("it is closed"),
+                sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => away(&said(error)),
+                _ => StoreError::unusable(error, place),
             },
         }
+    }
+
+    fn unusable(error: &sqlx::Error, place: Place) -> Self {
+        let cause = said(error);
+        StoreError::Unusable { place, cause }
+    }
+
+    /// Waiting does not help: whoever starts a gateway must be told.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            StoreError::Newer { .. } => true,
+            StoreError::Unusable { place, .. } => matches!(place, Place::Server(_)),
+            _ => false,
+        }
+    }
+}
+
+/// The database's own words, without the library's.
+fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Io(error) => error.to_string(),
+        _ => error
+            .as_database_error()
+            .map_or_else(|| error.to_string(), |error| error.message().to_owned()),
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::shown::Shown;
 use crate::secret::Secret;
@@ -173,7 +174,7 @@ pub enum Assignment {
 }
 
 /// One limit: `amount` of `unit` in each sliding `window`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
     /// Pattern of model names; `*` for an account's limits.
     pub models: String,
@@ -182,7 +183,8 @@ pub struct Limit {
     pub window: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LimitUnit {
     Requests,
     Tokens,

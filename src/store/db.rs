@@ -1,0 +1,275 @@
+//! The database under the records: SQLite or PostgreSQL, behind one type, so that each statement is
+//! written once. Parameters are `$1`, `$2` …; a column is TEXT, BIGINT (`i64`) or a double (`f64`).
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Any, AnyPool, ConnectOptions, Executor, Transaction};
+use tokio::sync::{Mutex, OnceCell};
+
+use super::error::{Place, StoreError};
+use super::schema;
+use crate::secret::Secret;
+use crate::telemetry::Metrics;
+
+/// How long one waits for a connection, behind others of this process. For SQLite that is also how
+/// long its turns take; sqlx itself lets SQLite wait 5 s for another process's turn to end.
+const FILE_PATIENCE: Duration = Duration::from_secs(10);
+const SERVER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whoever changes what others may change at the same moment, on PostgreSQL: one lock for all.
+/// The number means nothing, and must not be another program's.
+const ALONE: &str = "SELECT pg_advisory_xact_lock(7041650321)";
+
+/// One database.
+pub(super) struct Db {
+    place: Place,
+    /// Of PostgreSQL.
+    url: Option<Secret>,
+    pools: OnceCell<Pools>,
+    /// Held by whoever connects.
+    connecting: Mutex<()>,
+    /// Where errors are counted.
+    metrics: Option<Arc<Metrics>>,
+}
+
+/// Connections by what they are for.
+struct Pools {
+    /// What is acknowledged once it is on the disk.
+    durable: AnyPool,
+    /// Rows of which the last may be lost with the power.
+    loose: AnyPool,
+    reading: AnyPool,
+}
+
+impl Db {
+    /// SQLite in this file, which is made if there is none.
+    pub(super) fn file(path: PathBuf) -> Self {
+        Db::at(Place::File(path), None)
+    }
+
+    /// PostgreSQL at this URL.
+    ///
+    /// # Errors
+    /// It cannot be understood.
+    pub(super) fn server(url: &Secret) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url.expose()).map_err(|error| {
+            // What is said of a URL may hold the password in it.
+            let cause = match error {
+                sqlx::Error::Configuration(_) => "the URL cannot be understood",
+                _ => "the URL asks for what is not known",
+            };
+            StoreError::Unusable {
+                place: Place::Server("state.postgres".to_owned()),
+                cause: cause.to_owned(),
+            }
+        })?;
+        let database = options.get_database().unwrap_or(options.get_username());
+        let (host, port) = (options.get_host(), options.get_port());
+        let place = Place::Server(format!("PostgreSQL at {host}:{port}, database {database}"));
+        Ok(Db::at(place, Some(url.clone())))
+    }
+
+    fn at(place: Place, url: Option<Secret>) -> Self {
+        Db {
+            place,
+            url,
+            pools: OnceCell::new(),
+            connecting: Mutex::new(()),
+            metrics: None,
+        }
+    }
+
+    /// The same, whose errors are counted.
+    pub(super) fn counted(self, metrics: Arc<Metrics>) -> Self {
+        let metrics = Some(metrics);
+        Db { metrics, ..self }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(super) fn is_server(&self) -> bool {
+        self.url.is_some()
+    }
+
+    /// For single statements that write: what they did is on the disk when they return.
+    ///
+    /// # Errors
+    /// The database cannot be had.
+    pub(super) async fn durable(&self) -> Result<&AnyPool, StoreError> {
+        Ok(&self.pools().await?.durable)
+    }
+
+    /// For statements that only read.
+    ///
+    /// # Errors
+    /// The database cannot be had.
+    pub(super) async fn reading(&self) -> Result<&AnyPool, StoreError> {
+        Ok(&self.pools().await?.reading)
+    }
+
+    /// Several statements, all of them done or none, and nobody else's change in between, of this
+    /// process or another one. On the disk when its `commit` returns; undone when it is dropped.
+    ///
+    /// # Errors
+    /// The database cannot be had, or is another's for too long.
+    pub(super) async fn change(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        let durable = self.durable().await?;
+        let begun = async {
+            if !self.is_server() {
+                return durable.begin_with("BEGIN IMMEDIATE").await;
+            }
+            let mut change = durable.begin().await?;
+            change.execute(ALONE).await?;
+            Ok(change)
+        };
+        begun.await.map_err(|error| self.told("begin", &error))
+    }
+
+    /// Several statements that add rows, of which the last may be lost with the power: nobody waits
+    /// for the disk.
+    ///
+    /// # Errors
+    /// The database cannot be had.
+    pub(super) async fn adding(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        let loose = &self.pools().await?.loose;
+        let begun = async {
+            if !self.is_server() {
+                return loose.begin_with("BEGIN IMMEDIATE").await;
+            }
+            let mut adding = loose.begin().await?;
+            adding.execute("SET LOCAL synchronous_commit = off").await?;
+            Ok(adding)
+        };
+        begun.await.map_err(|error| self.told("begin", &error))
+    }
+
+    /// Counts an error and puts it into words.
+    pub(super) fn told(&self, operation: &'static str, error: &sqlx::Error) -> StoreError {
+        self.count(operation);
+        StoreError::of(error, &self.place)
+    }
+
+    fn count(&self, operation: &'static str) {
+        if let Some(metrics) = &self.metrics {
+            metrics.store_error(self.place.kind(), operation);
+        }
+    }
+
+    /// The connections; the first use makes them, and each use tries again while that fails.
+    async fn pools(&self) -> Result<&Pools, StoreError> {
+        if let Some(pools) = self.pools.get() {
+            return Ok(pools);
+        }
+        let connecting = match self.connecting.try_lock() {
+            Ok(connecting) => connecting,
+            // Nobody waits for a server once for each that waits for it already.
+            Err(_) if self.is_server() => {
+                return Err(StoreError::Away {
+                    place: self.place.clone(),
+                    cause: "it has not answered yet".to_owned(),
+                });
+            }
+            Err(_) => self.connecting.lock().await,
+        };
+        let pools = self.pools.get_or_try_init(|| self.connect()).await;
+        drop(connecting);
+        pools.inspect_err(|_| self.count("open"))
+    }
+
+    async fn connect(&self) -> Result<Pools, StoreError> {
+        sqlx::any::install_default_drivers();
+        let pools = match (&self.place, &self.url) {
+            (Place::File(path), _) => self.open_file(path).await?,
+            (Place::Server(_), url) => self.dial(url.as_ref().map_or("", Secret::expose))?,
+        };
+        schema::bring_up_to_date(&pools.durable, &self.place).await?;
+        Ok(pools)
+    }
+
+    async fn open_file(&self, path: &Path) -> Result<Pools, StoreError> {
+        let unusable = |cause: String| StoreError::Unusable {
+            place: self.place.clone(),
+            cause,
+        };
+        let made = path.to_owned();
+        let made = tokio::task::spawn_blocking(move || make_private(&made)).await;
+        made.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(|error| unusable(error.to_string()))?;
+        // Written so that no part of the path means anything in a URL.
+        let path = percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
+        let options = AnyConnectOptions::from_str(&format!("sqlite:{path}?mode=rw"));
+        let options = options.map_err(|error| unusable(error.to_string()))?;
+        let options = options.disable_statement_logging();
+        let pool = |most| {
+            AnyPoolOptions::new()
+                .max_connections(most)
+                .acquire_timeout(FILE_PATIENCE)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+        };
+        // One connection for each kind of writer: who writes has the file alone, and waits better here
+        // than there. SQLite's own `synchronous = FULL` stays with what is acknowledged.
+        let loose = pool(1).after_connect(|connection, _| {
+            Box::pin(async move {
+                let asked = connection.execute("PRAGMA synchronous = NORMAL").await;
+                asked.map(drop)
+            })
+        });
+        Ok(Pools {
+            durable: pool(1).connect_lazy_with(options.clone()),
+            loose: loose.connect_lazy_with(options.clone()),
+            reading: pool(2).connect_lazy_with(options),
+        })
+    }
+
+    fn dial(&self, url: &str) -> Result<Pools, StoreError> {
+        let options = AnyConnectOptions::from_str(url).map_err(|_| StoreError::Unusable {
+            place: self.place.clone(),
+            cause: "the URL cannot be understood".to_owned(),
+        })?;
+        let options = options.disable_statement_logging();
+        let pool = |most| {
+            AnyPoolOptions::new()
+                .max_connections(most)
+                .acquire_timeout(SERVER_PATIENCE)
+                .idle_timeout(Duration::from_secs(600))
+                .max_lifetime(Duration::from_secs(1800))
+        };
+        Ok(Pools {
+            durable: pool(4).connect_lazy_with(options.clone()),
+            loose: pool(1).connect_lazy_with(options.clone()),
+            reading: pool(2).connect_lazy_with(options),
+        })
+    }
+}
+
+/// Makes the file, for its owner only: SQLite would let everybody read it. Its further files (`-wal`,
+/// `-shm`) get the same mode. It is made under another name and closed before it gets its own: closing
+/// it later would take SQLite's locks on it away, as all locks of a process end with the first `close`
+/// (POSIX).
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::metadata(path) {
+        Ok(found) if found.permissions().mode() & 0o077 == 0 => Ok(()),
+        Ok(_) => std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let made = tempfile::NamedTempFile::new_in(folder)?;
+            match made.into_temp_path().persist_noclobber(path) {
+                // Another process was faster.
+                Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+                made => made.map_err(|error| error.error),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
