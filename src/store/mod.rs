@@ -9,6 +9,7 @@ mod error;
 mod keys;
 mod leases;
 mod schema;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,9 @@ use std::sync::Arc;
 
 pub use error::{Place, StoreError};
 pub use keys::KeyRecord;
+pub use slots::{
+    Ask, Assignment, Candidate, Change, Decision, Ledger, LedgerError, Placed, Tally, decide,
+};
 
 use crate::clock::SystemTime;
 use crate::config;

@@ -4,6 +4,7 @@
 //! either happens as a whole or not at all. What a step decides is in [`choose`], the same for each of them.
 
 mod choose;
+mod records;
 #[cfg(test)]
 mod tests;
 
