@@ -13,6 +13,8 @@ pub mod config;
 
 pub mod telemetry;
 
+pub mod limit;
+
 pub mod store;
 
 pub mod credential;

@@ -10,6 +10,7 @@ mod keys;
 mod leases;
 mod schema;
 pub mod shared;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,9 @@ use std::sync::Arc;
 
 pub use error::{Place, StoreError};
 pub use keys::KeyRecord;
+pub use slots::{
+    Ask, Assignment, Candidate, Change, Decision, Ledger, LedgerError, Placed, Tally, decide,
+};
 
 use crate::clock::SystemTime;
 use crate::config;

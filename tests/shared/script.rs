@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use poolgate::config;
-use poolgate::secret::Secret;
 use poolgate::store::shared::{Ask, Beat, Shared};
 use tokio::runtime::Runtime;
 
+use super::connect;
 use crate::support::{Redis, wait_for};
 
 /// A gateway as the script sees it: what it holds, and what is in use.
@@ -20,15 +19,7 @@ struct Player {
 
 impl Player {
     fn new(redis: &Redis, runtime: &Runtime) -> Player {
-        let config = config::Redis {
-            url: Secret::new(redis.url()),
-            ca: None,
-            key_prefix: "test:".to_owned(),
-        };
-        let shared = Arc::new(Shared::new(&config, None).unwrap());
-        let keeping = shared.clone();
-        runtime.spawn(async move { keeping.keep().await });
-        wait_for("the connection", || shared.is_up().then_some(()));
+        let shared = connect(redis.url(), runtime);
         Player {
             shared,
             limit: 0,

@@ -92,11 +92,7 @@ impl Shared {
                 [ask.most, ask.using, ask.hold, ask.need, ask.room.into()],
             );
         }
-        let answer: Vec<Value> = {
-            self.link
-                .ask("beat", async |to| call.invoke_async(to).await)
-        }
-        .await?;
+        let answer: Vec<Value> = self.ask("beat", &call).await?;
         read(answer, asks.len()).ok_or(Away)
     }
 
@@ -108,9 +104,7 @@ impl Shared {
         let (alive, me) = (self.key("places", ":alive"), self.me.clone());
         let mut leave = redis::cmd("ZREM");
         leave.arg(alive).arg(me);
-        self.link
-            .ask("leave", async |to| leave.query_async(to).await)
-            .await
+        self.ask_one("leave", &leave).await
     }
 }
 

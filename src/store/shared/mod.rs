@@ -6,14 +6,17 @@
 
 mod beat;
 mod link;
+mod slots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redis::{Script, ToRedisArgs};
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue, Script, ScriptInvocation, ToRedisArgs};
 
 pub use beat::{Ask, Beat, Given, LASTS, SETTLES};
 pub use link::{Away, Unusable};
+pub use slots::SharedSlots;
 
 use crate::config;
 use crate::telemetry::Metrics;
@@ -30,6 +33,7 @@ pub struct Shared {
 
 struct Scripts {
     beat: Script,
+    slots: slots::Scripts,
 }
 
 impl Shared {
@@ -45,6 +49,7 @@ impl Shared {
             beats: AtomicU64::new(0),
             scripts: Scripts {
                 beat: Script::new(include_str!("beat.lua")),
+                slots: slots::Scripts::new(),
             },
         })
     }
@@ -64,6 +69,24 @@ impl Shared {
         &self.me
     }
 
+    async fn ask<T: FromRedisValue>(
+        &self,
+        operation: &'static str,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, Away> {
+        let ask = async |to: &mut MultiplexedConnection| call.invoke_async(to).await;
+        self.link.ask(operation, ask).await
+    }
+
+    async fn ask_one<T: FromRedisValue>(
+        &self,
+        operation: &'static str,
+        command: &Cmd,
+    ) -> Result<T, Away> {
+        let ask = async |to: &mut MultiplexedConnection| command.query_async(to).await;
+        self.link.ask(operation, ask).await
+    }
+
     /// The name of a key; those of one tag are on one server of a cluster.
     fn key(&self, tag: &str, rest: &str) -> String {
         format!("{}{{{tag}}}{rest}", self.prefix)
@@ -76,7 +99,7 @@ impl Shared {
 }
 
 /// What a script is given, of many kinds.
-fn give<A: ToRedisArgs>(to: &mut redis::ScriptInvocation<'_>, given: impl IntoIterator<Item = A>) {
+fn give<A: ToRedisArgs>(to: &mut ScriptInvocation<'_>, given: impl IntoIterator<Item = A>) {
     for one in given {
         to.arg(one);
     }

@@ -1,5 +1,5 @@
--- Puts slots back that the book has lost: those of keys that hold none in it. A book that lost
--- everything is a new one.
+-- Puts slots back that the book has lost: those of keys that hold none in it, or an older one, as the
+-- one who was first may have known less. A book that lost everything is a new one.
 --
 -- KEYS: 1 hash of slots, 2 hash of facts.
 -- ARGV: start of the names of zsets, part of the legacy names, number of tiers that keep them, these
@@ -19,7 +19,11 @@ for at = 4 + tiers, #ARGV, 7 do
   local key = ARGV[at]
   local slot = {tier = ARGV[at + 1], account = ARGV[at + 2], last = ARGV[at + 3], next = ARGV[at + 4],
     previous = ARGV[at + 6]}
-  if redis.call('HSETNX', KEYS[1], key, cjson.encode(slot)) == 1 then
+  local found = redis.call('HGET', KEYS[1], key)
+  local held = found and cjson.decode(found)
+  if not held or tonumber(held.last) < tonumber(slot.last) then
+    if held then redis.call('ZREM', on .. held.tier .. ':' .. held.account, key) end
+    redis.call('HSET', KEYS[1], key, cjson.encode(slot))
     local keys = on .. slot.tier .. ':' .. slot.account
     redis.call('ZADD', keys, ARGV[at + 5], key)
     redis.call('HINCRBY', KEYS[2], 'version', 1)
