@@ -16,14 +16,15 @@ const DAY: i64 = 86_400_000;
 /// A gateway's view of the book, with records of its own.
 struct Book {
     slots: Arc<SharedSlots>,
-    records: Arc<Store>,
+    records: Arc<dyn Ledger>,
     _folder: tempfile::TempDir,
 }
 
 impl Book {
     fn open(redis: &Redis, runtime: &Runtime) -> Book {
         let folder = tempfile::tempdir().unwrap();
-        let records = Arc::new(runtime.block_on(Store::open(folder.path())).unwrap());
+        let records: Arc<dyn Ledger> =
+            Arc::new(runtime.block_on(Store::open(folder.path())).unwrap());
         Book {
             slots: Arc::new(SharedSlots::new(shared(redis, runtime), records.clone())),
             records,
@@ -149,17 +150,9 @@ fn a_key_whose_time_is_over_gives_its_slot_up_and_gets_the_least_taken_account()
     };
     assert_eq!(&*place("one", 0).0.account, "a");
     assert_eq!(&*place("two", DAY).0.account, "b");
-    assert_eq!(
-        &*place("three", DAY).0.account,
-        "b",
-        "a was given away as often, and has one"
-    );
+    assert_eq!(&*place("three", DAY).0.account, "a", "the name decides");
     let (moved, change) = place("one", DAY);
-    assert_eq!(
-        (&*moved.account, change),
-        ("a", Change::Rotated),
-        "it is the least taken"
-    );
+    assert_eq!((&*moved.account, change), ("b", Change::Rotated));
     assert_eq!(moved.previous_account.as_deref(), Some("a"));
     assert_eq!(moved.next_rotation, moved.last_rotation + DAY);
     let (same, change) = place("one", DAY);
@@ -184,6 +177,9 @@ fn after_the_loss_of_everything_the_gateways_put_the_book_together_again() {
     // What the second has placed the first has not read.
     let mut before = runtime.block_on(books[1].slots.all()).unwrap();
     redis.command(&["FLUSHALL"]);
+    // Each gateway looks at the book now and then.
+    let looking = books[1].slots.clone();
+    runtime.spawn(async move { looking.version().await });
     let fourth = held(
         runtime
             .block_on(books[0].slots.place(&ask("k3", &accounts, DAY)))

@@ -273,6 +273,7 @@ impl Ledger for SharedSlots {
                 .arg(ask.rotate_every);
             call.arg(SETTLES.as_millis() as u64).arg(&on);
             call.arg(if legacy { LEGACY } else { "" });
+            call.arg(self.told.load(Ordering::SeqCst));
             for candidate in ask.candidates {
                 call.arg(&*candidate.account).arg(candidate.rank);
             }

@@ -3,8 +3,9 @@
 -- KEYS: 1 hash of slots (key -> JSON), 2 hash of facts (born, version), 3 hash of how often each account
 --       was given away, 4… for each candidate the zset of keys on it (by their last use).
 -- ARGV: key, tier, most keys on one account, period, time to settle, start of the names of zsets,
---       start of the legacy names or nothing, then for each candidate: account, rank.
--- Answers: word, born, then for `held`: change, account, last, next, used, previous; for `full`: the
+--       middle of the legacy names or nothing, `born` of the book that knows all that the gateway
+--       knows (0: any), then for each candidate: account, rank.
+-- Answers: word (`lost`: first the book has to be told what is known), born, then for `held`: change, account, last, next, used, previous; for `full`: the
 --       last use of the key that rests longest, or -1; for `settling`: how long.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -13,6 +14,7 @@ local settle, on, legacy = tonumber(ARGV[5]), ARGV[6], ARGV[7]
 
 local born = redis.call('HGET', KEYS[2], 'born')
 if not born then return {'lost', '0'} end
+if ARGV[8] ~= '0' and ARGV[8] ~= born then return {'lost', born} end
 
 local function zset(slot) return on .. slot.tier .. ':' .. slot.account end
 
@@ -44,9 +46,9 @@ local function answer(change, slot)
 end
 
 local mine, best, oldest = false, nil, nil
-for at = 8, #ARGV, 2 do
+for at = 9, #ARGV, 2 do
   local account, rank = ARGV[at], tonumber(ARGV[at + 1])
-  local keys = KEYS[4 + (at - 8) / 2]
+  local keys = KEYS[4 + (at - 9) / 2]
   local used = redis.call('ZCARD', keys)
   if held and held.tier == tier and held.account == account then mine = true end
   if redis.call('ZSCORE', keys, key) then used = used - 1 end
