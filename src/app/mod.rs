@@ -10,6 +10,7 @@ mod ready;
 mod reload;
 mod renewals;
 mod signals;
+mod slots;
 mod state;
 mod systemd;
 mod tls;
@@ -34,7 +35,7 @@ use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
 use crate::instance::{Discovery, Instances};
-use crate::key::{Issued, Keys};
+use crate::key::{Issued, Keys, Slots};
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
@@ -63,6 +64,7 @@ pub(crate) struct App {
     first: Arc<Config>,
     pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     keys: Arc<Keys>,
+    slots: Arc<Slots>,
     issued: Issued,
     resolver: Arc<Resolver>,
     tunnels: Arc<Tunnels>,
@@ -168,6 +170,8 @@ impl App {
         let config = &*first;
         let issued = Issued::in_state(&config.state.dir);
         let keys = Arc::new(Keys::new(config, &issued));
+        let slots = Slots::new(store.clone(), metrics.clone(), now);
+        let slots = Arc::new(slots);
         let resolver = Arc::new(Resolver::default());
         let proxies = proxies(config);
         let notices = Notices::new(
@@ -193,6 +197,7 @@ impl App {
             first,
             pools: Arc::new(ArcSwap::from_pointee(pools)),
             keys,
+            slots,
             issued,
             resolver,
             tunnels,
