@@ -92,7 +92,7 @@ impl Keys {
                 id: format!("cfg:{}", fixed.name).into(),
                 name: &fixed.name,
                 tier: &fixed.tier,
-                account: None,
+                account: fixed.account.as_deref().map(Arc::from),
                 expose_account: fixed.expose_account,
             };
             match config::read_secret(&fixed.key) {
@@ -215,10 +215,19 @@ fn client(
     // The configuration holds every tier that its keys may name.
     let tier = config.tiers.get(new.tier);
     let live = live.entry(new.id.clone()).or_default().clone();
+    let assignment = tier.map_or(Assignment::Any, |tier| tier.assignment);
+    if assignment == Assignment::Bound && new.account.is_none() {
+        let (key, tier) = (new.name, new.tier);
+        tracing::warn!(
+            key,
+            tier,
+            "the key is refused: its tier binds it to an account, and it names none"
+        );
+    }
     Client {
         name: new.name.into(),
         tier: new.tier.into(),
-        assignment: tier.map_or(Assignment::Any, |tier| tier.assignment),
+        assignment,
         account: new.account,
         expires_at: None,
         may: tier.map(Grant::of_tier).unwrap_or_default(),

@@ -35,13 +35,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+pub use crate::clock::Moment;
 pub use account::Account;
 pub use bequest::{Bequest, Places};
 pub use explain::Explanation;
 pub use lease::{Lease, Report};
 pub use outcome::{Answer, Outcome};
 pub use refusal::{Cause, Refusal};
-pub use crate::clock::Moment;
 pub use summary::{Health, PoolView, QueueView, instance_state, instances};
 pub use view::*;
 

@@ -80,7 +80,11 @@ impl Pool {
         let ticks = self.ticks(now);
         let model = demand.model.as_deref().map(marks::model_id);
         let only = demand.only.as_deref();
-        let named = || table.accounts().filter(|account| only.is_none_or(|id| *account.id == *id));
+        let named = || {
+            table
+                .accounts()
+                .filter(|account| only.is_none_or(|id| *account.id == *id))
+        };
         // A pool without any account is one whose accounts have yet to come.
         let mut cause = match named().next() {
             Some(_) => Cause::NoneServes,
@@ -120,7 +124,11 @@ impl Pool {
     }
 }
 
-pub(super) fn why_not(account: &Account, demand: &Demand, marked: Option<u64>) -> (Cause, Option<u64>) {
+pub(super) fn why_not(
+    account: &Account,
+    demand: &Demand,
+    marked: Option<u64>,
+) -> (Cause, Option<u64>) {
     let blocked = account.live.blocked();
     const OUT: u32 = reason::DISABLED
         | reason::DRAINING

@@ -145,7 +145,12 @@ impl Slots {
         if turn.is_err() {
             return Err(NoSlot::Unknown);
         }
-        if let Some(full) = seat.full.load().as_deref().filter(|it| self.still(it, at.now)) {
+        if let Some(full) = seat
+            .full
+            .load()
+            .as_deref()
+            .filter(|it| self.still(it, at.now))
+        {
             return Err(NoSlot::full(full.next_release));
         }
         let ask = Ask {

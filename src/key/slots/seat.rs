@@ -77,11 +77,7 @@ impl Seat {
 
     /// Puts down what a look into the book showed, unless that of a later look is shown. `held` is
     /// told what the key held before. Returns whether it was put down.
-    pub(super) fn show(
-        &self,
-        look: u64,
-        held: impl FnOnce(Option<&Held>) -> Option<Held>,
-    ) -> bool {
+    pub(super) fn show(&self, look: u64, held: impl FnOnce(Option<&Held>) -> Option<Held>) -> bool {
         let mut shown = self.look.lock();
         if *shown > look {
             return false;

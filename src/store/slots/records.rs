@@ -8,9 +8,7 @@ use async_trait::async_trait;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use super::{
-    Ask, Assignment, Change, Decision, Ledger, LedgerError, Placed, Tally, decide,
-};
+use super::{Ask, Assignment, Change, Decision, Ledger, LedgerError, Placed, Tally, decide};
 use crate::store::{Store, StoreError};
 
 /// Several statements as one step.
@@ -119,7 +117,9 @@ impl Ledger for Store {
 impl Accounts {
     fn next_release(&self, ask: &Ask<'_>) -> Option<i64> {
         let candidates = ask.candidates.iter();
-        let oldest = candidates.filter_map(|it| self.oldest.get(&*it.account)).min();
+        let oldest = candidates
+            .filter_map(|it| self.oldest.get(&*it.account))
+            .min();
         oldest.map(|last_used| last_used.saturating_add(ask.idle_release))
     }
 }
