@@ -3,6 +3,23 @@
 
 pub use std::time::{Instant, SystemTime};
 
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Goes on evenly, whatever becomes of the other one.
+    pub now: Instant,
+    /// May be set right at any time.
+    pub wall: SystemTime,
+}
+
+/// Both clocks now.
+pub fn moment() -> Moment {
+    Moment {
+        now: now(),
+        wall: wall(),
+    }
+}
+
 /// Monotonic now. Read through tokio, so that a test under its paused clock moves this one too.
 pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()

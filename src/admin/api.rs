@@ -19,6 +19,7 @@ use super::instances;
 use super::list::Page;
 use super::reply::{Problem, parse};
 use super::route::route;
+use super::slots;
 use super::status;
 use crate::clock;
 use crate::config::Role;
@@ -36,6 +37,7 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/accounts/{id}", get(account))
         .route("/api/v1/pools", get(pools))
         .route("/api/v1/instances", get(instances::list))
+        .route("/api/v1/slots", get(slots::show))
         .route("/api/v1/route", post(route))
         .route_layer(layer(Role::Viewer));
     let writing = Router::new()

@@ -5,6 +5,7 @@ use std::io;
 use futures::future::BoxFuture;
 
 use super::route::Question;
+use super::slots::SlotsView;
 use crate::instance::InstanceView;
 use crate::notify::Tested;
 use crate::pool::{AccountView, Explanation, PoolView, QueueView};
@@ -60,6 +61,9 @@ pub trait Control: Send + Sync {
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>>;
 
     fn queue(&self) -> QueueView;
+
+    /// Which keys hold which slots, as the book says now.
+    fn slots(&self) -> BoxFuture<'_, SlotsView>;
 
     /// A dry run of a request; an error says why it would be refused before any account.
     fn explain(&self, question: &Question) -> Result<Explanation, &'static str>;

@@ -12,6 +12,7 @@ mod list;
 mod reply;
 mod route;
 mod serve;
+mod slots;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use auth::{Auth, Hosts};
 pub use control::{Control, Reloaded, StrategyChange};
 pub use route::Question;
 pub use serve::{AdminApp, answer};
+pub use slots::{SlotKey, SlotPlace, SlotsView};
 
 /// The longest body of a request, in bytes.
 const MAX_BODY: usize = 1 << 20;

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::App;
-use crate::admin::{self, Control, Question, Reloaded, StrategyChange};
+use crate::admin::{self, Control, Question, Reloaded, SlotsView, StrategyChange};
 use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
@@ -163,6 +163,10 @@ impl Control for App {
         Box::pin(self.notices.test())
     }
 
+    fn slots(&self) -> BoxFuture<'_, SlotsView> {
+        Box::pin(self.slots_now())
+    }
+
     fn queue(&self) -> QueueView {
         let pools = self.pools.load();
         let mut queue = QueueView::default();
@@ -207,7 +211,7 @@ impl Control for App {
             return Err("the key may not use this model");
         }
         let pools = self.pools.load();
-        let pool = route::pool(&pools, &client.may).ok_or("no pool serves this key")?;
+        let pool = route::pool(&pools, &client).ok_or("no pool serves this key")?;
         let peek = Peek::default();
         let caller = route::Caller {
             client: &client,
@@ -223,6 +227,7 @@ impl Control for App {
             caller: caller.place(&pool.settings()),
             priority: client.may.priority,
             tried: Tried::new(),
+            only: self.only_account(&client),
         };
         Ok(pool.explain(&demand, self.moment()))
     }
@@ -271,6 +276,7 @@ impl Control for App {
             accounts: accounts.collect(),
             pools: pools.collect(),
             keys: vec![("default".to_owned(), self.keys.count() as u64)],
+            slots: self.slot_counts(),
             certificate_expiry: expiry.map(|at| at as f64 - clock::unix_seconds(now)),
             connections: vec![("open", self.connections.load(Ordering::SeqCst) as u64)],
         };

@@ -92,6 +92,7 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         config: app.config.clone(),
         pools: app.pools.clone(),
         keys: app.keys.clone(),
+        slots: app.slots.clone(),
         resolver: app.resolver.clone(),
         tunnels: app.tunnels.clone(),
         metrics: app.metrics.clone(),

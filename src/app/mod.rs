@@ -11,6 +11,7 @@ mod reload;
 mod renewals;
 mod shared;
 mod signals;
+mod slots;
 mod state;
 mod systemd;
 mod tls;
@@ -35,7 +36,7 @@ use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
 use crate::instance::{Discovery, Instances};
-use crate::key::{Issued, Keys};
+use crate::key::{Issued, Keys, Slots};
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
@@ -64,6 +65,7 @@ pub(crate) struct App {
     first: Arc<Config>,
     pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     keys: Arc<Keys>,
+    slots: Arc<Slots>,
     issued: Issued,
     resolver: Arc<Resolver>,
     tunnels: Arc<Tunnels>,
@@ -172,6 +174,8 @@ impl App {
         let config = &*first;
         let issued = Issued::in_state(&config.state.dir);
         let keys = Arc::new(Keys::new(config, &issued));
+        let slots = Slots::new(store.clone(), metrics.clone(), now);
+        let slots = Arc::new(slots);
         let resolver = Arc::new(Resolver::default());
         let proxies = proxies(config);
         let notices = Notices::new(
@@ -198,6 +202,7 @@ impl App {
             first,
             pools: Arc::new(ArcSwap::from_pointee(pools)),
             keys,
+            slots,
             issued,
             resolver,
             tunnels,

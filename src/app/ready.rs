@@ -51,6 +51,7 @@ impl BackgroundService for Background {
             kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),
             kept_up(|| watch_files(files, changed, app.began.wall, stop.clone())),
             kept_up(|| tick(app, stop.clone())),
+            kept_up(|| app.keep_slots(stop.clone())),
             kept_up(|| app.notices.watch(pools, stop.clone())),
             kept_up(|| app.notices.deliver(stop.clone())),
             kept_up(|| app.instances.run(&owner, stop.clone())),

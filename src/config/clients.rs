@@ -64,6 +64,7 @@ fn fixed_key(s: &mut Section<'_, '_>) -> FixedKey {
         name,
         key,
         tier,
+        account: s.maybe("account", ID),
         expose_account: s.get("expose_account", Flag, false),
     }
 }

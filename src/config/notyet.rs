@@ -28,7 +28,6 @@ const NOTE: Severity = Severity::Note;
 const TABLE: &[(&str, When, Severity, &str)] = &[
     ("admin.address", Begins("unix:"), REFUSE, "admin needs an address and a port"),
     ("clients.max_concurrent_per_key", Set, REFUSE, "a key may use every connection"),
-    ("tiers.*.assignment", Not("any"), REFUSE, "keys of this tier would use every account"),
     ("tiers.*.max_concurrent", Set, REFUSE, "keys of this tier would not be limited"),
     ("tiers.*.limits", Set, REFUSE, "keys of this tier would not be limited"),
     ("routes", Set, REFUSE, "requests would go to the first pool of the tier"),

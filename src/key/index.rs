@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::client::{Client, Grant};
 use super::hash::{ByHash, KeyHash};
 use super::issued::Issued;
+use super::slots::Seat;
 use crate::config::{self, Assignment, Config, Open};
 use crate::limit::Permits;
 
@@ -40,14 +41,28 @@ impl Refused {
 pub struct Keys {
     index: ArcSwap<Index>,
     /// What outlives each index, by the key's id.
-    live: Mutex<HashMap<Arc<str>, Arc<Permits>>>,
+    live: Mutex<HashMap<Arc<str>, Live>>,
     /// A key has existed since the start: whatever becomes of the key file, the gate stays shut.
     had_keys: AtomicBool,
+}
+
+/// What is counted of a key, and where it sits.
+#[derive(Clone, Default)]
+struct Live {
+    permits: Arc<Permits>,
+    seat: Arc<Seat>,
+}
+
+impl Live {
+    fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.permits) > 1 || Arc::strong_count(&self.seat) > 1
+    }
 }
 
 #[derive(Default)]
 struct Index {
     by_hash: ByHash<Arc<Client>>,
+    by_id: HashMap<Arc<str>, Arc<Client>>,
     /// Who comes without a key, where none is asked for.
     anybody: Option<Arc<Client>>,
 }
@@ -77,7 +92,7 @@ impl Keys {
                 id: format!("cfg:{}", fixed.name).into(),
                 name: &fixed.name,
                 tier: &fixed.tier,
-                account: None,
+                account: fixed.account.as_deref().map(Arc::from),
                 expose_account: fixed.expose_account,
             };
             match config::read_secret(&fixed.key) {
@@ -109,8 +124,15 @@ impl Keys {
             let new = New::plain(ANYBODY.into(), ANYBODY);
             Arc::new(client(config, &mut live, None, new))
         });
-        live.retain(|_, permits| Arc::strong_count(permits) > 1);
-        self.index.store(Arc::new(Index { by_hash, anybody }));
+        live.retain(|_, live| live.is_in_use());
+        let clients = by_hash.values().chain(&anybody).cloned();
+        let by_id = clients.map(|client| (client.id.clone(), client)).collect();
+        let index = Index {
+            by_hash,
+            by_id,
+            anybody,
+        };
+        self.index.store(Arc::new(index));
     }
 
     fn is_open(&self, config: &Config) -> bool {
@@ -131,6 +153,16 @@ impl Keys {
 
     pub fn count(&self) -> usize {
         self.index.load().by_hash.len()
+    }
+
+    /// The client of this id, if it has a key.
+    pub fn client(&self, id: &str) -> Option<Arc<Client>> {
+        self.index.load().by_id.get(id).cloned()
+    }
+
+    /// All clients, in no order.
+    pub fn clients(&self) -> Vec<Arc<Client>> {
+        self.index.load().by_id.values().cloned().collect()
     }
 
     /// The client of the first valid key among those that the request carries.
@@ -176,20 +208,31 @@ impl<'a> New<'a> {
 
 fn client(
     config: &Config,
-    live: &mut HashMap<Arc<str>, Arc<Permits>>,
+    live: &mut HashMap<Arc<str>, Live>,
     hash: Option<KeyHash>,
     new: New<'_>,
 ) -> Client {
     // The configuration holds every tier that its keys may name.
     let tier = config.tiers.get(new.tier);
+    let live = live.entry(new.id.clone()).or_default().clone();
+    let assignment = tier.map_or(Assignment::Any, |tier| tier.assignment);
+    if assignment == Assignment::Bound && new.account.is_none() {
+        let (key, tier) = (new.name, new.tier);
+        tracing::warn!(
+            key,
+            tier,
+            "the key is refused: its tier binds it to an account, and it names none"
+        );
+    }
     Client {
         name: new.name.into(),
         tier: new.tier.into(),
-        assignment: tier.map_or(Assignment::Any, |tier| tier.assignment),
+        assignment,
         account: new.account,
         expires_at: None,
         may: tier.map(Grant::of_tier).unwrap_or_default(),
-        permits: live.entry(new.id.clone()).or_default().clone(),
+        permits: live.permits,
+        seat: live.seat,
         id: new.id,
         expose_account: new.expose_account,
         place: hash.map(|hash| hash.place()),

@@ -8,6 +8,7 @@ mod hash;
 mod index;
 mod issued;
 mod present;
+mod slots;
 
 pub use client::{Client, Grant};
 pub use hash::{KeyHash, new_key};
@@ -16,3 +17,4 @@ pub use issued::Issued;
 pub use present::{
     client_keys, is_credential_header, is_key_protocol, protocols, without_key_parameter,
 };
+pub use slots::{NoSlot, Scope, Seat, Seated, Sits, Slots};

@@ -11,6 +11,7 @@ mod explain;
 mod lease;
 mod live;
 mod marks;
+mod named;
 mod outcome;
 mod program;
 mod queue;
@@ -35,13 +36,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+pub use crate::clock::Moment;
 pub use account::Account;
 pub use bequest::{Bequest, Places};
 pub use explain::Explanation;
 pub use lease::{Lease, Report};
 pub use outcome::{Answer, Outcome};
 pub use refusal::{Cause, Refusal};
-pub use snapshot::Moment;
 pub use summary::{Health, PoolView, QueueView, instance_state, instances};
 pub use view::*;
 
@@ -51,6 +52,9 @@ use crate::dialect::Dialect;
 use crate::telemetry::{Metrics, PoolMetrics};
 use select::Choice;
 use table::{Group, Lane, Table};
+
+/// Who waits for one account looks so often whether it is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What a request asks of a pool.
 #[derive(Clone, Debug)]
@@ -65,6 +69,8 @@ pub struct Demand {
     pub priority: i32,
     /// Accounts that this request has asked already.
     pub tried: Tried,
+    /// The account that alone may serve: a key's slot, or the one that it is bound to.
+    pub only: Option<Arc<str>>,
 }
 
 impl Demand {
@@ -177,6 +183,9 @@ impl Pool {
         self.serve_queue(began);
         loop {
             let wake = self.next_due().map_or(deadline, |due| due.min(deadline));
+            // The one account may go meanwhile, and nobody would tell.
+            let look = demand.only.as_ref().map(|_| clock::now() + LOOK_EVERY);
+            let wake = look.map_or(wake, |look| look.min(wake));
             let lease = tokio::time::timeout_at(wake.into(), &mut place.lease).await;
             let now = clock::now();
             match lease {
@@ -212,11 +221,13 @@ impl Pool {
             return None;
         }
         let table = self.table.load();
-        let taken = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
-            view.groups
-                .iter()
-                .find_map(|group| self.take_from(group, &table, demand, ticks))
-        });
+        let taken = match &demand.only {
+            Some(id) => self.take_named(id, &table, demand, ticks),
+            None => table.with_view(demand.lane(), demand.model.as_deref(), |view| {
+                let mut groups = view.groups.iter();
+                groups.find_map(|group| self.take_from(group, &table, demand, ticks))
+            }),
+        };
         match taken {
             Some((account, entry)) => {
                 account

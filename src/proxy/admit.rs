@@ -151,11 +151,14 @@ fn admitted(
         ctx.line.key = Some(client.name.clone());
         ctx.client = Some(client.clone());
         let pools = gateway.pools.load();
-        if let Some(pool) = route::pool(&pools, &client.may) {
+        if let Some(pool) = route::pool(&pools, &client) {
             return Ok((client, pool.clone()));
         }
     }
-    Err(Reject::not_found().into())
+    match ctx.client.as_ref().is_some_and(|client| client.is_bound()) {
+        true => Err(Reject::account_gone().into()),
+        false => Err(Reject::not_found().into()),
+    }
 }
 
 /// Reads the body, looks for the model in it, and says what the request asks of its pool.
@@ -216,6 +219,7 @@ async fn read(
         caller,
         priority: client.may.priority,
         tried: Tried::new(),
+        only: client.account.clone(),
     };
     let (kind, path) = (target.kind, target.path);
     Ok(Request {
@@ -227,5 +231,7 @@ async fn read(
         demand,
         body,
         budget,
+        seated: None,
+        new_slot: None,
     })
 }

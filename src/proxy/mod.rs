@@ -22,6 +22,7 @@ mod origin;
 mod reject;
 mod retry;
 mod settle;
+mod slot;
 #[cfg(test)]
 mod tests;
 mod unmeasured;
@@ -44,7 +45,7 @@ use tokio::sync::Semaphore;
 use context::Context;
 
 use crate::config::Config;
-use crate::key::Keys;
+use crate::key::{Keys, Slots};
 use crate::net::{Resolver, Tunnels};
 use crate::pool::Pool;
 use crate::telemetry::{Access, Metrics};
@@ -68,6 +69,7 @@ pub struct Gateway {
     /// In the order of the configuration.
     pub pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     pub keys: Arc<Keys>,
+    pub slots: Arc<Slots>,
     pub resolver: Arc<Resolver>,
     pub tunnels: Arc<Tunnels>,
     pub metrics: Arc<Metrics>,

@@ -112,6 +112,10 @@ pub(super) fn report(
 
 fn remember(retry: &mut Retry, attempt: &Attempt, outcome: &Outcome, sent: Sent) {
     retry.silent |= sent == Sent::Silence;
+    retry.blames_account = matches!(
+        outcome,
+        Outcome::Transient | Outcome::AuthExpired | Outcome::AuthDead | Outcome::QuotaDead { .. }
+    );
     match outcome {
         Outcome::Forbidden => retry.forbidden = true,
         Outcome::ModelUnavailable => retry.without_model.push(attempt.lease.account().clone()),

@@ -29,9 +29,10 @@ use tokio::time::timeout;
 use super::context::Context;
 use super::{Gateway, OlderAnswer, OlderPaths, OlderRequest};
 use crate::config;
-use crate::key::{Issued, Keys};
+use crate::key::{Issued, Keys, Slots};
 use crate::mock;
 use crate::pool::Pool;
+use crate::store::Store;
 use crate::telemetry::{self, Access, Live, Metrics};
 
 /// Nothing here takes longer, unless it is broken.
@@ -238,7 +239,10 @@ async fn house() -> House {
     let metrics = Arc::new(Metrics::new("0", SystemTime::UNIX_EPOCH).unwrap());
     let pool = Pool::new(&config.pools[0], &metrics, crate::clock::now());
     let keys = Keys::new(&config, &Issued::in_state("nowhere".as_ref()));
+    let store = Arc::new(Store::in_dir("nowhere".as_ref()));
+    let slots = Slots::new(store, metrics.clone(), crate::clock::now());
     let gateway = Gateway {
+        slots: Arc::new(slots),
         config: Arc::new(ArcSwap::from_pointee(config)),
         pools: Arc::new(ArcSwap::from_pointee(vec![pool.clone()])),
         keys: Arc::new(keys),

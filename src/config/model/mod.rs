@@ -148,6 +148,8 @@ pub struct FixedKey {
     pub name: String,
     pub key: SecretSource,
     pub tier: String,
+    /// The account that alone serves it; it takes no slot.
+    pub account: Option<String>,
     pub expose_account: bool,
 }
 
