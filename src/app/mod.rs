@@ -169,13 +169,13 @@ impl App {
             .iter()
             .map(|pool| Pool::new(pool, &metrics, served_since))
             .collect();
-        let sharing = shared::Sharing::new(&config, &metrics, &pools)?;
+        let sharing = shared::Sharing::new(&config, &store, &metrics, &pools)?;
         let first = Arc::new(config);
         let config = &*first;
         let issued = Issued::in_state(&config.state.dir);
         let keys = Arc::new(Keys::new(config, &issued));
-        let slots = Slots::new(store.clone(), metrics.clone(), now);
-        let slots = Arc::new(slots);
+        let ledger = shared::ledger(sharing.as_ref(), &store);
+        let slots = Arc::new(Slots::new(ledger, metrics.clone(), now));
         let resolver = Arc::new(Resolver::default());
         let proxies = proxies(config);
         let notices = Notices::new(

@@ -13,7 +13,8 @@ use super::App;
 use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::pool::Pool;
-use crate::store::shared::{Ask, Away, Beat, LASTS, Shared};
+use crate::store::shared::{Ask, Away, Beat, LASTS, Shared, SharedSlots};
+use crate::store::{Ledger, Store};
 use crate::telemetry::Metrics;
 
 /// Between two beats.
@@ -30,6 +31,7 @@ const FIRST: Duration = Duration::from_secs(3);
 /// The gateways that share a Redis, as this one sees them.
 pub(super) struct Sharing {
     pub(super) redis: Arc<Shared>,
+    pub(super) slots: Arc<SharedSlots>,
     /// Woken when a request waits for a place.
     wanted: Arc<Notify>,
     /// Of this gateway in the row of all.
@@ -57,22 +59,34 @@ impl Sharing {
     /// There can be none at the configured address.
     pub(super) fn new(
         config: &Config,
+        store: &Arc<Store>,
         metrics: &Arc<Metrics>,
         pools: &[Arc<Pool>],
     ) -> Result<Option<Self>> {
         let Some(redis) = &config.state.redis else {
             return Ok(None);
         };
+        let redis = Arc::new(Shared::new(redis, Some(metrics.clone()))?);
         let sharing = Sharing {
-            redis: Arc::new(Shared::new(redis, Some(metrics.clone()))?),
+            slots: Arc::new(SharedSlots::new(redis.clone(), store.clone())),
+            redis,
             wanted: Arc::default(),
             rank: AtomicU32::new(0),
             gateways: AtomicU32::new(1),
             has_begun: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         };
+        sharing.reconfigure(config);
         pools.iter().for_each(|pool| sharing.take_part(pool));
         Ok(Some(sharing))
+    }
+
+    /// Puts another configuration in force.
+    pub(super) fn reconfigure(&self, config: &Config) {
+        let tiers = config.tiers.iter();
+        let legacy = tiers.filter(|(_, tier)| tier.legacy_redis_names);
+        let names = legacy.map(|(name, _)| name.clone());
+        self.slots.keep_legacy_names(names.collect());
     }
 
     /// From now on this pool's accounts have the places that others leave them.
@@ -86,10 +100,22 @@ impl Sharing {
     }
 }
 
+/// The book of slots: in Redis where there is one, else in the records.
+pub(super) fn ledger(sharing: Option<&Sharing>, store: &Arc<Store>) -> Arc<dyn Ledger> {
+    match sharing {
+        Some(sharing) => sharing.slots.clone(),
+        None => store.clone(),
+    }
+}
+
 /// Works as long as the process lives: also one that only finishes its last requests has places.
 pub(super) async fn keep(app: &App) {
     if let Some(sharing) = &app.sharing {
-        tokio::join!(sharing.redis.keep(), beat(app, sharing));
+        tokio::join!(
+            sharing.redis.keep(),
+            beat(app, sharing),
+            sharing.slots.keep_copy()
+        );
     }
 }
 

@@ -1,8 +1,10 @@
 //! Several gateways over one Redis: what they decide together, and that nothing fails without it.
 
+mod away;
 mod ledger;
 mod places;
 mod script;
+mod slots;
 
 use std::sync::Arc;
 

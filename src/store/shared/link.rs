@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, TlsCertificates};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::secret::Secret;
@@ -22,6 +22,8 @@ use crate::telemetry::Metrics;
 const ANSWER: Duration = Duration::from_millis(50);
 /// For a connection with its TLS; nobody but the task that keeps it waits for that.
 const CONNECT: Duration = Duration::from_secs(2);
+/// Who asks before the first connection waits so long for it.
+const FIRST: Duration = Duration::from_secs(1);
 /// Between two tries while it is away.
 const TRY_EVERY: Duration = Duration::from_millis(250);
 /// How long it may be silent before the task looks whether it is there.
@@ -51,6 +53,8 @@ pub(super) struct Link {
     misses: AtomicU32,
     /// It is away, as somebody has just found out.
     lost: Notify,
+    /// The first try to connect is over.
+    tried: watch::Sender<bool>,
     metrics: Option<Arc<Metrics>>,
 }
 
@@ -82,6 +86,7 @@ impl Link {
             is_up: AtomicBool::new(false),
             misses: AtomicU32::new(0),
             lost: Notify::new(),
+            tried: watch::Sender::new(false),
             metrics,
         })
     }
@@ -97,6 +102,7 @@ impl Link {
         operation: &'static str,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
     ) -> Result<T, Away> {
+        self.first_try().await;
         let connection = self.connection.lock().clone();
         let Some(mut connection) = connection.filter(|_| self.is_up()) else {
             return Err(Away);
@@ -123,6 +129,14 @@ impl Link {
         Err(Away)
     }
 
+    /// Who comes with the start of the process waits for its connection.
+    async fn first_try(&self) {
+        if !*self.tried.borrow() {
+            let mut tried = self.tried.subscribe();
+            let _ = timeout(FIRST, tried.wait_for(|tried| *tried)).await;
+        }
+    }
+
     /// A connection of its own, for one who waits long for answers.
     pub(super) async fn apart(&self) -> Result<MultiplexedConnection, Away> {
         let config = AsyncConnectionConfig::new()
@@ -143,6 +157,7 @@ impl Link {
                     *self.connection.lock() = Some(connection);
                     self.misses.store(0, Ordering::Relaxed);
                     self.is_up.store(true, Ordering::SeqCst);
+                    self.tried.send_replace(true);
                     tracing::info!("Redis answers; this gateway shares its state");
                     self.watch().await;
                     *self.connection.lock() = None;
@@ -155,6 +170,7 @@ impl Link {
                 }
                 Err(_) => {}
             }
+            self.tried.send_replace(true);
             sleep(TRY_EVERY).await;
         }
     }
