@@ -360,7 +360,7 @@ async fn idle_keys_give_their_slots_back_and_used_ones_do_not() {
     }
     let busy = world.client("busy");
     let stream = world.slots.enter(&busy, world.began.now);
-    for quarter in 1..9 {
+    for quarter in 1..10 {
         let at = world.after(HOUR / 4 * quarter);
         world.ask("used", &accounts, at).await.unwrap();
         world.sweep(at).await;

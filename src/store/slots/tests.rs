@@ -293,7 +293,9 @@ async fn of_a_hundred_keys_that_race_over_two_processes_exactly_as_many_get_a_sl
             let (store, accounts) = (stores[n % 2].clone(), accounts.clone());
             tokio::spawn(async move {
                 let key = format!("key{n}");
-                place(&*store, &ask(&key, &accounts, 2, NOW)).await.is_some()
+                place(&*store, &ask(&key, &accounts, 2, NOW))
+                    .await
+                    .is_some()
             })
         })
         .collect();
