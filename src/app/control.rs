@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::App;
-use crate::admin::{self, Control, Question, Reloaded, SlotsView, StrategyChange};
+use crate::admin::{self, Control, Issuer, Question, Reloaded, SlotsView, StrategyChange};
 use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
@@ -204,7 +204,7 @@ impl Control for App {
             .chain(key::client_keys(&headers, query));
         let client = self
             .keys
-            .authenticate(presented)
+            .authenticate(presented, clock::wall())
             .map_err(|_| "the key is missing or not valid")?;
         let model = call.model.as_deref().or(question.model.as_deref());
         if !client.may.allows_model(model) {
@@ -238,6 +238,10 @@ impl Control for App {
 
     fn draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    fn issuer(&self) -> Option<&dyn Issuer> {
+        Some(self)
     }
 
     fn encode_metrics(&self) -> String {

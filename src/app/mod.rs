@@ -3,6 +3,7 @@
 mod accounts;
 mod activation;
 mod control;
+mod keys;
 mod listeners;
 mod orders;
 mod programs;
@@ -35,7 +36,7 @@ use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
 use crate::instance::{Discovery, Instances};
-use crate::key::{Issued, Keys, Slots};
+use crate::key::{Keys, Slots};
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
@@ -65,7 +66,7 @@ pub(crate) struct App {
     pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     keys: Arc<Keys>,
     slots: Arc<Slots>,
-    issued: Issued,
+    issued: keys::Issued,
     resolver: Arc<Resolver>,
     tunnels: Arc<Tunnels>,
     metrics: Arc<Metrics>,
@@ -168,8 +169,8 @@ impl App {
             .collect();
         let first = Arc::new(config);
         let config = &*first;
-        let issued = Issued::in_state(&config.state.dir);
-        let keys = Arc::new(Keys::new(config, &issued));
+        let (issued, records) = keys::Issued::read(config)?;
+        let keys = Arc::new(Keys::new(config, records));
         let slots = Slots::new(store.clone(), metrics.clone(), now);
         let slots = Arc::new(slots);
         let resolver = Arc::new(Resolver::default());
@@ -293,7 +294,7 @@ fn prepare(
         .iter()
         .filter(|address| !inherited.contains_key(*address));
     listeners::check_free(free)?;
-    state::issue_first_key(&app)?;
+    keys::issue_first(&app)?;
     if announce {
         state::announce(&config);
     }

@@ -86,7 +86,7 @@ impl App {
             self.certificates.reconfigure(&config);
             self.notices.reconfigure(&config.notify);
             self.replace_admin_tokens(&config);
-            self.keys.reload(&config, &self.issued);
+            self.keys.reload(&config);
         });
         Reloaded { needs_upgrade }
     }
@@ -149,7 +149,7 @@ impl App {
         if hook_files(&config).any(|file| file == path) {
             self.notices.reconfigure(&config.notify);
         }
-        self.keys.reload(&config, &self.issued);
+        self.keys.reload(&config);
     }
 }
 

@@ -107,6 +107,14 @@ impl Db {
         Ok(&self.pools().await?.durable)
     }
 
+    /// For single statements of which the last may be lost with the power.
+    ///
+    /// # Errors
+    /// The database cannot be had.
+    pub(super) async fn loose(&self) -> Result<&AnyPool, StoreError> {
+        Ok(&self.pools().await?.loose)
+    }
+
     /// For statements that only read.
     ///
     /// # Errors
@@ -139,7 +147,7 @@ impl Db {
     /// # Errors
     /// The database cannot be had.
     pub(super) async fn adding(&self) -> Result<Transaction<'static, Any>, StoreError> {
-        let loose = &self.pools().await?.loose;
+        let loose = self.loose().await?;
         let begun = async {
             if !self.is_server() {
                 return loose.begin_with("BEGIN IMMEDIATE").await;

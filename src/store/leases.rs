@@ -1,4 +1,5 @@
-//! Leases: what one of several processes may do at a time, such as renew an account's token.
+//! Leases: what one of several processes may do at a time, such as renew an account's token. After a
+//! loss of power the last leases may be gone, and so are their holders.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ impl Store {
             .bind(millis(now + lasts))
             .bind(millis(now))
             .bind(millis(now + 2 * lasts))
-            .execute(self.db.durable().await?)
+            .execute(self.db.loose().await?)
             .await;
         let taken = taken.map_err(|error| self.db.told("lease", &error))?;
         Ok(taken.rows_affected() == 1)
@@ -43,7 +44,7 @@ impl Store {
         let released = sqlx::query("DELETE FROM leases WHERE name = $1 AND holder = $2")
             .bind(name)
             .bind(holder)
-            .execute(self.db.durable().await?)
+            .execute(self.db.loose().await?)
             .await;
         let released = released.map(drop);
         released.map_err(|error| self.db.told("release", &error))

@@ -159,7 +159,7 @@ async fn a_folder_that_cannot_be_written_is_said_to_be() {
 async fn a_full_disk_is_an_error_and_no_more_once_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
-    let pool = store.db.durable().await.unwrap();
+    let pool = store.db.loose().await.unwrap();
     let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
         .fetch_one(pool)
         .await
