@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::auth::{Actor, Auth, Gate, gate};
 use super::control::{Control, StrategyChange};
 use super::instances;
+use super::keys;
 use super::list::Page;
 use super::reply::{Problem, parse};
 use super::route::route;
@@ -39,6 +40,7 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/instances", get(instances::list))
         .route("/api/v1/slots", get(slots::show))
         .route("/api/v1/route", post(route))
+        .merge(keys::reading())
         .route_layer(layer(Role::Viewer));
     let writing = Router::new()
         // What a program says may hold what it should not.
@@ -48,7 +50,8 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/notify/test", post(test_notices))
         .route("/api/v1/reload", post(reload))
         .route_layer(layer(Role::Operator));
-    reading.merge(writing)
+    let issuing = keys::writing().route_layer(layer(Role::Admin));
+    reading.merge(writing).merge(issuing)
 }
 
 async fn overview(State(control): State<Shared>) -> Json<Value> {

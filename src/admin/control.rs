@@ -4,6 +4,7 @@ use std::io;
 
 use futures::future::BoxFuture;
 
+use super::keys::Issuer;
 use super::route::Question;
 use super::slots::SlotsView;
 use crate::instance::InstanceView;
@@ -79,6 +80,11 @@ pub trait Control: Send + Sync {
 
     /// Whether Redis answers; None without one.
     fn redis(&self) -> Option<bool> {
+        None
+    }
+
+    /// Who issues keys, if anybody does.
+    fn issuer(&self) -> Option<&dyn Issuer> {
         None
     }
 

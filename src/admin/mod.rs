@@ -7,6 +7,7 @@ mod api;
 mod auth;
 mod control;
 mod instances;
+mod keys;
 mod legacy;
 mod list;
 mod reply;
@@ -25,6 +26,7 @@ use axum::middleware;
 
 pub use auth::{Auth, Hosts};
 pub use control::{Control, Reloaded, StrategyChange};
+pub use keys::Issuer;
 pub use route::Question;
 pub use serve::{AdminApp, answer};
 pub use slots::{SlotKey, SlotPlace, SlotsView};

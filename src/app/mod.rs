@@ -3,7 +3,9 @@
 mod accounts;
 mod activation;
 mod control;
+mod keys;
 mod listeners;
+mod news;
 mod orders;
 mod programs;
 mod ready;
@@ -36,7 +38,7 @@ use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
 use crate::instance::{Discovery, Instances};
-use crate::key::{Issued, Keys, Slots};
+use crate::key::{Keys, Slots};
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
@@ -66,7 +68,7 @@ pub(crate) struct App {
     pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     keys: Arc<Keys>,
     slots: Arc<Slots>,
-    issued: Issued,
+    issued: keys::Issued,
     resolver: Arc<Resolver>,
     tunnels: Arc<Tunnels>,
     metrics: Arc<Metrics>,
@@ -155,10 +157,8 @@ impl App {
         let metrics = Arc::new(metrics);
         let store = Store::of(&config.state)?.counted(metrics.clone());
         let store = Arc::new(store);
-        let renewals = renewals::Renewals::new(metrics.clone());
         let egress = &config.egress;
         let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
-        renewals.prepare(&config, &store).context("tokens")?;
         // What was before this process has its place in time, too.
         let served_since = now.checked_sub(age).unwrap_or(now);
         let instances = Instances::in_state(&config.state.dir);
@@ -170,10 +170,13 @@ impl App {
             .map(|pool| Pool::new(pool, &metrics, served_since))
             .collect();
         let sharing = shared::Sharing::new(&config, &store, &metrics, &pools)?;
+        let others = sharing.as_ref().map(shared::Sharing::others);
+        let renewals = renewals::Renewals::new(metrics.clone(), others);
+        renewals.prepare(&config, &store).context("tokens")?;
         let first = Arc::new(config);
         let config = &*first;
-        let issued = Issued::in_state(&config.state.dir);
-        let keys = Arc::new(Keys::new(config, &issued));
+        let (issued, records) = keys::Issued::read(config)?;
+        let keys = Arc::new(Keys::new(config, records));
         let ledger = shared::ledger(sharing.as_ref(), &store);
         let slots = Arc::new(Slots::new(ledger, metrics.clone(), now));
         let resolver = Arc::new(Resolver::default());
@@ -298,7 +301,7 @@ fn prepare(
         .iter()
         .filter(|address| !inherited.contains_key(*address));
     listeners::check_free(free)?;
-    state::issue_first_key(&app)?;
+    keys::issue_first(&app)?;
     if announce {
         state::announce(&config);
     }

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::App;
+use super::keys;
 use super::orders;
 use super::programs;
 use super::renewals;
@@ -46,6 +47,7 @@ impl BackgroundService for Background {
         tokio::join!(
             kept_up(|| say_ready(app, stop.clone())),
             kept_up(|| open_records(app)),
+            kept_up(|| keys::follow(app, stop.clone())),
             kept_up(|| renewals::keep(app, stop.clone())),
             kept_up(|| shared::keep(app)),
             kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),

@@ -89,7 +89,7 @@ impl App {
             if let Some(sharing) = &self.sharing {
                 sharing.reconfigure(&config);
             }
-            self.keys.reload(&config, &self.issued);
+            self.keys.reload(&config);
         });
         Reloaded { needs_upgrade }
     }
@@ -152,7 +152,7 @@ impl App {
         if hook_files(&config).any(|file| file == path) {
             self.notices.reconfigure(&config.notify);
         }
-        self.keys.reload(&config, &self.issued);
+        self.keys.reload(&config);
     }
 }
 

@@ -10,8 +10,11 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::App;
+use super::news;
 use crate::clock::{self, Instant};
 use crate::config::Config;
+use crate::credential::Others;
+use crate::limit::Tally;
 use crate::pool::Pool;
 use crate::store::shared::{Ask, Away, Beat, LASTS, Shared, SharedSlots};
 use crate::store::{Ledger, Store};
@@ -34,9 +37,9 @@ pub(super) struct Sharing {
     pub(super) slots: Arc<SharedSlots>,
     /// Woken when a request waits for a place.
     wanted: Arc<Notify>,
+    pub(super) news: Arc<news::Outbox>,
     /// Of this gateway in the row of all.
     rank: AtomicU32,
-    gateways: AtomicU32,
     /// The first shares are here, or nobody can be asked for them.
     has_begun: AtomicBool,
     /// This process ends, and has given back what it held.
@@ -48,6 +51,8 @@ struct Beats<'a> {
     sharing: &'a Sharing,
     /// Accounts of which some gateway lacks a place.
     lacking: HashSet<String>,
+    /// How many gateways the log was told of.
+    known: u32,
     /// When Redis last answered; at first, when this began.
     heard: Instant,
 }
@@ -71,14 +76,26 @@ impl Sharing {
             slots: Arc::new(SharedSlots::new(redis.clone(), store.clone())),
             redis,
             wanted: Arc::default(),
+            news: Arc::new(news::Outbox::new()),
             rank: AtomicU32::new(0),
-            gateways: AtomicU32::new(1),
             has_begun: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         };
         sharing.reconfigure(config);
         pools.iter().for_each(|pool| sharing.take_part(pool));
         Ok(Some(sharing))
+    }
+
+    /// The way to the gateways that have the same accounts.
+    pub(super) fn others(&self) -> Others {
+        let outbox = self.news.clone();
+        Others {
+            redis: self.redis.clone(),
+            tell: Box::new(move |account| {
+                let account = account.to_owned();
+                outbox.put(news::News::Renewed { account });
+            }),
+        }
     }
 
     /// Puts another configuration in force.
@@ -92,11 +109,7 @@ impl Sharing {
     /// From now on this pool's accounts have the places that others leave them.
     pub(super) fn take_part(&self, pool: &Pool) {
         pool.share_with_others(&self.wanted);
-    }
-
-    /// How many there are, this one too, as far as is known.
-    pub(super) fn gateways(&self) -> u32 {
-        self.gateways.load(Ordering::Relaxed)
+        pool.tell_others(self.news.of_pools());
     }
 }
 
@@ -108,13 +121,22 @@ pub(super) fn ledger(sharing: Option<&Sharing>, store: &Arc<Store>) -> Arc<dyn L
     }
 }
 
+/// Who counts limits of keys for all gateways.
+pub(super) fn tally(app: &App) -> Option<Arc<dyn Tally>> {
+    let sharing = app.sharing.as_ref()?;
+    Some(sharing.redis.clone())
+}
+
 /// Works as long as the process lives: also one that only finishes its last requests has places.
 pub(super) async fn keep(app: &App) {
     if let Some(sharing) = &app.sharing {
         tokio::join!(
             sharing.redis.keep(),
             beat(app, sharing),
-            sharing.slots.keep_copy()
+            sharing.slots.keep_copy(),
+            settle_limits(app, sharing),
+            news::tell(sharing),
+            news::listen(app, sharing),
         );
     }
 }
@@ -143,10 +165,25 @@ pub(super) async fn first_shares(app: &App) {
     let _ = timeout(FIRST, begun).await;
 }
 
+/// Gives back what was drawn of limits and not used, and tells what was used while Redis was away.
+async fn settle_limits(app: &App, sharing: &Sharing) {
+    const EVERY: Duration = Duration::from_secs(1);
+    while !sharing.is_over.load(Ordering::SeqCst) {
+        sleep(EVERY).await;
+        if !sharing.redis.is_up() {
+            continue;
+        }
+        for client in app.keys.clients() {
+            client.limits.settle_up(&*sharing.redis, clock::now()).await;
+        }
+    }
+}
+
 async fn beat(app: &App, sharing: &Sharing) {
     let mut beats = Beats {
         sharing,
         lacking: HashSet::new(),
+        known: 1,
         heard: clock::now(),
     };
     while !sharing.is_over.load(Ordering::SeqCst) {
@@ -192,7 +229,8 @@ impl Beats<'_> {
     fn take(&mut self, pools: &[Arc<Pool>], asking: &[(&Arc<Pool>, Ask)], beat: Beat) -> Duration {
         let sharing = self.sharing;
         sharing.rank.store(beat.rank, Ordering::Relaxed);
-        if sharing.gateways.swap(beat.gateways, Ordering::Relaxed) != beat.gateways {
+        if self.known != beat.gateways {
+            self.known = beat.gateways;
             tracing::info!(
                 gateways = beat.gateways,
                 "so many gateways share their state"
@@ -225,7 +263,10 @@ impl Beats<'_> {
         if !has_begun && !rises {
             return;
         }
-        let (rank, gateways) = (sharing.rank.load(Ordering::Relaxed), sharing.gateways());
+        let (rank, gateways) = (
+            sharing.rank.load(Ordering::Relaxed),
+            sharing.redis.gateways(),
+        );
         for pool in pools {
             pool.go_alone(rank, gateways, rises, now);
         }

@@ -129,6 +129,9 @@ impl App {
 
     /// Whose keys are surely gone when this gateway does not know them.
     fn scope(&self) -> Scope {
+        if self.keys.is_partial() {
+            return Scope::Nobody;
+        }
         let state = &self.first.state;
         match state.redis.is_some() || state.postgres.is_some() {
             true => Scope::Records,

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::App;
 use crate::admin::{Auth, Hosts};
-use crate::config::{self, Address, Config, Open, Role};
+use crate::config::{self, Address, Config, Role};
 use crate::key;
 use crate::secret::Secret;
 
@@ -97,31 +96,6 @@ fn made_token(path: &Path) -> Result<Secret> {
     writeln!(file, "{}", token.expose())?;
     file.sync_all()?;
     Ok(token)
-}
-
-/// Beyond loopback nobody is let in without a key; where none exists, one is made and shown once.
-pub(super) fn issue_first_key(app: &App) -> Result<()> {
-    let config = app.config.load();
-    let beyond_loopback = config
-        .listen
-        .iter()
-        .any(|listen| !listen.address.ip().is_loopback());
-    if app.keys.count() > 0 || config.clients.open != Open::Auto || !beyond_loopback {
-        return Ok(());
-    }
-    let key = app
-        .issued
-        .issue("first", &config.clients.key_prefix)
-        .context("no first client key can be made")?;
-    app.keys.reload(&config, &app.issued);
-    let mut out = std::io::stdout().lock();
-    // To the terminal, not to the log: the key is shown this once and kept nowhere.
-    writeln!(
-        out,
-        "clients need a key; this one is shown only now: {}",
-        key.expose()
-    )?;
-    Ok(())
 }
 
 fn scheme(tls: bool) -> &'static str {

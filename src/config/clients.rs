@@ -60,11 +60,15 @@ fn fixed_key(s: &mut Section<'_, '_>) -> FixedKey {
     let key = s.require_secret("key");
     let tier = s.get("tier", ID, DEFAULT_TIER.to_owned());
     s.refer("tier", Kind::Tier, &tier);
+    let account = s.maybe("account", ID);
+    if let Some(account) = &account {
+        s.refer("account", Kind::Account, account);
+    }
     FixedKey {
         name,
         key,
         tier,
-        account: s.maybe("account", ID),
+        account,
         expose_account: s.get("expose_account", Flag, false),
     }
 }

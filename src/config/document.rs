@@ -134,10 +134,10 @@ impl Document {
             }
             let known = self.names.keys().filter(|(other, _)| *other == kind);
             let hint = did_you_mean(&name, known.map(|(_, name)| name.as_str()));
-            // A pool that is like no other may be meant to come later, as in the documented file;
-            // until then what is sent to it is answered 404.
+            // A pool that is like no other may be meant to come later, as in the documented file, and
+            // an account with a file; until then what is sent to it is refused.
             let severity = match kind {
-                Kind::Pool if hint.is_empty() => Severity::Warning,
+                Kind::Pool | Kind::Account if hint.is_empty() => Severity::Warning,
                 _ => Severity::Error,
             };
             let message = format!("there is no {} `{name}`{hint}", kind.word());

@@ -53,7 +53,19 @@ impl Reject {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
     }
 
-    /// `what` may not be used with this key: a model or a pool, by the name the client used.
+    /// The records of keys cannot be read yet, and the key may be one of those.
+    pub fn keys_unknown() -> Reject {
+        let message = "This gateway cannot read its keys yet. Try again after the time in Retry-After, or tell its operator.";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no_account_available",
+            message,
+        )
+        .after(Duration::from_secs(5))
+    }
+
+    /// `what` may not be used with this key: a model or a pool, by the name the client used, or the
+    /// gateway from where the client is.
     pub fn permission_denied(what: &str) -> Reject {
         let message = format!(
             "This key may not use {what}. Ask the operator of the gateway for another tier."
@@ -132,6 +144,14 @@ impl Reject {
             message,
         )
         .after(wait)
+    }
+
+    /// The key has as many requests under way as it may have; `most` of them.
+    pub fn key_busy(most: u32) -> Reject {
+        Self::key_limit(
+            &format!("{most} requests at a time"),
+            Duration::from_secs(1),
+        )
     }
 
     /// Every account is rate limited; `wait` is the time to the earliest recovery.

@@ -9,7 +9,7 @@ use wildmatch::WildMatch;
 use super::slots::Seat;
 use crate::clock::SystemTime;
 use crate::config::{self, Assignment};
-use crate::limit::Permits;
+use crate::limit::{Limits, Permits, Prices};
 
 /// One key, whatever its source.
 #[derive(Debug)]
@@ -30,6 +30,10 @@ pub struct Client {
     pub permits: Arc<Permits>,
     /// Its slot, where its tier has such.
     pub seat: Arc<Seat>,
+    /// Of its tier and its own.
+    pub limits: Arc<Limits>,
+    /// The same for all.
+    pub prices: Arc<Prices>,
     /// Its replies carry `X-Poolgate-Account`.
     pub expose_account: bool,
     /// Hash of the key, for `hash_on: api_key`; none where no key was asked.
@@ -101,6 +105,15 @@ impl Grant {
     pub(super) fn narrowed(mut self, models: &[String], addresses: Vec<IpNet>) -> Self {
         self.models[1] = Models::of(models);
         self.addresses = addresses;
+        self
+    }
+
+    /// The same, with at most so many requests at a time; 0 = no further limit.
+    pub(super) fn at_most(mut self, most: u32) -> Self {
+        self.max_concurrent = match (self.max_concurrent, most) {
+            (0, most) | (most, 0) => most,
+            (one, other) => one.min(other),
+        };
         self
     }
 

@@ -1,6 +1,6 @@
 //! The index of all keys, which requests read without a lock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,22 +9,23 @@ use parking_lot::Mutex;
 
 use super::client::{Client, Grant};
 use super::hash::{ByHash, KeyHash};
-use super::issued::Issued;
 use super::slots::Seat;
-use crate::config::{self, Assignment, Config, Open};
-use crate::limit::Permits;
-
-/// The tier of keys that name none.
-const DEFAULT_TIER: &str = "default";
-
-/// Who comes without a key where none is asked.
-const ANYBODY: &str = "-";
+use super::source::{self, ANYBODY, Known, Stated};
+use crate::clock::SystemTime;
+use crate::config::{Assignment, Config, Open};
+use crate::limit::{Limits, Permits, Prices};
+use crate::store::KeyRecord;
 
 /// Why a caller is turned away. Callers learn only that the key is missing or not valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refused {
     Missing,
     Unknown,
+    /// The records were not read yet: it may well be a key.
+    Unsure,
+    Disabled,
+    Revoked,
+    Expired,
 }
 
 impl Refused {
@@ -33,6 +34,10 @@ impl Refused {
         match self {
             Refused::Missing => "missing",
             Refused::Unknown => "unknown",
+            Refused::Unsure => "unsure",
+            Refused::Disabled => "disabled",
+            Refused::Revoked => "revoked",
+            Refused::Expired => "expired",
         }
     }
 }
@@ -40,98 +45,130 @@ impl Refused {
 /// The index of all keys.
 pub struct Keys {
     index: ArcSwap<Index>,
-    /// What outlives each index, by the key's id.
-    live: Mutex<HashMap<Arc<str>, Live>>,
+    /// What outlives each index.
+    kept: Mutex<Kept>,
     /// A key has existed since the start: whatever becomes of the key file, the gate stays shut.
     had_keys: AtomicBool,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// By the key's id.
+    live: HashMap<Arc<str>, Live>,
+    /// The issued keys; none before they were read.
+    records: Option<Vec<KeyRecord>>,
 }
 
 /// What is counted of a key, and where it sits.
 #[derive(Clone, Default)]
 struct Live {
     permits: Arc<Permits>,
+    limits: Arc<Limits>,
     seat: Arc<Seat>,
-}
-
-impl Live {
-    fn is_in_use(&self) -> bool {
-        Arc::strong_count(&self.permits) > 1 || Arc::strong_count(&self.seat) > 1
-    }
 }
 
 #[derive(Default)]
 struct Index {
-    by_hash: ByHash<Arc<Client>>,
+    by_hash: ByHash<Entry>,
     by_id: HashMap<Arc<str>, Arc<Client>>,
     /// Who comes without a key, where none is asked for.
     anybody: Option<Arc<Client>>,
+    /// A key that is not here may be in the records all the same.
+    is_partial: bool,
+}
+
+/// What a hash leads to.
+enum Entry {
+    Good(Arc<Client>),
+    /// The key before its rotation, good until then.
+    Former(Arc<Client>, SystemTime),
+    Not(Refused),
+}
+
+impl Entry {
+    /// # Errors
+    /// Why it is not valid now.
+    fn client(&self, now: SystemTime) -> Result<&Arc<Client>, Refused> {
+        let is_over = |until: SystemTime| until <= now;
+        match self {
+            Entry::Not(refused) => Err(*refused),
+            Entry::Good(client) | Entry::Former(client, _)
+                if client.expires_at.is_some_and(is_over) =>
+            {
+                Err(Refused::Expired)
+            }
+            Entry::Former(_, until) if is_over(*until) => Err(Refused::Expired),
+            Entry::Good(client) | Entry::Former(client, _) => Ok(client),
+        }
+    }
 }
 
 impl Keys {
-    pub fn new(config: &Config, issued: &Issued) -> Self {
+    /// The keys of this configuration, and of the records as far as they are known.
+    pub fn new(config: &Config, records: Option<Vec<KeyRecord>>) -> Self {
         let keys = Keys {
             index: ArcSwap::default(),
-            live: Mutex::default(),
+            kept: Mutex::new(Kept {
+                live: HashMap::new(),
+                records,
+            }),
             had_keys: AtomicBool::new(false),
         };
-        keys.reload(config, issued);
+        keys.reload(config);
         keys
     }
 
-    /// Reads all keys anew. A source that cannot be read gives no keys, says so in the log, and
-    /// shuts the gate: it was meant to.
-    pub fn reload(&self, config: &Config, issued: &Issued) {
-        let mut live = self.live.lock();
-        let mut by_hash = ByHash::default();
-        let mut add = |hash: KeyHash, new: New<'_>| {
-            let client = client(config, &mut live, Some(hash), new);
-            by_hash.entry(hash).or_insert_with(|| Arc::new(client));
+    /// The records say so now.
+    pub fn set_records(&self, config: &Config, records: Vec<KeyRecord>) {
+        let mut kept = self.kept.lock();
+        kept.records = Some(records);
+        self.build(config, &mut kept);
+    }
+
+    /// Reads the keys of the configuration and its files anew. A source that cannot be read gives no
+    /// keys, says so in the log, and shuts the gate: it was meant to.
+    pub fn reload(&self, config: &Config) {
+        self.build(config, &mut self.kept.lock());
+    }
+
+    fn build(&self, config: &Config, kept: &mut Kept) {
+        let Kept { live, records } = kept;
+        let (known, shuts) = source::all(config, records.as_deref());
+        self.had_keys
+            .fetch_or(shuts || records.is_none(), Ordering::SeqCst);
+        let mut index = Index {
+            is_partial: records.is_none(),
+            ..Index::default()
         };
-        for fixed in &config.clients.keys {
-            let new = New {
-                id: format!("cfg:{}", fixed.name).into(),
-                name: &fixed.name,
-                tier: &fixed.tier,
-                account: fixed.account.as_deref().map(Arc::from),
-                expose_account: fixed.expose_account,
-            };
-            match config::read_secret(&fixed.key) {
-                Ok(key) => add(KeyHash::of(key.expose()), new),
-                Err(error) => {
-                    tracing::error!(key = fixed.name, "the client key cannot be read: {error}");
+        let prices = Arc::new(Prices::of(&config.prices));
+        let mut client = |stated: Stated| {
+            let client = Arc::new(client(config, live, &prices, stated));
+            index.by_id.insert(client.id.clone(), client.clone());
+            client
+        };
+        for known in known {
+            match known {
+                Known::Good(hash, stated, former) => {
+                    if index.by_hash.contains_key(&hash) {
+                        // The configuration goes before the records.
+                        continue;
+                    }
+                    let client = client(stated);
+                    if let Some((hash, until)) = former {
+                        let former = || Entry::Former(client.clone(), until);
+                        index.by_hash.entry(hash).or_insert_with(former);
+                    }
+                    index.by_hash.insert(hash, Entry::Good(client));
+                }
+                Known::Not(hash, refused) => {
+                    index.by_hash.entry(hash).or_insert(Entry::Not(refused));
                 }
             }
         }
-        let in_file = config.clients.keys_file.as_deref();
-        let in_file = in_file.map_or(Ok(Vec::new()), config::read_keys_file);
-        if let Err(error) = &in_file {
-            tracing::error!("the client keys cannot be read: {error}");
-        }
-        let is_readable = in_file.is_ok();
-        for (number, key) in in_file.unwrap_or_default().iter().enumerate() {
-            let hash = KeyHash::of(key.expose());
-            let name = format!("keys_file:{}", number + 1);
-            let id = format!("file:{}", &hash.to_hex()[..12]).into();
-            add(hash, New::plain(id, &name));
-        }
-        for (name, hash) in issued.keys() {
-            let id = format!("issued:{}", &hash.to_hex()[..12]).into();
-            add(hash, New::plain(id, &name));
-        }
-        let asks_for_keys = !by_hash.is_empty() || !config.clients.keys.is_empty() || !is_readable;
-        self.had_keys.fetch_or(asks_for_keys, Ordering::SeqCst);
-        let anybody = self.is_open(config).then(|| {
-            let new = New::plain(ANYBODY.into(), ANYBODY);
-            Arc::new(client(config, &mut live, None, new))
-        });
-        live.retain(|_, live| live.is_in_use());
-        let clients = by_hash.values().chain(&anybody).cloned();
-        let by_id = clients.map(|client| (client.id.clone(), client)).collect();
-        let index = Index {
-            by_hash,
-            by_id,
-            anybody,
-        };
+        index.anybody = self
+            .is_open(config)
+            .then(|| client(Stated::plain(ANYBODY.into(), ANYBODY.into(), None)));
+        live.retain(|id, _| index.by_id.contains_key(id));
         self.index.store(Arc::new(index));
     }
 
@@ -151,6 +188,12 @@ impl Keys {
         self.index.load().anybody.is_some()
     }
 
+    /// The records were not read yet.
+    pub fn is_partial(&self) -> bool {
+        self.index.load().is_partial
+    }
+
+    /// How many keys there are, valid or not.
     pub fn count(&self) -> usize {
         self.index.load().by_hash.len()
     }
@@ -160,9 +203,21 @@ impl Keys {
         self.index.load().by_id.get(id).cloned()
     }
 
-    /// All clients, in no order.
+    /// All clients, in no order; those too whose key has expired.
     pub fn clients(&self) -> Vec<Arc<Client>> {
         self.index.load().by_id.values().cloned().collect()
+    }
+
+    /// How many keys of each tier are valid now.
+    pub fn active(&self, now: SystemTime) -> BTreeMap<Arc<str>, usize> {
+        let mut tiers = BTreeMap::new();
+        for client in self.index.load().by_id.values() {
+            let is_valid = client.expires_at.is_none_or(|at| at > now);
+            if is_valid && *client.id != *ANYBODY {
+                *tiers.entry(client.tier.clone()).or_default() += 1;
+            }
+        }
+        tiers
     }
 
     /// The client of the first valid key among those that the request carries.
@@ -172,69 +227,58 @@ impl Keys {
     pub fn authenticate<'a>(
         &self,
         presented: impl Iterator<Item = &'a str>,
+        now: SystemTime,
     ) -> Result<Arc<Client>, Refused> {
         let index = self.index.load();
         let mut refused = Refused::Missing;
         for key in presented {
-            if let Some(client) = index.by_hash.get(&KeyHash::of(key)) {
-                return Ok(client.clone());
-            }
-            refused = Refused::Unknown;
+            let why = match index.by_hash.get(&KeyHash::of(key)) {
+                Some(entry) => match entry.client(now) {
+                    Ok(client) => return Ok(client.clone()),
+                    Err(why) => why,
+                },
+                None if index.is_partial => Refused::Unsure,
+                None => Refused::Unknown,
+            };
+            refused = refused.max(why);
         }
         index.anybody.clone().ok_or(refused)
-    }
-}
-
-/// A key as its source states it.
-struct New<'a> {
-    id: Arc<str>,
-    name: &'a str,
-    tier: &'a str,
-    account: Option<Arc<str>>,
-    expose_account: bool,
-}
-
-impl<'a> New<'a> {
-    fn plain(id: Arc<str>, name: &'a str) -> Self {
-        New {
-            id,
-            name,
-            tier: DEFAULT_TIER,
-            account: None,
-            expose_account: false,
-        }
     }
 }
 
 fn client(
     config: &Config,
     live: &mut HashMap<Arc<str>, Live>,
-    hash: Option<KeyHash>,
-    new: New<'_>,
+    prices: &Arc<Prices>,
+    stated: Stated,
 ) -> Client {
-    // The configuration holds every tier that its keys may name.
-    let tier = config.tiers.get(new.tier);
-    let live = live.entry(new.id.clone()).or_default().clone();
-    let assignment = tier.map_or(Assignment::Any, |tier| tier.assignment);
-    if assignment == Assignment::Bound && new.account.is_none() {
-        let (key, tier) = (new.name, new.tier);
-        tracing::warn!(
-            key,
-            tier,
-            "the key is refused: its tier binds it to an account, and it names none"
-        );
-    }
+    // The configuration holds every tier that its keys may name, and `source` looks at the others.
+    let tier = config.tiers.get(&*stated.tier);
+    let live = live.entry(stated.id.clone()).or_default();
+    let limits = tier.into_iter().flat_map(|tier| &tier.limits);
+    let limits = limits.chain(&stated.limits);
+    live.limits = Arc::new(Limits::of(&stated.id, limits, Some(&live.limits)));
+    let may = tier.map(Grant::of_tier).unwrap_or_default();
     Client {
-        name: new.name.into(),
-        tier: new.tier.into(),
-        assignment,
-        account: new.account,
-        expires_at: None,
-        may: tier.map(Grant::of_tier).unwrap_or_default(),
-        permits: live.permits,
-        seat: live.seat,
-        id: new.id,
-        expose_account: new.expose_account,
-        place: hash.map(|hash| hash.place()),
+        id: stated.id,
+        name: stated.name,
+        tier: stated.tier,
+        assignment: tier.map_or(Assignment::Any, |tier| tier.assignment),
+        account: stated.account,
+        expires_at: stated.expires_at,
+        may: may
+            .narrowed(&stated.models, stated.addresses)
+            .at_most(stated.max_concurrent)
+            .at_most(config.clients.max_concurrent_per_key),
+        permits: live.permits.clone(),
+        seat: live.seat.clone(),
+        limits: live.limits.clone(),
+        prices: prices.clone(),
+        expose_account: stated.expose_account,
+        place: stated.hash.map(|hash| hash.place()),
     }
 }
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

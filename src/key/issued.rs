@@ -1,12 +1,13 @@
-//! Keys that poolgate issued itself: their hashes, in a file of the state folder.
+//! Keys that an older poolgate issued: their hashes, in a file of the state folder. They become records.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::hash::{KeyHash, new_key};
-use crate::secret::Secret;
+use super::hash::KeyHash;
+use super::register::{KeyError, blank};
+use crate::clock::SystemTime;
+use crate::store::{KeyRecord, Store, StoreError};
 
 /// The file of issued keys: one `name hash` per line.
 pub struct Issued {
@@ -20,54 +21,80 @@ impl Issued {
         }
     }
 
-    /// Name and hash of each issued key; unreadable lines are none.
-    pub fn keys(&self) -> Vec<(String, KeyHash)> {
-        let text = fs::read_to_string(&self.path).unwrap_or_default();
-        text.lines()
-            .filter_map(|line| {
-                let (name, hash) = line.split_once(' ')?;
-                Some((name.to_owned(), KeyHash::from_hex(hash.trim())?))
-            })
-            .collect()
-    }
-
-    /// Makes a key and keeps its hash. The key itself is known only to the caller.
+    /// Makes records of the keys in the file, which then goes away.
     ///
     /// # Errors
-    /// The state folder cannot be written; then there is no key.
-    pub fn issue(&self, name: &str, prefix: &str) -> io::Result<Secret> {
-        let key = new_key(prefix)?;
-        if let Some(dir) = self.path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)?;
+    /// The records cannot be written, or the file not be removed: the next try goes on from there.
+    pub async fn become_records(&self, store: &Store, now: SystemTime) -> Result<(), KeyError> {
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for line in text.lines() {
+            // What cannot be read was no key before, either.
+            let Some((name, hash)) = line.split_once(' ') else {
+                continue;
+            };
+            let Some(hash) = KeyHash::from_hex(hash.trim()) else {
+                continue;
+            };
+            let record = blank(now)?;
+            let name = name.to_owned();
+            let hash = hash.to_hex();
+            put(
+                store,
+                KeyRecord {
+                    name,
+                    hash,
+                    ..record
+                },
+            )
+            .await?;
         }
-        let mut file = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&self.path)?;
-        writeln!(file, "{name} {}", KeyHash::of(key.expose()).to_hex())?;
-        file.sync_all()?;
-        Ok(key)
+        fs::remove_file(&self.path)?;
+        Ok(())
+    }
+}
+
+/// Under another name where its own is taken.
+async fn put(store: &Store, mut key: KeyRecord) -> Result<(), StoreError> {
+    let mut put = store.put_key(&key).await;
+    if let Err(StoreError::NameTaken { .. }) = put {
+        key.name = format!("{}-{}", key.name, &key.hash[..6]);
+        put = store.put_key(&key).await;
+    }
+    match put {
+        // An earlier try came so far.
+        Err(StoreError::KeyKnown { .. }) => Ok(()),
+        put => put,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
-    #[test]
-    fn an_issued_key_is_known_by_its_hash_alone() {
+    #[tokio::test]
+    async fn keys_of_an_older_poolgate_become_records_once() {
         let dir = tempfile::tempdir().unwrap();
-        let issued = Issued::in_state(&dir.path().join("state"));
-        let key = issued.issue("first", "sk-pg-").unwrap();
-        assert_eq!(
-            issued.keys(),
-            [("first".to_owned(), KeyHash::of(key.expose()))]
-        );
-        let kept = fs::read_to_string(&issued.path).unwrap();
-        assert!(!kept.contains(key.expose()));
+        let store = Store::open(dir.path()).await.unwrap();
+        let hashes = ["one", "two"].map(|key| KeyHash::of(key).to_hex());
+        let text = format!("first {}\nfirst {}\nbroken\n", hashes[0], hashes[1]);
+        let path = dir.path().join("issued_keys");
+        fs::write(&path, &text).unwrap();
+        let issued = Issued::in_state(dir.path());
+        let now = clock::wall();
+        issued.become_records(&store, now).await.unwrap();
+        assert!(!path.exists());
+        // As if the process had ended before the file was removed.
+        fs::write(&path, &text).unwrap();
+        issued.become_records(&store, now).await.unwrap();
+        let keys = store.keys().await.unwrap();
+        let mut known: Vec<_> = keys.iter().map(|key| (&*key.name, &*key.hash)).collect();
+        known.sort_by_key(|(name, _)| name.len());
+        let second = format!("first-{}", &hashes[1][..6]);
+        assert_eq!(known, [("first", &*hashes[0]), (&*second, &*hashes[1])]);
     }
 }

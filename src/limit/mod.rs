@@ -1,5 +1,17 @@
 //! How much of something is allowed: at a time, and in a time. Knows neither keys nor accounts.
 
+mod limits;
+#[cfg(test)]
+mod limits_tests;
 mod permit;
+mod price;
+mod shared;
+#[cfg(test)]
+mod shared_tests;
+mod window;
 
+pub use limits::{Ask, Exceeded, Hold, Limits, Spent};
 pub use permit::{Permit, Permits};
+pub use price::{BILLION, Price, Prices};
+pub use shared::{Draw, Drawn, Tally};
+pub use window::Window;

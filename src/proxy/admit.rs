@@ -9,13 +9,14 @@ use super::Gateway;
 use super::body::{self, Replay};
 use super::context::{Context, Request};
 use super::head;
+use super::limits::{self, Bill};
 use super::local;
 use super::origin;
 use super::reject::Refused;
 use super::upgrade;
 use crate::config::{Config, Paths};
 use crate::dialect::{Call, Dialect, Kind, Peek, Reject};
-use crate::key::{self, Client};
+use crate::key::{self, Client, Refused as KeyRefused};
 use crate::pool::{Demand, Pool, Tried};
 use crate::route::{self, Caller};
 
@@ -68,7 +69,9 @@ pub(super) async fn accept(
     if target.websocket {
         upgrade::admit(session, &client, &pool, target.dialect)?;
     }
-    let request = read(gateway, &config, session, target, &client, pool).await?;
+    ctx.permit = Some(limits::permit(gateway, &client).await?);
+    let (request, bill) = read(gateway, &config, session, target, &client, pool).await?;
+    ctx.bill = Some(bill);
     ctx.line.path = request.kind.map_or("other", path_name);
     ctx.line.model = request.demand.model.as_deref().map(str::to_owned);
     ctx.line.pool = Some(request.pool.name.clone());
@@ -130,13 +133,27 @@ fn target(config: &Config, session: &Session, websocket: bool) -> Result<Target,
     }
 }
 
-fn authenticate(gateway: &Gateway, session: &Session) -> Result<Arc<Client>, Refused> {
+/// The client of the key, where that one may be used from.
+fn authenticate(
+    gateway: &Gateway,
+    session: &Session,
+    ctx: &Context,
+) -> Result<Arc<Client>, Refused> {
     let head = session.req_header();
     let presented = key::client_keys(&head.headers, head.uri.query());
-    gateway.keys.authenticate(presented).map_err(|refused| {
+    let client = gateway.keys.authenticate(presented, ctx.line.time);
+    let client = client.map_err(|refused| {
         gateway.metrics.key_rejected(refused.label());
-        Reject::invalid_api_key().into()
-    })
+        match refused {
+            KeyRefused::Unsure => Reject::keys_unknown(),
+            _ => Reject::invalid_api_key(),
+        }
+    })?;
+    if !client.may.allows_address(ctx.line.client) {
+        gateway.metrics.key_rejected("address");
+        return Err(Reject::permission_denied("this gateway from this address").into());
+    }
+    Ok(client)
 }
 
 /// Who calls, and that one's pool. A reload brings pools, exchanges the keys, and takes pools away, in
@@ -147,7 +164,7 @@ fn admitted(
     ctx: &mut Context,
 ) -> Result<(Arc<Client>, Arc<Pool>), Refused> {
     for _ in 0..RELOADS {
-        let client = authenticate(gateway, session)?;
+        let client = authenticate(gateway, session, ctx)?;
         ctx.line.key = Some(client.name.clone());
         ctx.client = Some(client.clone());
         let pools = gateway.pools.load();
@@ -169,13 +186,13 @@ async fn read(
     target: Target,
     client: &Client,
     pool: Arc<Pool>,
-) -> Result<Request, Refused> {
-    let limits = body::Limits {
+) -> Result<(Request, Bill), Refused> {
+    let sizes = body::Limits {
         max_body: config.clients.max_body,
         max_replay: pool.settings().retry.max_body,
         timeout: config.clients.body_timeout,
     };
-    let (body, budget) = body::read(gateway, session, &limits).await?;
+    let (body, budget) = body::read(gateway, session, &sizes).await?;
     let has_json = target.kind.is_some() && !matches!(body, Replay::None);
     let peek = match (has_json, body.is_complete()) {
         (true, true) => Peek::of(body.seen()),
@@ -200,8 +217,12 @@ async fn read(
         .as_deref()
         .filter(|_| model_in_path || body.is_complete());
     if asks_for_model && !client.may.allows_model(sure) {
+        gateway.metrics.key_rejected("model");
         return Err(Reject::permission_denied("this model").into());
     }
+    let size = body::stated_length(session).unwrap_or(body.seen().len());
+    let bill = Bill::estimated(client, target.kind, sure, size, peek.max_tokens);
+    let bill = limits::hold(gateway, client, sure, bill).await?;
     let stream = target.stream.or(peek.stream).unwrap_or(false);
     let head = session.req_header();
     let caller = Caller {
@@ -222,7 +243,7 @@ async fn read(
         only: client.account.clone(),
     };
     let (kind, path) = (target.kind, target.path);
-    Ok(Request {
+    let request = Request {
         kind,
         path,
         model_in_path,
@@ -233,5 +254,6 @@ async fn read(
         budget,
         seated: None,
         new_slot: None,
-    })
+    };
+    Ok((request, bill))
 }

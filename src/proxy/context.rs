@@ -9,10 +9,12 @@ use pingora::http::ResponseHeader;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Replay;
+use super::limits::Bill;
 use crate::clock::{self, Instant};
 use crate::credential::Secrets;
 use crate::dialect::{Dialect, Kind, Meter, Reading, Reject};
 use crate::key::{Client, Seated};
+use crate::limit::Permit;
 use crate::pool::{Account, Demand, Lease, Outcome, Pool, Refusal};
 use crate::telemetry::AccessLine;
 
@@ -24,6 +26,10 @@ pub struct Context {
     /// The shape of errors, also of those that come before the call is known.
     pub(super) dialect: Dialect,
     pub(super) client: Option<Arc<Client>>,
+    /// One of the requests that the key may have under way.
+    pub(super) permit: Option<Permit>,
+    /// What the request holds of its key's limits.
+    pub(super) bill: Option<Bill>,
     pub(super) request: Option<Request>,
     pub(super) attempt: Option<Attempt>,
     pub(super) retry: Retry,
@@ -159,6 +165,8 @@ impl Context {
             line,
             dialect: Dialect::OpenAi,
             client: None,
+            permit: None,
+            bill: None,
             request: None,
             attempt: None,
             retry: Retry::default(),

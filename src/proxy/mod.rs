@@ -16,6 +16,7 @@ mod head;
 mod head_tests;
 mod inject;
 mod kept;
+mod limits;
 mod local;
 mod meter;
 mod origin;
@@ -46,6 +47,7 @@ use context::Context;
 
 use crate::config::Config;
 use crate::key::{Keys, Slots};
+use crate::limit::Tally;
 use crate::net::{Resolver, Tunnels};
 use crate::pool::Pool;
 use crate::telemetry::{Access, Metrics};
@@ -70,6 +72,8 @@ pub struct Gateway {
     pub pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     pub keys: Arc<Keys>,
     pub slots: Arc<Slots>,
+    /// Who counts limits that several gateways keep together.
+    pub tally: Option<Arc<dyn Tally>>,
     pub resolver: Arc<Resolver>,
     pub tunnels: Arc<Tunnels>,
     pub metrics: Arc<Metrics>,

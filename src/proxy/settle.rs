@@ -109,6 +109,9 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
         .response_written()
         .map_or(0, |head| head.status.as_u16());
     ctx.line.bytes_in = session.body_bytes_read() as u64;
+    if let Some(bill) = ctx.bill.take() {
+        bill.settle(&ctx.line, now);
+    }
     if gateway.access.is_on() {
         gateway.access.write(&ctx.line);
     }

@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use super::context::Context;
 use super::{Gateway, OlderAnswer, OlderPaths, OlderRequest};
 use crate::config;
-use crate::key::{Issued, Keys, Slots};
+use crate::key::{Keys, Slots};
 use crate::mock;
 use crate::pool::Pool;
 use crate::store::Store;
@@ -238,7 +238,7 @@ async fn house() -> House {
         .config;
     let metrics = Arc::new(Metrics::new("0", SystemTime::UNIX_EPOCH).unwrap());
     let pool = Pool::new(&config.pools[0], &metrics, crate::clock::now());
-    let keys = Keys::new(&config, &Issued::in_state("nowhere".as_ref()));
+    let keys = Keys::new(&config, Some(Vec::new()));
     let store = Arc::new(Store::in_dir("nowhere".as_ref()));
     let slots = Slots::new(store, metrics.clone(), crate::clock::now());
     let gateway = Gateway {
@@ -246,6 +246,7 @@ async fn house() -> House {
         config: Arc::new(ArcSwap::from_pointee(config)),
         pools: Arc::new(ArcSwap::from_pointee(vec![pool.clone()])),
         keys: Arc::new(keys),
+        tally: None,
         resolver: Arc::default(),
         tunnels: Arc::default(),
         metrics,

@@ -45,7 +45,8 @@ pub(super) fn asked(session: &mut Session) -> Result<bool, Refused> {
 
 /// May this client have a WebSocket of this pool, and is its handshake whole (RFC 6455 §4.2.1)?
 ///
-/// A key that may not use every model gets none, as nobody reads which model the frames name.
+/// A key that may not use every model gets none, as nobody reads which model the frames name; nor one
+/// with limits, as nobody counts what they ask for.
 /// Clients that are told 426 ask over plain HTTP, where it is read.
 pub(super) fn admit(
     session: &Session,
@@ -53,7 +54,8 @@ pub(super) fn admit(
     pool: &Pool,
     dialect: Dialect,
 ) -> Result<(), Refused> {
-    if !client.may.allows_model(None) || !pool.takes_websockets(dialect) {
+    let is_free = client.may.allows_model(None) && client.limits.is_empty();
+    if !is_free || !pool.takes_websockets(dialect) {
         return Err(Reject::upgrade_required().into());
     }
     let headers = &session.req_header().headers;

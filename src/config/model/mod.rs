@@ -148,7 +148,7 @@ pub struct FixedKey {
     pub name: String,
     pub key: SecretSource,
     pub tier: String,
-    /// The account that alone serves it; it takes no slot.
+    /// The account that alone serves it.
     pub account: Option<String>,
     pub expose_account: bool,
 }

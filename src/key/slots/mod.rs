@@ -76,7 +76,7 @@ pub struct Slots {
     book: ArcSwap<Vec<Assignment>>,
     /// The book's version then.
     version: AtomicU64,
-    /// When this process last saw a slot become free; milliseconds since it began.
+    /// When this process last saw the book changed; milliseconds since it began.
     freed: AtomicU64,
     /// When the book was last told which keys are used; as above.
     told_uses: AtomicU64,

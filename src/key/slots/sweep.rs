@@ -69,7 +69,6 @@ impl Slots {
             }
         }
         if freed {
-            self.freed.store(self.ticks(at.now), Ordering::SeqCst);
             self.refresh(keys, config, at).await?;
         }
         Ok(())
@@ -106,10 +105,9 @@ impl Slots {
                 held.map(|(found, tier)| shown(found, tier, before, at))
             });
         }
-        if book.len() < self.book.load().len() {
-            self.freed.store(self.ticks(at.now), Ordering::SeqCst);
-        }
         self.book.store(book.into());
+        // What has changed may be a slot that is free now.
+        self.freed.store(self.ticks(at.now), Ordering::SeqCst);
         // Where a later look is shown, this one is not the last.
         let version = if all_shown { version } else { u64::MAX };
         self.version.store(version, Ordering::SeqCst);

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::{NoSlot, Scope, Sits, Slots, in_words};
 use crate::clock::{self, Moment};
 use crate::config::{self, Config};
-use crate::key::{Client, Issued, Keys};
+use crate::key::{Client, Keys};
 use crate::store::{Ask, Assignment, Candidate, Ledger, LedgerError, Placed, Store};
 use crate::telemetry::Metrics;
 
@@ -105,7 +105,7 @@ impl World {
         let metrics = Arc::new(Metrics::new("test", began.wall).unwrap());
         World {
             slots: Arc::new(Slots::new(book.clone(), metrics, began.now)),
-            keys: Keys::new(&config, &Issued::in_state(dir.path())),
+            keys: Keys::new(&config, Some(Vec::new())),
             book,
             config,
             began,
@@ -360,7 +360,7 @@ async fn idle_keys_give_their_slots_back_and_used_ones_do_not() {
     }
     let busy = world.client("busy");
     let stream = world.slots.enter(&busy, world.began.now);
-    for quarter in 1..9 {
+    for quarter in 1..10 {
         let at = world.after(HOUR / 4 * quarter);
         world.ask("used", &accounts, at).await.unwrap();
         world.sweep(at).await;
@@ -387,7 +387,7 @@ async fn a_key_that_is_used_at_another_gateway_is_not_idle() {
         Arc::new(Metrics::new("test", here.began.wall).unwrap()),
         here.began.now,
     );
-    let there_keys = Keys::new(&here.config, &Issued::in_state(here.dir.path()));
+    let there_keys = Keys::new(&here.config, Some(Vec::new()));
     here.ask("one", &["a"], here.began).await.unwrap();
     for hour in 1..6 {
         let at = here.after(HOUR * hour);
@@ -410,9 +410,7 @@ async fn a_key_that_is_gone_gives_its_slot_back_unless_it_may_be_another_gateway
         },
         ..world.config.clone()
     };
-    world
-        .keys
-        .reload(&nobody, &Issued::in_state(world.dir.path()));
+    world.keys.reload(&nobody);
     for scope in [Scope::Nobody, Scope::Records] {
         let swept = world.slots.sweep(&world.keys, &nobody, scope, world.began);
         swept.await.unwrap();

@@ -1,11 +1,14 @@
 //! A gateway says that it lives, and asks for its shares of accounts' places (`beat.lua`).
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
 
 use super::link::Away;
 use super::{Shared, give};
+use crate::clock;
+use crate::store::millis;
 
 /// A gateway that has said nothing for so long counts as dead, and what it held is free.
 pub const LASTS: Duration = Duration::from_secs(4);
@@ -69,6 +72,9 @@ impl Shared {
         for some in others.chunks(MOST) {
             beat.given.extend(self.beat_once(some).await?.given);
         }
+        self.gateways.store(beat.gateways.max(1), Ordering::Relaxed);
+        let ahead = beat.at - millis(clock::wall());
+        self.ahead.store(ahead, Ordering::Relaxed);
         Ok(beat)
     }
 

@@ -5,17 +5,23 @@
 //! once, and whoever asked goes on by what it knows.
 
 mod beat;
+mod limits;
 mod link;
+mod news;
 mod slots;
+mod tokens;
 
+use std::fmt::{self, Debug};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, Script, ScriptInvocation, ToRedisArgs};
 
 pub use beat::{Ask, Beat, Given, LASTS, SETTLES};
 pub use link::{Away, Unusable};
+pub use news::News;
 pub use slots::SharedSlots;
 
 use crate::config;
@@ -28,12 +34,19 @@ pub struct Shared {
     prefix: String,
     me: String,
     beats: AtomicU64,
+    /// How many there are, as far as is known.
+    gateways: AtomicU32,
+    /// How far the server's clock is ahead of ours, milliseconds.
+    ahead: AtomicI64,
+    books: Mutex<limits::Books>,
     scripts: Scripts,
 }
 
 struct Scripts {
     beat: Script,
+    limits: limits::Scripts,
     slots: slots::Scripts,
+    tokens: tokens::Scripts,
 }
 
 impl Shared {
@@ -47,9 +60,14 @@ impl Shared {
             prefix: config.key_prefix.clone(),
             me: format!("{:016x}", fastrand::u64(..)),
             beats: AtomicU64::new(0),
+            gateways: AtomicU32::new(1),
+            ahead: AtomicI64::new(0),
+            books: Mutex::default(),
             scripts: Scripts {
                 beat: Script::new(include_str!("beat.lua")),
+                limits: limits::Scripts::new(),
                 slots: slots::Scripts::new(),
+                tokens: tokens::Scripts::new(),
             },
         })
     }
@@ -62,6 +80,15 @@ impl Shared {
     /// Does Redis answer, as far as is known?
     pub fn is_up(&self) -> bool {
         self.link.is_up()
+    }
+
+    /// How many gateways there are, this one too, as far as is known.
+    pub fn gateways(&self) -> u32 {
+        self.gateways.load(Ordering::Relaxed)
+    }
+
+    fn ahead(&self) -> i64 {
+        self.ahead.load(Ordering::Relaxed)
     }
 
     /// A name that no other process has.
@@ -95,6 +122,14 @@ impl Shared {
     /// Each beat of this process has a higher number than those before.
     fn next_beat(&self) -> u64 {
         self.beats.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+impl Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,183 @@
+//! `/api/v1/keys`: issued keys. A key itself is shown once, to whoever made it.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch, post};
+use axum::{Extension, Router};
+use futures::future::BoxFuture;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::api::Shared;
+use super::auth::Actor;
+use super::control::Control;
+use super::list::Page;
+use super::reply::{Problem, parse};
+use crate::clock;
+use crate::key::{Attributes, KeyError, shown};
+use crate::secret::Secret;
+use crate::store::{KeyRecord, StoreError};
+
+/// How long the old key is good after a rotation, where nothing is said.
+const GRACE: Duration = Duration::from_secs(86_400);
+
+/// Who issues keys. Each change is in force here when it returns, and elsewhere within a second.
+pub trait Issuer: Send + Sync {
+    /// All of them, in the order of their ids.
+    fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, KeyError>>;
+
+    fn key<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<KeyRecord, KeyError>>;
+
+    fn create(&self, asked: Attributes) -> BoxFuture<'_, Result<(KeyRecord, Secret), KeyError>>;
+
+    fn change<'a>(
+        &'a self,
+        id: &'a str,
+        asked: Attributes,
+    ) -> BoxFuture<'a, Result<KeyRecord, KeyError>>;
+
+    fn rotate<'a>(
+        &'a self,
+        id: &'a str,
+        grace: Duration,
+    ) -> BoxFuture<'a, Result<(KeyRecord, Secret), KeyError>>;
+
+    fn revoke<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<KeyRecord, KeyError>>;
+}
+
+type Answer = Result<Json<Value>, Problem>;
+
+/// What a viewer may see.
+pub(super) fn reading() -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/keys", get(list))
+        .route("/api/v1/keys/{id}", get(one))
+}
+
+/// What an administrator may change.
+pub(super) fn writing() -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/keys", post(create))
+        .route("/api/v1/keys/{id}", patch(change).delete(revoke))
+        .route("/api/v1/keys/{id}/rotate", post(rotate))
+}
+
+async fn list(State(control): State<Shared>, Query(page): Query<Page>) -> Answer {
+    let keys = issuer(&*control)?.keys().await?;
+    let now = clock::wall();
+    page.of("keys", &keys, |key| &key.id, |key| shown(key, now))
+        .map(Json)
+}
+
+async fn one(State(control): State<Shared>, Path(id): Path<String>) -> Answer {
+    let key = issuer(&*control)?.key(&id).await?;
+    Ok(Json(shown(&key, clock::wall())))
+}
+
+async fn create(
+    State(control): State<Shared>,
+    Extension(actor): Extension<Actor>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let asked: Attributes = parse(or_nothing(&body))?;
+    let (record, key) = issuer(&*control)?.create(asked).await?;
+    tell(&actor, &record, "a key was created");
+    Ok((StatusCode::CREATED, Json(with_key(&record, &key))).into_response())
+}
+
+async fn change(
+    State(control): State<Shared>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let asked: Attributes = parse(&body)?;
+    let record = issuer(&*control)?.change(&id, asked).await?;
+    tell(&actor, &record, "a key was changed");
+    Ok(Json(shown(&record, clock::wall())))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotation {
+    grace: Option<String>,
+}
+
+async fn rotate(
+    State(control): State<Shared>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let Rotation { grace } = parse(or_nothing(&body))?;
+    let grace = grace.map_or(Ok(GRACE), |text| humantime::parse_duration(&text));
+    let grace = grace.map_err(|_| Problem::bad("grace", "must be a duration such as 24h"))?;
+    let (record, key) = issuer(&*control)?.rotate(&id, grace).await?;
+    tell(&actor, &record, "a key was rotated");
+    Ok(Json(with_key(&record, &key)))
+}
+
+async fn revoke(
+    State(control): State<Shared>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+) -> Answer {
+    let record = issuer(&*control)?.revoke(&id).await?;
+    tell(&actor, &record, "a key was revoked");
+    Ok(Json(shown(&record, clock::wall())))
+}
+
+fn issuer(control: &dyn Control) -> Result<&dyn Issuer, Problem> {
+    let none = || {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "no keys are issued here",
+        )
+    };
+    control.issuer().ok_or_else(none)
+}
+
+/// A body that is not there says nothing.
+fn or_nothing(body: &[u8]) -> &[u8] {
+    if body.is_empty() { b"{}" } else { body }
+}
+
+fn with_key(record: &KeyRecord, key: &Secret) -> Value {
+    let mut answer = shown(record, clock::wall());
+    answer["key"] = json!(key.expose());
+    answer
+}
+
+fn tell(actor: &Actor, record: &KeyRecord, what: &str) {
+    tracing::info!(
+        actor = &*actor.name,
+        key = record.name,
+        id = record.id,
+        "{what}"
+    );
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        let (status, code) = match &error {
+            KeyError::Wrong(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            KeyError::NoSuchKey(_) => (StatusCode::NOT_FOUND, "not_found"),
+            KeyError::Revoked(_)
+            | KeyError::Several(..)
+            | KeyError::Store(StoreError::NameTaken { .. } | StoreError::KeyKnown { .. }) => {
+                (StatusCode::CONFLICT, "conflict")
+            }
+            KeyError::Store(_) | KeyError::Late => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable")
+            }
+            KeyError::Random(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        };
+        Problem::new(status, code, error.to_string())
+    }
+}

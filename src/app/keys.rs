@@ -1,0 +1,255 @@
+//! The issued keys: read from the records at the start and whenever those change, and changed here.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::future::BoxFuture;
+use pingora_core::server::ShutdownWatch;
+use tokio::sync::Mutex;
+
+use super::App;
+use crate::admin::Issuer;
+use crate::clock;
+use crate::config::{Config, Open};
+use crate::key::{self, Attributes, KeyError, Place, Register};
+use crate::pool::Pool;
+use crate::secret::Secret;
+use crate::store::{KeyRecord, Store, StoreError};
+
+/// How often the records are asked whether a key has changed: a revocation is in force within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// A start waits no longer for the records.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The name of the key that a first start beyond loopback issues.
+const FIRST: &str = "first";
+
+/// What is known of the records.
+pub(super) struct Issued {
+    /// The number of the last change that the index has; none before they were read. Whoever reads
+    /// them holds it, so that nothing older is put in place of what is newer.
+    seen: Mutex<Option<i64>>,
+}
+
+impl Issued {
+    /// Reads the records before the first request comes. Those that cannot be read now (`None`) are
+    /// read as soon as they can be.
+    ///
+    /// # Errors
+    /// There is no time for anything to happen in.
+    pub(super) fn read(config: &Config) -> Result<(Issued, Option<Vec<KeyRecord>>)> {
+        let read = at_once(async {
+            let store = Store::of(&config.state)?;
+            read(&store, config).await
+        })?;
+        let (seen, records) = match read {
+            Ok((seen, records)) => (Some(seen), Some(records)),
+            Err(error) => {
+                tracing::error!("the issued keys cannot be read yet: {error}");
+                (None, None)
+            }
+        };
+        let seen = Mutex::new(seen);
+        Ok((Issued { seen }, records))
+    }
+}
+
+/// The number of the last change, and all keys; those of an older poolgate are made records before.
+async fn read(store: &Store, config: &Config) -> Result<(i64, Vec<KeyRecord>), KeyError> {
+    let older = key::Issued::in_state(&config.state.dir);
+    older.become_records(store, clock::wall()).await?;
+    // In this order: what changes in between is read again.
+    let version = store.keys_version().await?;
+    Ok((version, store.keys().await?))
+}
+
+/// Does something that needs the records where there is no runtime yet. Connections do not outlive the
+/// runtime that they were made in, so that it needs a [`Store`] of its own.
+fn at_once<T>(work: impl Future<Output = Result<T, KeyError>>) -> Result<Result<T, KeyError>> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().context("a start's runtime")?;
+    let done = runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await });
+    runtime.shutdown_background();
+    Ok(done.unwrap_or_else(|_| Err(KeyError::Late)))
+}
+
+/// Beyond loopback nobody is let in without a key; where none exists, one is made and shown once.
+pub(super) fn issue_first(app: &App) -> Result<()> {
+    let config = app.config.load_full();
+    if !lacks_key(app, &config) || app.keys.is_partial() {
+        return Ok(());
+    }
+    let places = places(&app.pools.load());
+    let issued = at_once(async {
+        let store = Store::of(&config.state)?;
+        make_first(&store, &config, &places).await?;
+        read(&store, &config).await
+    })?;
+    let (version, records) = issued.context("no first client key can be made")?;
+    app.keys.set_records(&config, records);
+    if let Ok(mut seen) = app.issued.seen.try_lock() {
+        *seen = Some(version);
+    }
+    Ok(())
+}
+
+/// Is there no key, where one is asked for?
+fn lacks_key(app: &App, config: &Config) -> bool {
+    let mut listens = config.listen.iter();
+    let beyond_loopback = listens.any(|listen| !listen.address.ip().is_loopback());
+    app.keys.count() == 0 && config.clients.open == Open::Auto && beyond_loopback
+}
+
+async fn make_first(store: &Store, config: &Config, accounts: &[Place]) -> Result<(), KeyError> {
+    let register = Register {
+        store,
+        config,
+        accounts,
+    };
+    let asked = Attributes {
+        name: Some(FIRST.to_owned()),
+        ..Attributes::default()
+    };
+    match register.create(&asked, clock::wall()).await {
+        Ok((_, key)) => Ok(show(&key)?),
+        // Another gateway of these records was faster, and has shown it.
+        Err(KeyError::Store(StoreError::NameTaken { .. })) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// To the terminal, not to the log: the key is shown this once and kept nowhere.
+fn show(key: &Secret) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "clients need a key; this one is shown only now: {}",
+        key.expose()
+    )
+}
+
+fn places(pools: &[Arc<Pool>]) -> Vec<Place> {
+    let of_pool = |pool: &Arc<Pool>| {
+        let name = pool.name.to_string();
+        let accounts = pool.accounts().into_iter();
+        let place = move |account: Arc<crate::pool::Account>| Place {
+            account: account.id.to_string(),
+            pool: name.clone(),
+        };
+        accounts.map(place).collect::<Vec<_>>()
+    };
+    pools.iter().flat_map(of_pool).collect()
+}
+
+/// Keeps the index as the records are, until the stop.
+pub(super) async fn follow(app: &Arc<App>, mut stop: ShutdownWatch) {
+    let mut is_away = false;
+    loop {
+        match app.look_at_keys().await {
+            Ok(()) if is_away => {
+                tracing::info!("the issued keys can be read again");
+                is_away = false;
+            }
+            Err(error) if !is_away => {
+                tracing::error!("the issued keys stay as they are known: {error}");
+                is_away = true;
+            }
+            Ok(()) | Err(_) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = stop.changed() => return,
+        }
+    }
+}
+
+impl App {
+    /// Takes what has changed in the records into the index.
+    async fn look_at_keys(self: &App) -> Result<(), KeyError> {
+        let mut seen = self.issued.seen.lock().await;
+        if *seen == Some(self.store.keys_version().await?) {
+            return Ok(());
+        }
+        let config = self.config.load_full();
+        let (mut version, mut records) = read(&self.store, &config).await?;
+        if seen.is_none() && records.is_empty() && lacks_key(self, &config) {
+            let places = places(&self.pools.load());
+            make_first(&self.store, &config, &places).await?;
+            (version, records) = read(&self.store, &config).await?;
+        }
+        self.put_in_force(records);
+        *seen = Some(version);
+        Ok(())
+    }
+
+    fn put_in_force(&self, records: Vec<KeyRecord>) {
+        // Not between what a reload reads and what it puts in force.
+        let _one_at_a_time = self.changes_accounts.lock();
+        self.keys.set_records(&self.config.load(), records);
+    }
+
+    /// Changes keys, and returns when requests see it.
+    async fn with_register<T, F>(&self, change: F) -> Result<T, KeyError>
+    where
+        F: AsyncFnOnce(&Register<'_>) -> Result<T, KeyError>,
+    {
+        let config = self.config.load_full();
+        let accounts = places(&self.pools.load());
+        let register = Register {
+            store: &self.store,
+            config: &config,
+            accounts: &accounts,
+        };
+        let changed = change(&register).await?;
+        self.look_at_keys().await?;
+        Ok(changed)
+    }
+}
+
+impl Issuer for App {
+    fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, KeyError>> {
+        Box::pin(async { Ok(self.store.keys().await?) })
+    }
+
+    fn key<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<KeyRecord, KeyError>> {
+        Box::pin(async move {
+            let found = self.store.key(id).await?;
+            found.ok_or_else(|| KeyError::NoSuchKey(id.to_owned()))
+        })
+    }
+
+    fn create(&self, asked: Attributes) -> BoxFuture<'_, Result<(KeyRecord, Secret), KeyError>> {
+        Box::pin(self.with_register(async move |register: &Register<'_>| {
+            register.create(&asked, clock::wall()).await
+        }))
+    }
+
+    fn change<'a>(
+        &'a self,
+        id: &'a str,
+        asked: Attributes,
+    ) -> BoxFuture<'a, Result<KeyRecord, KeyError>> {
+        Box::pin(self.with_register(async move |register: &Register<'_>| {
+            register.change(id, &asked, clock::wall()).await
+        }))
+    }
+
+    fn rotate<'a>(
+        &'a self,
+        id: &'a str,
+        grace: Duration,
+    ) -> BoxFuture<'a, Result<(KeyRecord, Secret), KeyError>> {
+        Box::pin(self.with_register(async move |register: &Register<'_>| {
+            register.rotate(id, grace, clock::wall()).await
+        }))
+    }
+
+    fn revoke<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<KeyRecord, KeyError>> {
+        Box::pin(self.with_register(async move |register: &Register<'_>| {
+            register.revoke(id, clock::wall()).await
+        }))
+    }
+}

@@ -1,0 +1,323 @@
+//! The limits of one key: requests, tokens or money in a sliding window, each for some models.
+//!
+//! A request counts from when it came. Tokens and money are known only when its answer has ended, and
+//! count from then; until then an estimate is held for them. So that an estimate keeps nobody waiting
+//! who is within the limit, a request whose key has no other one under way needs no more than a rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use wildmatch::WildMatch;
+
+use super::price::BILLION;
+use super::window::Window;
+use crate::clock::Instant;
+use crate::config::{self, LimitUnit};
+
+/// Come again so soon where requests under way hold all that is left: any of them may end now.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// What a request asks of its key's limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// None: it could be any, and every limit applies.
+    pub model: Option<&'a str>,
+    /// How many tokens it may come to.
+    pub tokens: u64,
+    /// What it may cost, in billionths.
+    pub cost: u64,
+}
+
+/// What a request has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    pub tokens: u64,
+    /// In billionths.
+    pub cost: u64,
+}
+
+/// A limit lets no more through now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// In words, such as `10 requests in 5h`.
+    pub limit: Arc<str>,
+    /// How long until it lets a request through.
+    pub wait: Duration,
+    /// What is left of it is held by requests under way, which may end at any time.
+    pub is_held: bool,
+}
+
+/// The limits of a key. What they count outlives them: see [`Limits::of`].
+#[derive(Debug, Default)]
+pub struct Limits {
+    pub(super) rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+pub(super) struct Rule {
+    /// What it counts; the same for as long as that is the same, whatever the amount.
+    pub(super) id: String,
+    /// None: all of them.
+    models: Option<WildMatch>,
+    pub(super) unit: LimitUnit,
+    pub(super) most: u64,
+    pub(super) span: Duration,
+    pub(super) said: Arc<str>,
+    pub(super) count: Arc<Mutex<Count>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Count {
+    pub(super) window: Window,
+    /// For requests under way whose amount is not known yet.
+    held: u64,
+    /// Of what all gateways share: drawn and not used yet, and used without having been drawn.
+    pub(super) left: u64,
+    pub(super) owed: u64,
+}
+
+/// What one request holds of its key's limits. It is settled, or dropped and given back as if it had
+/// not been.
+#[derive(Debug)]
+pub struct Hold {
+    limits: Arc<Limits>,
+    at: Instant,
+    pub(super) taken: SmallVec<[Taken; 2]>,
+}
+
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// The place of its rule.
+    pub(super) rule: usize,
+    pub(super) amount: u64,
+    /// It is the only one under way, and may come to more than is left.
+    pub(super) is_alone: bool,
+    /// How much of what all gateways share was drawn for it.
+    pub(super) drawn: u64,
+}
+
+impl Limits {
+    /// These limits of the key with this id. Those that count what one of `before` counts go on where
+    /// that one was.
+    pub fn of<'a>(
+        key: &str,
+        limits: impl Iterator<Item = &'a config::Limit>,
+        before: Option<&Limits>,
+    ) -> Self {
+        let mut rules: Vec<Rule> = Vec::new();
+        for limit in limits {
+            let mut rule = Rule::of(key, limit);
+            if let Some(twin) = rules.iter_mut().find(|twin| twin.id == rule.id) {
+                // Counting the same twice says nothing; the stricter one holds.
+                if rule.most < twin.most {
+                    (twin.most, twin.said) = (rule.most, rule.said);
+                }
+                continue;
+            }
+            let mut known = before.into_iter().flat_map(|before| &before.rules);
+            if let Some(known) = known.find(|known| known.id == rule.id) {
+                rule.count = known.count.clone();
+            }
+            rules.push(rule);
+        }
+        Limits { rules }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The longest window.
+    pub fn span(&self) -> Option<Duration> {
+        self.rules.iter().map(|rule| rule.span).max()
+    }
+
+    /// Takes what the request asks for of every limit that applies to it, or of none.
+    ///
+    /// # Errors
+    /// A limit is reached.
+    pub fn admit(self: &Arc<Self>, ask: &Ask<'_>, now: Instant) -> Result<Hold, Exceeded> {
+        self.admit_part(ask, now, 1)
+    }
+
+    /// The same, of one of so many equal parts of each limit.
+    pub(super) fn admit_part(
+        self: &Arc<Self>,
+        ask: &Ask<'_>,
+        now: Instant,
+        parts: u32,
+    ) -> Result<Hold, Exceeded> {
+        let mut hold = Hold {
+            limits: self.clone(),
+            at: now,
+            taken: SmallVec::new(),
+        };
+        for (place, rule) in self.rules.iter().enumerate() {
+            if rule.is_for(ask.model) {
+                // What was taken before goes back with `hold`.
+                hold.taken.push(rule.take(place, ask, now, parts)?);
+            }
+        }
+        Ok(hold)
+    }
+
+    /// Counts what was used before this process was there: a request that came at `began` and ended
+    /// at `ended`.
+    pub fn remember(&self, model: Option<&str>, spent: &Spent, began: Instant, ended: Instant) {
+        for rule in self.rules.iter().filter(|rule| rule.is_for(model)) {
+            let (amount, at) = match rule.unit {
+                LimitUnit::Requests => (1, began),
+                LimitUnit::Tokens => (spent.tokens, ended),
+                LimitUnit::Cost => (spent.cost, ended),
+            };
+            rule.count.lock().window.add(amount, at);
+        }
+    }
+}
+
+impl Rule {
+    fn of(key: &str, limit: &config::Limit) -> Self {
+        let (scale, unit) = match limit.unit {
+            LimitUnit::Requests => (1.0, "requests"),
+            LimitUnit::Tokens => (1.0, "tokens"),
+            LimitUnit::Cost => (BILLION, "cost"),
+        };
+        let window = humantime::format_duration(limit.window);
+        let (models, of_models) = match &*limit.models {
+            "*" => (None, String::new()),
+            models => (Some(WildMatch::new(models)), format!(" of {models}")),
+        };
+        let millis = limit.window.as_millis();
+        Rule {
+            id: format!("{key}/{unit}/{millis}/{}", limit.models),
+            models,
+            unit: limit.unit,
+            most: (limit.amount * scale) as u64,
+            span: limit.window,
+            said: match limit.unit {
+                LimitUnit::Cost => format!("a cost of {}{of_models} in {window}", limit.amount),
+                _ => format!("{} {unit}{of_models} in {window}", limit.amount),
+            }
+            .into(),
+            count: Arc::new(Mutex::new(Count {
+                window: Window::new(limit.window),
+                held: 0,
+                left: 0,
+                owed: 0,
+            })),
+        }
+    }
+
+    fn is_for(&self, model: Option<&str>) -> bool {
+        match (&self.models, model) {
+            (Some(models), Some(model)) => models.matches(model),
+            _ => true,
+        }
+    }
+
+    fn take(
+        &self,
+        place: usize,
+        ask: &Ask<'_>,
+        now: Instant,
+        parts: u32,
+    ) -> Result<Taken, Exceeded> {
+        let most = self.most.div_ceil(u64::from(parts.max(1)));
+        let mut count = self.count.lock();
+        let used = count.window.used(now);
+        let (amount, is_alone) = match self.unit {
+            LimitUnit::Requests => (1, false),
+            // What is estimated at more than the limit still gets its turn.
+            LimitUnit::Tokens => (ask.tokens.min(most), count.held == 0),
+            LimitUnit::Cost => (ask.cost.min(most), count.held == 0),
+        };
+        if used >= most {
+            // Of a limit of 0 nothing will ever be free.
+            return Err(self.exceeded(match most {
+                0 => self.span,
+                most => count.window.frees_in(most - 1, now),
+            }));
+        }
+        if used.saturating_add(count.held).saturating_add(amount) > most && !is_alone {
+            let is_held = true;
+            return Err(Exceeded {
+                is_held,
+                ..self.exceeded(BUSY)
+            });
+        }
+        match self.unit {
+            LimitUnit::Requests => count.window.add(1, now),
+            LimitUnit::Tokens | LimitUnit::Cost => count.held += amount,
+        }
+        Ok(Taken {
+            rule: place,
+            amount,
+            is_alone,
+            drawn: 0,
+        })
+    }
+
+    pub(super) fn exceeded(&self, wait: Duration) -> Exceeded {
+        Exceeded {
+            limit: self.said.clone(),
+            wait,
+            is_held: false,
+        }
+    }
+
+    /// Ends what `taken` holds; `spent`: what it came to, if it counts at all.
+    fn settle(&self, taken: &Taken, at: Instant, spent: Option<(Spent, Instant)>) {
+        let mut count = self.count.lock();
+        let used = match (self.unit, spent) {
+            (LimitUnit::Requests, Some(_)) => 1,
+            (LimitUnit::Requests, None) => {
+                count.window.take_back(1, at);
+                0
+            }
+            (unit, spent) => {
+                count.held = count.held.saturating_sub(taken.amount);
+                spent.map_or(0, |(spent, now)| {
+                    let amount = match unit {
+                        LimitUnit::Cost => spent.cost,
+                        _ => spent.tokens,
+                    };
+                    count.window.add(amount, now);
+                    amount
+                })
+            }
+        };
+        let left = count.left.saturating_add(taken.drawn.saturating_sub(used));
+        let owed = count.owed.saturating_add(used.saturating_sub(taken.drawn));
+        let both = left.min(owed);
+        (count.left, count.owed) = (left - both, owed - both);
+    }
+}
+
+impl Hold {
+    /// The request has ended at `now` and used this much.
+    pub fn settle(mut self, spent: Spent, now: Instant) {
+        self.end(Some((spent, now)));
+    }
+
+    /// What it took there, and of which limit.
+    pub(super) fn at<'a>(&self, limits: &'a Limits, place: usize) -> Option<(&Taken, &'a Rule)> {
+        let taken = self.taken.get(place)?;
+        Some((taken, limits.rules.get(taken.rule)?))
+    }
+
+    fn end(&mut self, spent: Option<(Spent, Instant)>) {
+        for taken in std::mem::take(&mut self.taken) {
+            if let Some(rule) = self.limits.rules.get(taken.rule) {
+                rule.settle(&taken, self.at, spent);
+            }
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}

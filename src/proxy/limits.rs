@@ -1,0 +1,151 @@
+//! What a request takes of its key's limits, and what it comes to in the end.
+
+use std::time::Duration;
+
+use super::Gateway;
+use super::reject::Refused;
+use crate::clock::{self, Instant};
+use crate::dialect::{Kind, Reject, Usage};
+use crate::key::Client;
+use crate::limit::{Ask, Exceeded, Hold, Permit, Price, Spent};
+use crate::telemetry::AccessLine;
+
+/// Bytes of a request or an answer that make one token, roughly.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// How long an answer may become where nobody says, in tokens.
+const USUAL_ANSWER: u64 = 1000;
+
+/// A client that has the whole of an answer may ask again before its request is counted off here: so
+/// often it is looked again, after so long.
+const LOOKS: u32 = 10;
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// One of the requests that the key may have under way.
+pub(super) async fn permit(gateway: &Gateway, client: &Client) -> Result<Permit, Refused> {
+    let most = client.may.max_concurrent;
+    for _ in 0..LOOKS {
+        if let Some(permit) = client.permits.take(most) {
+            return Ok(permit);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    gateway.metrics.key_rejected("concurrency");
+    Err(Reject::key_busy(most).into())
+}
+
+/// What a request is going to cost, and holds for it.
+pub(super) struct Bill {
+    hold: Option<Hold>,
+    price: Option<Price>,
+    /// Before the vendor states it.
+    estimate: Usage,
+    /// It makes a model work; listing models does not.
+    counts: bool,
+}
+
+impl Bill {
+    /// `size`: of the body, in bytes; `most`: the tokens that the client lets the answer have.
+    pub(super) fn estimated(
+        client: &Client,
+        kind: Option<Kind>,
+        model: Option<&str>,
+        size: usize,
+        most: Option<u64>,
+    ) -> Bill {
+        Bill {
+            hold: None,
+            price: model.and_then(|model| client.prices.of_model(model)),
+            estimate: Usage {
+                input: size as u64 / BYTES_PER_TOKEN,
+                output: most.unwrap_or(USUAL_ANSWER),
+                cached: 0,
+            },
+            counts: !matches!(kind, Some(Kind::Models | Kind::CountTokens)),
+        }
+    }
+
+    /// The request is over, and its line is complete: what it has used counts, or nothing where no
+    /// account has worked for it.
+    pub(super) fn settle(self, line: &AccessLine, now: Instant) {
+        let (usage, _) = self.used(line);
+        let cost = self.cost(&usage);
+        if let Some(hold) = self.hold.filter(|_| is_served(line)) {
+            let tokens = usage.input.saturating_add(usage.output);
+            hold.settle(Spent { tokens, cost }, now);
+        }
+    }
+
+    /// The tokens that the vendor stated, or else an estimate; true: it is one.
+    pub(super) fn used(&self, line: &AccessLine) -> (Usage, bool) {
+        match line.usage {
+            Some(usage) => (usage, false),
+            None if !self.counts || !is_served(line) => (Usage::default(), false),
+            None => {
+                let output = line.bytes_out / BYTES_PER_TOKEN;
+                let estimate = Usage {
+                    output,
+                    ..self.estimate
+                };
+                (estimate, true)
+            }
+        }
+    }
+
+    /// In billionths.
+    pub(super) fn cost(&self, usage: &Usage) -> u64 {
+        self.price.map_or(0, |price| price.cost(usage))
+    }
+}
+
+/// Has an account worked for it? The client may have left before it saw anything of that.
+fn is_served(line: &AccessLine) -> bool {
+    let gone = || {
+        line.tries
+            .last()
+            .is_some_and(|last| last.outcome == "client_gone")
+    };
+    match line.status {
+        0 => gone(),
+        status => status < 400,
+    }
+}
+
+/// Takes what the request may come to of every limit of its key.
+pub(super) async fn hold(
+    gateway: &Gateway,
+    client: &Client,
+    model: Option<&str>,
+    mut bill: Bill,
+) -> Result<Bill, Refused> {
+    if client.limits.is_empty() || !bill.counts {
+        return Ok(bill);
+    }
+    let ask = Ask {
+        model,
+        tokens: bill.estimate.input.saturating_add(bill.estimate.output),
+        cost: bill.cost(&bill.estimate),
+    };
+    let mut looks = LOOKS;
+    bill.hold = loop {
+        let exceeded = match admit(gateway, client, &ask).await {
+            Ok(hold) => break Some(hold),
+            Err(exceeded) => exceeded,
+        };
+        looks -= 1;
+        if !exceeded.is_held || looks == 0 {
+            gateway.metrics.key_rejected("limit");
+            return Err(Reject::key_limit(&exceeded.limit, exceeded.wait).into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    Ok(bill)
+}
+
+async fn admit(gateway: &Gateway, client: &Client, ask: &Ask<'_>) -> Result<Hold, Exceeded> {
+    let now = clock::now();
+    match &gateway.tally {
+        Some(tally) => client.limits.admit_shared(ask, &**tally, now).await,
+        None => client.limits.admit(ask, now),
+    }
+}
