@@ -14,6 +14,7 @@ use tower::ServiceExt;
 
 use super::App;
 use super::news::Order;
+use super::shared;
 use crate::admin::{self, Control, Issuer, Question, Reloaded, SlotsView, StrategyChange};
 use crate::clock;
 use crate::config::{Host, Strategy};
@@ -276,6 +277,7 @@ impl Control for App {
             pools: pools.collect(),
             keys: vec![("default".to_owned(), self.keys.count() as u64)],
             slots: self.slot_counts(),
+            redis: self.sharing.as_ref().map(shared::Sharing::seen),
             certificate_expiry: expiry.map(|at| at as f64 - clock::unix_seconds(now)),
             connections: vec![("open", self.connections.load(Ordering::SeqCst) as u64)],
         };

@@ -159,7 +159,12 @@ impl SharedSlots {
                 call.key(self.name(name));
             }
             prepare(&mut call);
-            let words: Words = { self.shared.ask(operation, &call) }.await?;
+            let words: Words = match self.shared.ask(operation, &call).await {
+                Ok(words) => words,
+                // One answer that is late is no loss yet, and a key may have nothing else to go by.
+                Err(Away) if self.shared.is_up() => continue,
+                Err(away) => return Err(away.into()),
+            };
             let born: i64 = words
                 .get(1)
                 .and_then(|born| born.parse().ok())
