@@ -33,6 +33,7 @@ mod rejects;
 mod renewals;
 mod secrets;
 mod selection;
+mod slots;
 mod soak;
 mod stalls;
 mod streaming;
