@@ -37,10 +37,10 @@ fn a_bound_key_never_moves_whatever_becomes_of_its_account() {
     assert_eq!(answer.status, 503);
     assert_eq!(answer.json()["error"]["code"], "no_account_available");
     gateway.act("a1", "enable");
-    vendors[1].set(&json!({"status": "500"}));
+    vendors[1].set(&json!({"behaviour": {"status": "500"}}));
     let answer = gateway.send(&request);
     assert_eq!(answer.status, 500, "its own answer: {}", answer.text());
-    vendors[1].set(&json!({"status": "200"}));
+    vendors[1].set(&json!({"behaviour": {}}));
     assert_eq!(account(&gateway.send(&request)), "a1");
     assert_eq!(
         vendors[0].count("requests") + vendors[2].count("requests"),

@@ -37,19 +37,19 @@ fn a_vendor_that_is_gone_is_not_noticed() {
 #[test]
 fn an_account_whose_credential_is_refused_is_left_within_the_request() {
     let (vendors, gateway) = two_of_four("");
-    vendors[0].set(&json!({"status": "401"}));
+    vendors[0].set(&json!({"behaviour": {"status": "401"}}));
     let answer = gateway.send(&with_key(0));
     assert_eq!(account(&answer), "a2");
     let id = answer.header("x-request-id").unwrap();
     assert_eq!(gateway.tries(id), "a0:auth_dead,a2:success");
-    vendors[0].set(&json!({"status": "200"}));
+    vendors[0].set(&json!({"behaviour": {}}));
     assert_moved(&gateway);
 }
 
 #[test]
 fn an_account_without_any_quota_left_is_left_within_the_request() {
     let (vendors, gateway) = two_of_four("");
-    vendors[0].set(&json!({"status": "402"}));
+    vendors[0].set(&json!({"behaviour": {"status": "402"}}));
     assert_eq!(served(&gateway, 0), "a2");
     assert_moved(&gateway);
 }
@@ -57,7 +57,7 @@ fn an_account_without_any_quota_left_is_left_within_the_request() {
 #[test]
 fn an_account_that_is_limited_for_longer_than_anybody_waits_is_left_within_the_request() {
     let (vendors, gateway) = two_of_four("    queue: {timeout: 5s}\n");
-    vendors[0].set(&json!({"status": "429", "retry_after": "60"}));
+    vendors[0].set(&json!({"behaviour": {"status": "429", "retry-after": "60"}}));
     assert_eq!(served(&gateway, 0), "a2");
     assert_moved(&gateway);
 }
@@ -65,7 +65,7 @@ fn an_account_that_is_limited_for_longer_than_anybody_waits_is_left_within_the_r
 #[test]
 fn a_limit_that_is_over_soon_is_waited_for() {
     let (vendors, gateway) = two_of_four("");
-    vendors[0].set(&json!({"status": "429", "retry_after": "2"}));
+    vendors[0].set(&json!({"behaviour": {"status": "429", "retry-after": "2"}}));
     let limited = with_key(0);
     let answer = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| gateway.send(&limited));
@@ -73,7 +73,7 @@ fn a_limit_that_is_over_soon_is_waited_for() {
             (gateway.account("a0")["status"] == "cooling" || gateway.account("a0")["failures"] == 1)
                 .then_some(())
         });
-        vendors[0].set(&json!({"status": "200"}));
+        vendors[0].set(&json!({"behaviour": {}}));
         waiting.join().unwrap()
     });
     assert_eq!(account(&answer), "a0");
@@ -83,7 +83,7 @@ fn a_limit_that_is_over_soon_is_waited_for() {
 #[test]
 fn an_overloaded_vendor_moves_no_key() {
     let (vendors, gateway) = two_of_four("");
-    vendors[0].set(&json!({"status": "529"}));
+    vendors[0].set(&json!({"behaviour": {"status": "529"}}));
     let answer = gateway.send(&with_key(0));
     assert_eq!(answer.status, 529, "its own answer: {}", answer.text());
     assert_eq!(held(&gateway)["k0"], "a0");
