@@ -13,7 +13,9 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::App;
-use crate::admin::{self, Control, Issuer, Question, Reloaded, SlotsView, StrategyChange};
+use crate::admin::{
+    self, Control, Issuer, Question, Reloaded, SlotPlace, SlotsView, StrategyChange,
+};
 use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
@@ -161,6 +163,10 @@ impl Control for App {
 
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>> {
         Box::pin(self.notices.test())
+    }
+
+    fn slot_places(&self) -> Vec<SlotPlace> {
+        self.places_of_slots()
     }
 
     fn slots(&self) -> BoxFuture<'_, SlotsView> {

@@ -1,7 +1,7 @@
 //! A gateway that is killed at any moment leaves every slot with the key that holds it.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -40,7 +40,7 @@ fn used_until_killed(gateway: &Gateway, wait: Duration) -> BTreeMap<usize, Strin
                     };
                     if answer.status == 200 {
                         let account = answer.header("x-poolgate-account").unwrap();
-                        served.lock().unwrap().insert(n, account.to_owned());
+                        served.lock().insert(n, account.to_owned());
                     }
                 }
             });
@@ -49,7 +49,7 @@ fn used_until_killed(gateway: &Gateway, wait: Duration) -> BTreeMap<usize, Strin
         gateway.program.signal(Signal::SIGKILL);
         killed.store(true, Ordering::SeqCst);
     });
-    served.into_inner().unwrap()
+    served.into_inner()
 }
 
 #[track_caller]
