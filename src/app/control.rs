@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::App;
+use super::news::Order;
 use crate::admin::{
     self, Control, Issuer, Question, Reloaded, SlotPlace, SlotsView, StrategyChange,
 };
@@ -46,10 +47,6 @@ impl App {
             .iter()
             .find(|pool| pool.account_named(id).is_some())
             .cloned()
-    }
-
-    fn change(&self, id: &str, change: impl Fn(&Arc<Pool>) -> bool) -> bool {
-        self.pool_of(id).is_some_and(|pool| change(&pool))
     }
 
     pub(super) fn health_now(&self) -> Health {
@@ -102,31 +99,29 @@ impl Control for App {
     }
 
     fn enable(&self, id: &str) -> bool {
-        self.change(id, |pool| pool.set_enabled(id, true))
+        let account = id.to_owned();
+        self.order(Order::Enable { account })
     }
 
     fn disable(&self, id: &str) -> bool {
-        self.change(id, |pool| pool.set_enabled(id, false))
+        let account = id.to_owned();
+        self.order(Order::Disable { account })
     }
 
     fn reset(&self, id: &str) -> bool {
-        self.change(id, |pool| pool.reset(id))
+        let account = id.to_owned();
+        self.order(Order::Reset { account })
     }
 
     fn set_strategy(&self, pool: Option<&str>, strategy: &str) -> StrategyChange {
-        let Some(strategy) = Strategy::named(strategy) else {
+        if Strategy::named(strategy).is_none() {
             return StrategyChange::UnknownStrategy;
-        };
-        let pools = self.pools.load();
-        let chosen: Vec<_> = pools
-            .iter()
-            .filter(|p| pool.is_none_or(|name| *p.name == *name))
-            .collect();
-        if chosen.is_empty() {
-            return StrategyChange::UnknownPool;
         }
-        chosen.iter().for_each(|pool| pool.set_strategy(strategy));
-        StrategyChange::Done
+        let (pool, strategy) = (pool.map(str::to_owned), strategy.to_owned());
+        match self.order(Order::Strategy { pool, strategy }) {
+            true => StrategyChange::Done,
+            false => StrategyChange::UnknownPool,
+        }
     }
 
     fn probe<'a>(&'a self, id: Option<&'a str>) -> BoxFuture<'a, bool> {
@@ -244,6 +239,10 @@ impl Control for App {
 
     fn draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    fn redis(&self) -> Option<bool> {
+        self.sharing.as_ref().map(|sharing| sharing.redis.is_up())
     }
 
     fn issuer(&self) -> Option<&dyn Issuer> {

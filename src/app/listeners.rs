@@ -93,7 +93,7 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         pools: app.pools.clone(),
         keys: app.keys.clone(),
         slots: app.slots.clone(),
-        tally: None,
+        tally: super::shared::tally(app),
         resolver: app.resolver.clone(),
         tunnels: app.tunnels.clone(),
         metrics: app.metrics.clone(),

@@ -5,11 +5,13 @@ mod activation;
 mod control;
 mod keys;
 mod listeners;
+mod news;
 mod orders;
 mod programs;
 mod ready;
 mod reload;
 mod renewals;
+mod shared;
 mod signals;
 mod slots;
 mod state;
@@ -80,6 +82,8 @@ pub(crate) struct App {
     certificates: tls::Certificates,
     store: Arc<Store>,
     renewals: renewals::Renewals,
+    /// With other gateways, where there is a Redis.
+    sharing: Option<shared::Sharing>,
     notices: Arc<Notices>,
     body_budget: Arc<Semaphore>,
     in_flight: Arc<AtomicUsize>,
@@ -153,10 +157,8 @@ impl App {
         let metrics = Arc::new(metrics);
         let store = Store::of(&config.state)?.counted(metrics.clone());
         let store = Arc::new(store);
-        let renewals = renewals::Renewals::new(metrics.clone());
         let egress = &config.egress;
         let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
-        renewals.prepare(&config, &store).context("tokens")?;
         // What was before this process has its place in time, too.
         let served_since = now.checked_sub(age).unwrap_or(now);
         let instances = Instances::in_state(&config.state.dir);
@@ -167,12 +169,16 @@ impl App {
             .iter()
             .map(|pool| Pool::new(pool, &metrics, served_since))
             .collect();
+        let sharing = shared::Sharing::new(&config, &store, &metrics, &pools)?;
+        let others = sharing.as_ref().map(shared::Sharing::others);
+        let renewals = renewals::Renewals::new(metrics.clone(), others);
+        renewals.prepare(&config, &store).context("tokens")?;
         let first = Arc::new(config);
         let config = &*first;
         let (issued, records) = keys::Issued::read(config)?;
         let keys = Arc::new(Keys::new(config, records));
-        let slots = Slots::new(store.clone(), metrics.clone(), now);
-        let slots = Arc::new(slots);
+        let ledger = shared::ledger(sharing.as_ref(), &store);
+        let slots = Arc::new(Slots::new(ledger, metrics.clone(), now));
         let resolver = Arc::new(Resolver::default());
         let proxies = proxies(config);
         let notices = Notices::new(
@@ -191,6 +197,7 @@ impl App {
             changes_accounts: Mutex::new(()),
             store,
             renewals,
+            sharing,
             body_budget: Arc::new(Semaphore::new(
                 (config.clients.buffer_budget / 1024).clamp(1, Semaphore::MAX_PERMITS),
             )),
@@ -348,5 +355,6 @@ fn wait_for_end(
         std::thread::sleep(LOOK_EVERY);
     }
     app.renewals.end(renewals::LONGEST);
+    shared::leave(app);
     app.notices.close();
 }

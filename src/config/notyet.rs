@@ -38,7 +38,6 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
     ("pools.*.usage", Not("observe"), NOTE, "usage is counted where the vendor states it"),
     ("pools.*.discover.account.rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
     ("pools.*.accounts[].rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
-    ("state.redis", Set, NOTE, "state is not shared with other gateways"),
     ("state.postgres", Set, NOTE, "records are kept in `state.dir`"),
 ];
 

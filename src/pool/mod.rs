@@ -12,6 +12,7 @@ mod lease;
 mod live;
 mod marks;
 mod named;
+mod news;
 mod outcome;
 mod program;
 mod queue;
@@ -20,6 +21,7 @@ mod reconfigure;
 mod recover;
 mod refusal;
 mod select;
+mod share;
 mod snapshot;
 mod summary;
 mod table;
@@ -27,19 +29,21 @@ mod table;
 mod tests;
 mod view;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tokio::sync::mpsc;
 
 pub use crate::clock::Moment;
 pub use account::Account;
 pub use bequest::{Bequest, Places};
 pub use explain::Explanation;
 pub use lease::{Lease, Report};
+pub use news::News;
 pub use outcome::{Answer, Outcome};
 pub use refusal::{Cause, Refusal};
 pub use summary::{Health, PoolView, QueueView, instance_state, instances};
@@ -91,6 +95,9 @@ pub struct Pool {
     queue: queue::Queue,
     due: due::Due,
     marks: marks::Marks,
+    sharing: share::Sharing,
+    /// Where others are told of what happens to accounts here.
+    outbox: OnceLock<mpsc::Sender<News>>,
     in_flight: AtomicU32,
     /// Places that a predecessor's requests still hold.
     elsewhere: AtomicU32,
@@ -115,6 +122,8 @@ impl Pool {
             queue: queue::Queue::default(),
             due: due::Due::default(),
             marks: marks::Marks::default(),
+            sharing: share::Sharing::default(),
+            outbox: OnceLock::new(),
             in_flight: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
             strays: Mutex::default(),
@@ -175,6 +184,7 @@ impl Pool {
             self.metrics.queue_rejected("full");
             return Err(self.refusal(demand, began).queue_full());
         };
+        self.sharing.want();
         // A place may have become free between the look and the joining.
         self.serve_queue(began);
         loop {

@@ -9,6 +9,7 @@ mod error;
 mod keys;
 mod leases;
 mod schema;
+pub mod shared;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use slots::{
 
 use crate::clock::SystemTime;
 use crate::config;
+use crate::secret::Secret;
 use crate::telemetry::Metrics;
 use db::Db;
 
@@ -42,11 +44,18 @@ impl Store {
     /// `state.postgres` cannot be understood.
     pub fn of(state: &config::State) -> Result<Self, StoreError> {
         match &state.postgres {
-            Some(url) => Ok(Store {
-                db: Db::server(url)?,
-            }),
+            Some(url) => Store::on_server(url),
             None => Ok(Store::in_dir(&state.dir)),
         }
+    }
+
+    /// The records of the PostgreSQL at this URL, not opened yet.
+    ///
+    /// # Errors
+    /// It cannot be understood.
+    pub fn on_server(url: &Secret) -> Result<Self, StoreError> {
+        let db = Db::server(url)?;
+        Ok(Store { db })
     }
 
     /// The records of this folder, not opened yet.

@@ -3,12 +3,16 @@
 //! Everything waits for an event with a limit, so that a test that hangs fails and says on what.
 
 mod connect;
+mod delay;
 mod gateway;
 mod h2;
 mod http;
 mod load;
 mod mock;
+mod postgres;
 mod program;
+mod redis;
+mod server;
 mod socket;
 mod tls;
 mod verbatim;
@@ -18,11 +22,14 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 pub(crate) use connect::Proxy;
+pub(crate) use delay::Delay;
 pub(crate) use gateway::{Gateway, pool, pool_of, ranked};
 pub(crate) use http::{Answer, Connection, Request, get, post};
 pub(crate) use load::{count, many};
 pub(crate) use mock::Mock;
+pub(crate) use postgres::Postgres;
 pub(crate) use program::{Program, free_address};
+pub(crate) use redis::Redis;
 pub(crate) use socket::{SWITCH, Vendor, Wire, handshake, respond};
 pub(crate) use tls::{Authority, Issued, TlsVendor, say, secure};
 pub(crate) use verbatim::Verbatim;
