@@ -35,6 +35,7 @@ mod renewals;
 mod secrets;
 mod selection;
 mod shared;
+mod slots;
 mod soak;
 mod stalls;
 mod streaming;

@@ -80,6 +80,7 @@ async fn overview(State(control): State<Shared>) -> Json<Value> {
         "totals": totals,
         "pools": control.pools().iter().map(pool_json).collect::<Vec<_>>(),
         "queue": control.queue().json(),
+        "slots": slots::total(&control.slot_places()),
         "redis": control.redis(),
     }))
 }

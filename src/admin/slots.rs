@@ -75,7 +75,7 @@ fn key(key: &SlotKey) -> Value {
     })
 }
 
-fn total(places: &[SlotPlace]) -> Value {
+pub(super) fn total(places: &[SlotPlace]) -> Value {
     let sum = |count: fn(&SlotPlace) -> u32| places.iter().map(|it| u64::from(count(it))).sum();
     let (used, slots): (u64, u64) = (sum(|it| it.used), sum(|it| it.limit));
     json!({

@@ -15,7 +15,9 @@ use tower::ServiceExt;
 use super::App;
 use super::news::Order;
 use super::shared;
-use crate::admin::{self, Control, Issuer, Question, Reloaded, SlotsView, StrategyChange};
+use crate::admin::{
+    self, Control, Issuer, Question, Reloaded, SlotPlace, SlotsView, StrategyChange,
+};
 use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
@@ -157,6 +159,10 @@ impl Control for App {
 
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>> {
         Box::pin(self.notices.test())
+    }
+
+    fn slot_places(&self) -> Vec<SlotPlace> {
+        self.places_of_slots()
     }
 
     fn slots(&self) -> BoxFuture<'_, SlotsView> {

@@ -27,7 +27,7 @@ impl App {
     /// Each account of a tier with slots, with the keys that hold one of its slots and that may.
     pub(super) fn slot_counts(&self) -> Vec<(String, u64, u64)> {
         let mut counts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-        for place in self.slot_places() {
+        for place in self.places_of_slots() {
             let (used, limit) = counts.entry(place.account).or_default();
             *used += u64::from(place.used);
             *limit += u64::from(place.limit);
@@ -37,7 +37,7 @@ impl App {
     }
 
     /// Each account of each tier with slots, and those that are gone and whose slots are held still.
-    pub(super) fn slot_places(&self) -> Vec<SlotPlace> {
+    pub(super) fn places_of_slots(&self) -> Vec<SlotPlace> {
         let config = self.config.load();
         let pools = self.pools.load();
         let book = self.slots.book();
@@ -99,7 +99,7 @@ impl App {
         });
         SlotsView {
             keys: keys.collect(),
-            places: self.slot_places(),
+            places: self.places_of_slots(),
             problem,
         }
     }
@@ -122,17 +122,23 @@ impl App {
             is_well = swept.is_ok();
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
-                _ = stop.changed() => return,
+                _ = stop.changed() => break,
             }
+        }
+        if let Err(error) = self.slots.tell_uses_now(&self.keys, clock::moment()).await {
+            tracing::error!("the last uses of keys with slots are not kept: {error}");
         }
     }
 
     /// Whose keys are surely gone when this gateway does not know them.
     fn scope(&self) -> Scope {
+        let state = &self.first.state;
+        if self.leaving() {
+            return Scope::None;
+        }
         if self.keys.is_partial() {
             return Scope::Nobody;
         }
-        let state = &self.first.state;
         match state.redis.is_some() || state.postgres.is_some() {
             true => Scope::Records,
             false => Scope::All,

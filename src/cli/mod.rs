@@ -15,6 +15,7 @@ mod order;
 mod out;
 mod route;
 mod run;
+mod slots;
 mod source;
 mod status;
 mod table;
@@ -61,6 +62,7 @@ enum Command {
     Stop(order::Stop),
     Demo(demo::Demo),
     Mock(Box<mock::Mock>),
+    Slots(slots::Slots),
     Logs(logs::Logs),
     Route(route::Route),
     Env(env::Env),
@@ -98,6 +100,7 @@ impl Command {
             Command::Stop(it) => it.run(source),
             Command::Demo(it) => it.run(),
             Command::Mock(it) => it.run(),
+            Command::Slots(it) => it.run(source),
             Command::Logs(it) => it.run(source),
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),

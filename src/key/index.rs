@@ -12,7 +12,7 @@ use super::hash::{ByHash, KeyHash};
 use super::slots::Seat;
 use super::source::{self, ANYBODY, Known, Stated};
 use crate::clock::SystemTime;
-use crate::config::{Assignment, Config, Open};
+use crate::config::{Assignment, Config, Open, Tier};
 use crate::limit::{Limits, Permits, Prices};
 use crate::store::KeyRecord;
 
@@ -252,8 +252,16 @@ fn client(
     prices: &Arc<Prices>,
     stated: Stated,
 ) -> Client {
+    let is_bound = |tier: &Tier| tier.assignment == Assignment::Bound;
     // The configuration holds every tier that its keys may name, and `source` looks at the others.
     let tier = config.tiers.get(&*stated.tier);
+    if tier.is_some_and(is_bound) && stated.account.is_none() {
+        tracing::warn!(
+            key = &*stated.name,
+            tier = &*stated.tier,
+            "the key serves nobody: its tier binds it to an account, and it names none"
+        );
+    }
     let live = live.entry(stated.id.clone()).or_default();
     let limits = tier.into_iter().flat_map(|tier| &tier.limits);
     let limits = limits.chain(&stated.limits);

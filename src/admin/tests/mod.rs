@@ -136,14 +136,18 @@ impl Control for Gateway {
         }]
     }
 
-    fn slots(&self) -> BoxFuture<'_, SlotsView> {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    fn slot_places(&self) -> Vec<SlotPlace> {
         let place = |account: &str, used, limit| SlotPlace {
             tier: "medium".to_owned(),
             account: account.to_owned(),
             used,
             limit,
         };
+        vec![place("a", 1, 2), place("b", 0, 2)]
+    }
+
+    fn slots(&self) -> BoxFuture<'_, SlotsView> {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let key = SlotKey {
             id: "key_1".to_owned(),
             name: "ci".to_owned(),
@@ -155,7 +159,7 @@ impl Control for Gateway {
             previous_account: None,
         };
         Box::pin(std::future::ready(SlotsView {
-            places: vec![place("a", 1, 2), place("b", 0, 2)],
+            places: self.slot_places(),
             keys: vec![key],
             problem: None,
         }))

@@ -23,8 +23,9 @@ use crate::store::{Ask, Assignment, Candidate, Change, Ledger, LedgerError, Plac
 use crate::telemetry::Metrics;
 use seat::{Full, Held};
 
-/// A request waits so long for the book. One whose key has an account goes on with it then.
+/// A request waits so long for the book; one whose key has an account goes on with it then.
 const PATIENCE: Duration = Duration::from_secs(5);
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A book that did not answer is asked again so much later, by keys that have an account.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -105,7 +106,7 @@ impl Slots {
     }
 
     /// The account that the key had last, whatever became of it.
-    pub fn last_held(&self, client: &Client) -> Option<Arc<str>> {
+    fn last_held(&self, client: &Client) -> Option<Arc<str>> {
         let held = client.seat.last_held()?;
         Some(held.assignment.account.clone())
     }
@@ -162,7 +163,12 @@ impl Slots {
             idle_release: span(tier.idle_release),
             now: millis(at.wall),
         };
-        let placed = match tokio::time::timeout(PATIENCE, self.ledger.place(&ask)).await {
+        let last_held = self.last_held(client);
+        let patience = match last_held.is_some_and(|account| serves(&account)) {
+            true => SHORT_PATIENCE,
+            false => PATIENCE,
+        };
+        let placed = match tokio::time::timeout(patience, self.ledger.place(&ask)).await {
             Ok(placed) => placed,
             Err(_) => Err(LedgerError("the book of slots does not answer".to_owned())),
         };
@@ -182,7 +188,7 @@ impl Slots {
                 // One that could have stayed was due, and has lost its slot.
                 let look = self.look();
                 let stays = |held: &&Held| !serves(&held.assignment.account);
-                seat.show(look, |before| before.filter(stays).map(Held::clone));
+                seat.show(look, |before| before.filter(stays).cloned());
                 Err(NoSlot::full(next_release))
             }
             Err(error) => self.without_book(client, &serves, &error, at.now),

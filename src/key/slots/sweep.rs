@@ -24,6 +24,8 @@ const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Whose keys the sweep may take for gone when it does not know them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
+    /// No slot is freed at all: a successor looks after them.
+    None,
     /// Nobody's: the keys were not all read yet.
     Nobody,
     /// Those that are kept in the records: another gateway's file may name others.
@@ -47,6 +49,9 @@ impl Slots {
     ) -> Result<(), LedgerError> {
         self.refresh(keys, config, at).await?;
         self.tell_uses(keys, config, at).await?;
+        if scope == Scope::None {
+            return Ok(());
+        }
         let book = self.book.load_full();
         let over = book.iter().filter_map(|assignment| {
             let client = keys.client(&assignment.key);
@@ -137,6 +142,15 @@ impl Slots {
         if ticks < told + every.as_millis() as u64 {
             return Ok(());
         }
+        self.tell_uses_now(keys, at).await
+    }
+
+    /// The same at once, for it is the last time.
+    ///
+    /// # Errors
+    /// The book cannot be written.
+    pub async fn tell_uses_now(&self, keys: &Keys, at: Moment) -> Result<(), LedgerError> {
+        let ticks = self.ticks(at.now);
         self.told_uses.store(ticks, Ordering::SeqCst);
         let mut uses = Vec::new();
         let book = self.book.load();
