@@ -125,7 +125,9 @@ fn write_down(gateway: &Gateway, ctx: &mut Context, used: Used) {
     let Some(client) = &ctx.client else {
         return;
     };
-    let nothing = AccessLine::new(ctx.line.time, String::new(), http::Method::GET);
+    // A panic that is still to come is told with the request's id.
+    let id = ctx.line.request_id.clone();
+    let nothing = AccessLine::new(ctx.line.time, id, http::Method::GET);
     let line = std::mem::replace(&mut ctx.line, nothing);
     gateway.usage.record(Row {
         key: client.id.clone(),
