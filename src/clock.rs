@@ -37,6 +37,23 @@ pub fn unix_seconds(at: SystemTime) -> f64 {
         .map_or(0.0, |d| d.as_secs_f64())
 }
 
+/// A time as people write it: RFC 3339, or a date, which begins at midnight in UTC.
+pub fn parse(text: &str) -> Option<SystemTime> {
+    let timestamp = text.parse::<jiff::Timestamp>().ok();
+    let midnight = || {
+        let date = text.parse::<jiff::civil::Date>().ok()?;
+        let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(midnight.timestamp())
+    };
+    timestamp.or_else(midnight).map(SystemTime::from)
+}
+
+/// The date in UTC, as RFC 3339 writes it; empty for a time that has none.
+pub fn date(at: SystemTime) -> String {
+    let timestamp = jiff::Timestamp::try_from(at);
+    timestamp.map_or_else(|_| String::new(), |at| at.strftime("%F").to_string())
+}
+
 /// RFC 3339 in UTC, to the millisecond; empty for a time that has no date.
 pub fn rfc3339(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).map_or_else(|_| String::new(), |t| format!("{t:.3}"))

@@ -22,6 +22,7 @@ mod first_steps;
 mod health;
 mod held;
 mod instances;
+mod keys;
 mod leases;
 mod lifecycle;
 mod live;

@@ -19,9 +19,11 @@ use super::instances;
 use super::keys;
 use super::list::Page;
 use super::reply::{Problem, parse};
+use super::requests;
 use super::route::route;
 use super::slots;
 use super::status;
+use super::usage;
 use crate::clock;
 use crate::config::Role;
 use crate::notify::Tested;
@@ -41,6 +43,8 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/slots", get(slots::show))
         .route("/api/v1/route", post(route))
         .merge(keys::reading())
+        .route("/api/v1/requests", get(requests::list))
+        .route("/api/v1/usage", get(usage::list))
         .route_layer(layer(Role::Viewer));
     let writing = Router::new()
         // What a program says may hold what it should not.

@@ -10,6 +10,7 @@ use super::slots::{SlotPlace, SlotsView};
 use crate::instance::InstanceView;
 use crate::notify::Tested;
 use crate::pool::{AccountView, Explanation, PoolView, QueueView};
+use crate::store::{Store, Usage};
 
 /// The gateway as an operator sees it. Reading never waits for a request in progress.
 pub trait Control: Send + Sync {
@@ -91,8 +92,21 @@ pub trait Control: Send + Sync {
         None
     }
 
+    /// What was used, if anybody writes it down.
+    fn records(&self) -> Option<Records<'_>> {
+        None
+    }
+
     /// Prometheus text. It may take some milliseconds: called on a thread that may block.
     fn encode_metrics(&self) -> String;
+}
+
+/// Where usage is read.
+#[derive(Clone, Copy)]
+pub struct Records<'a> {
+    pub store: &'a Store,
+    /// What is on its way there.
+    pub usage: &'a Usage,
 }
 
 /// A configuration that is in force now.

@@ -16,6 +16,11 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// The page that other words asked for.
+    pub(super) fn at(limit: Option<usize>, cursor: Option<String>) -> Self {
+        Page { limit, cursor }
+    }
+
     /// The page of `items` that was asked for. The cursor is the id of the last item of the page
     /// before, so that items added or removed elsewhere in between shift nothing.
     pub(super) fn of<T>(

@@ -11,12 +11,14 @@ mod keys;
 mod legacy;
 mod list;
 mod reply;
+mod requests;
 mod route;
 mod serve;
 mod slots;
 mod status;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 
 pub use auth::{Auth, Hosts};
-pub use control::{Control, Reloaded, StrategyChange};
+pub use control::{Control, Records, Reloaded, StrategyChange};
 pub use keys::Issuer;
 pub use route::Question;
 pub use serve::{AdminApp, answer};

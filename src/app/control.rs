@@ -16,7 +16,7 @@ use super::App;
 use super::news::Order;
 use super::shared;
 use crate::admin::{
-    self, Control, Issuer, Question, Reloaded, SlotPlace, SlotsView, StrategyChange,
+    self, Control, Issuer, Question, Records, Reloaded, SlotPlace, SlotsView, StrategyChange,
 };
 use crate::clock;
 use crate::config::{Host, Strategy};
@@ -250,6 +250,13 @@ impl Control for App {
         Some(self)
     }
 
+    fn records(&self) -> Option<Records<'_>> {
+        Some(Records {
+            store: &self.store,
+            usage: &self.usage,
+        })
+    }
+
     fn encode_metrics(&self) -> String {
         let now = clock::wall();
         let accounts = self.accounts().into_iter().map(|account| AccountLive {
@@ -278,10 +285,15 @@ impl Control for App {
             name: pool.name,
         });
         let expiry = self.certificates.first_expiry();
+        let (config, active) = (self.config.load(), self.keys.active(now));
+        let keys = config.tiers.keys().map(|tier| {
+            let count = active.get(&**tier).copied().unwrap_or_default();
+            (tier.clone(), count as u64)
+        });
         let live = Live {
             accounts: accounts.collect(),
             pools: pools.collect(),
-            keys: vec![("default".to_owned(), self.keys.count() as u64)],
+            keys: keys.collect(),
             slots: self.slot_counts(),
             redis: self.sharing.as_ref().map(shared::Sharing::seen),
             certificate_expiry: expiry.map(|at| at as f64 - clock::unix_seconds(now)),

@@ -11,12 +11,12 @@ use tokio::sync::Mutex;
 
 use super::App;
 use crate::admin::Issuer;
-use crate::clock;
+use crate::clock::{self, SystemTime};
 use crate::config::{Config, Open};
 use crate::key::{self, Attributes, KeyError, Place, Register};
 use crate::pool::Pool;
 use crate::secret::Secret;
-use crate::store::{KeyRecord, Store, StoreError};
+use crate::store::{KeyRecord, Store, StoreError, millis};
 
 /// How often the records are asked whether a key has changed: a revocation is in force within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -55,6 +55,19 @@ impl Issued {
         let seen = Mutex::new(seen);
         Ok((Issued { seen }, records))
     }
+}
+
+/// The records, for a command that works with nothing running too.
+///
+/// # Errors
+/// They cannot be had.
+pub async fn records(config: &Config) -> Result<Store> {
+    super::state::prepare_dir(&config.state.dir)?;
+    let store = Store::of(&config.state)?;
+    store.ready().await?;
+    let older = key::Issued::in_state(&config.state.dir);
+    older.become_records(&store, clock::wall()).await?;
+    Ok(store)
 }
 
 /// The number of the last change, and all keys; those of an older poolgate are made records before.
@@ -131,6 +144,25 @@ fn show(key: &Secret) -> std::io::Result<()> {
     )
 }
 
+/// Takes what keys have used before this process into their limits. `to`: this process began then.
+///
+/// # Errors
+/// There is no time for anything to happen in.
+pub(super) fn remember(app: &App, to: SystemTime) -> Result<()> {
+    if app.keys.longest_window().is_none() {
+        return Ok(());
+    }
+    let config = app.config.load_full();
+    let known = at_once(async {
+        let store = Store::of(&config.state)?;
+        Ok(app.remember_spent(&store, to).await?)
+    })?;
+    if let Err(error) = known {
+        tracing::warn!("limits may let through more than they should: {error}");
+    }
+    Ok(())
+}
+
 fn places(pools: &[Arc<Pool>]) -> Vec<Place> {
     let of_pool = |pool: &Arc<Pool>| {
         let name = pool.name.to_string();
@@ -181,8 +213,37 @@ impl App {
             (version, records) = read(&self.store, &config).await?;
         }
         self.put_in_force(records);
+        if seen.is_none() {
+            // The start could not do it.
+            self.remember_spent(&self.store, self.began.wall).await?;
+        }
         *seen = Some(version);
         Ok(())
+    }
+
+    /// The latest requests first, so that what is left out, should there be no time, matters least.
+    async fn remember_spent(&self, store: &Store, to: SystemTime) -> Result<(), StoreError> {
+        const PAGE: u32 = 5_000;
+        let Some(longest) = self.keys.longest_window() else {
+            return Ok(());
+        };
+        let at = clock::moment();
+        let from = millis(
+            at.wall
+                .checked_sub(longest)
+                .unwrap_or(SystemTime::UNIX_EPOCH),
+        );
+        let mut behind = (millis(to), i64::MIN);
+        loop {
+            let page = store.spent(from, behind, PAGE).await?;
+            for spent in &page {
+                self.keys.remember(spent, at);
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE as usize => behind = (last.began, last.id),
+                _ => return Ok(()),
+            }
+        }
     }
 
     fn put_in_force(&self, records: Vec<KeyRecord>) {

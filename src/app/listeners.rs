@@ -98,6 +98,7 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         tunnels: app.tunnels.clone(),
         metrics: app.metrics.clone(),
         access: app.access.clone(),
+        usage: app.usage.clone(),
         older: Arc::new(super::control::Older::new(app)),
         body_budget: app.body_budget.clone(),
         in_flight: app.in_flight.clone(),

@@ -9,6 +9,7 @@ mod news;
 mod orders;
 mod programs;
 mod ready;
+mod records;
 mod reload;
 mod renewals;
 mod shared;
@@ -31,6 +32,7 @@ use pingora_core::server::{ExecutionPhase, ListenFds, RunArgs, Server};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, Semaphore};
 
+pub use keys::records;
 pub use renewals::token_cache;
 
 use crate::admin::Auth;
@@ -42,7 +44,7 @@ use crate::key::{Keys, Slots};
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
-use crate::store::Store;
+use crate::store::{Store, Usage};
 use crate::telemetry::{self, Access, Metrics};
 
 pub use orders::{Done, Given, Order, give};
@@ -81,6 +83,7 @@ pub(crate) struct App {
     auth: Auth,
     certificates: tls::Certificates,
     store: Arc<Store>,
+    usage: Arc<Usage>,
     renewals: renewals::Renewals,
     /// With other gateways, where there is a Redis.
     sharing: Option<shared::Sharing>,
@@ -155,8 +158,10 @@ impl App {
         state::prepare_dir(&config.state.dir)?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
+        records::check(&config.state)?;
         let store = Store::of(&config.state)?.counted(metrics.clone());
         let store = Arc::new(store);
+        let usage = records::usage(&config.state, &metrics)?;
         let egress = &config.egress;
         let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
         // What was before this process has its place in time, too.
@@ -196,6 +201,7 @@ impl App {
             discovery,
             changes_accounts: Mutex::new(()),
             store,
+            usage: Arc::new(usage),
             renewals,
             sharing,
             body_budget: Arc::new(Semaphore::new(
@@ -309,6 +315,8 @@ fn prepare(
     if let Some(predecessor) = predecessor {
         predecessor.inherit(&app)?;
     }
+    // What a predecessor's requests have used is written down by now.
+    keys::remember(&app, clock::wall())?;
     Ok((app, server))
 }
 
@@ -356,5 +364,6 @@ fn wait_for_end(
     }
     app.renewals.end(renewals::LONGEST);
     shared::leave(app);
+    app.usage.end(records::LAST_ROWS);
     app.notices.close();
 }

@@ -25,6 +25,7 @@ use super::upgrade;
 use crate::clock;
 use crate::instance::Owner;
 use crate::net::watch_files;
+use crate::store::StoreError;
 
 pub(super) struct Background {
     app: Arc<App>,
@@ -108,8 +109,12 @@ async fn say_ready(app: &Arc<App>, mut stop: ShutdownWatch) {
 
 /// Serving goes on without records; whoever needs them tries again.
 async fn open_records(app: &App) {
-    if let Err(error) = app.store.ready().await {
-        tracing::error!("no records can be kept: {error}");
+    match app.store.ready().await {
+        Ok(()) => {}
+        Err(error @ StoreError::Away { .. }) => {
+            tracing::warn!("requests are served; usage waits for the records: {error}");
+        }
+        Err(error) => tracing::error!("no records can be kept: {error}"),
     }
 }
 

@@ -162,12 +162,12 @@ mod tests {
         check(pools, "poolgate.yaml: valid (1 account, 1 pool, 0 keys)");
         check(
             &format!(
-                "{pools}clients: {{keys: [{{name: x, key: sk-1}}, {{name: y, key: sk-2}}]}}\nprices: [{{models: x, input: 1, cached: 1, output: 1}}]"
+                "{pools}clients: {{keys: [{{name: x, key: sk-1}}, {{name: y, key: sk-2}}]}}\nstate: {{redis: redis://x}}"
             ),
             "poolgate.yaml: valid (1 account, 1 pool, 2 keys), 1 note",
         );
         check(
-            &format!("{pools}clients: {{max_concurrent_per_key: 3}}"),
+            &format!("{pools}routes: [{{model: m, pool: default}}]"),
             "poolgate.yaml: valid (1 account, 1 pool, 0 keys); but `run` refuses 1 key",
         );
     }

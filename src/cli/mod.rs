@@ -1,5 +1,6 @@
 //! The command line: what may be typed. One file per command does it.
 
+mod backup;
 mod check;
 mod client;
 mod completions;
@@ -8,11 +9,13 @@ mod env;
 mod healthcheck;
 mod import;
 mod init;
+mod keys;
 mod logs;
 mod man;
 mod mock;
 mod order;
 mod out;
+mod requests;
 mod route;
 mod run;
 mod slots;
@@ -21,6 +24,7 @@ mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod version;
 
 use std::process::ExitCode;
@@ -62,8 +66,13 @@ enum Command {
     Stop(order::Stop),
     Demo(demo::Demo),
     Mock(Box<mock::Mock>),
+    Keys(keys::Keys),
+    Requests(requests::Requests),
+    Usage(usage::Usage),
     Slots(slots::Slots),
     Logs(logs::Logs),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     Route(route::Route),
     Env(env::Env),
     Import(import::Import),
@@ -100,6 +109,11 @@ impl Command {
             Command::Stop(it) => it.run(source),
             Command::Demo(it) => it.run(),
             Command::Mock(it) => it.run(),
+            Command::Keys(it) => it.run(source),
+            Command::Requests(it) => it.run(source),
+            Command::Usage(it) => it.run(source),
+            Command::Backup(it) => it.run(source),
+            Command::Restore(it) => it.run(source),
             Command::Slots(it) => it.run(source),
             Command::Logs(it) => it.run(source),
             Command::Route(it) => it.run(source),

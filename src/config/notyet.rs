@@ -27,18 +27,13 @@ const NOTE: Severity = Severity::Note;
 #[rustfmt::skip] // One line a key, so that a feature that lands deletes its line.
 const TABLE: &[(&str, When, Severity, &str)] = &[
     ("admin.address", Begins("unix:"), REFUSE, "admin needs an address and a port"),
-    ("clients.max_concurrent_per_key", Set, REFUSE, "a key may use every connection"),
-    ("tiers.*.max_concurrent", Set, REFUSE, "keys of this tier would not be limited"),
-    ("tiers.*.limits", Set, REFUSE, "keys of this tier would not be limited"),
     ("routes", Set, REFUSE, "requests would go to the first pool of the tier"),
-    ("prices", Set, NOTE, "cost is not counted"),
     ("pools.*.affinity.for", Not("0s"), NOTE, "each request is placed on its own"),
     ("pools.*.affinity.on", Set, NOTE, "each request is placed on its own"),
     ("pools.*.retry.budget", Set, NOTE, "`retry.attempts` alone limits retries"),
     ("pools.*.usage", Not("observe"), NOTE, "usage is counted where the vendor states it"),
     ("pools.*.discover.account.rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
     ("pools.*.accounts[].rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
-    ("state.postgres", Set, NOTE, "records are kept in `state.dir`"),
 ];
 
 /// Tells every key of `root` that is in the table.

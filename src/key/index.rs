@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -11,10 +12,10 @@ use super::client::{Client, Grant};
 use super::hash::{ByHash, KeyHash};
 use super::slots::Seat;
 use super::source::{self, ANYBODY, Known, Stated};
-use crate::clock::SystemTime;
+use crate::clock::{Moment, SystemTime};
 use crate::config::{Assignment, Config, Open, Tier};
-use crate::limit::{Limits, Permits, Prices};
-use crate::store::KeyRecord;
+use crate::limit::{Limits, Permits, Prices, Spent};
+use crate::store::{KeyRecord, SpentRecord, millis};
 
 /// Why a caller is turned away. Callers learn only that the key is missing or not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -218,6 +219,35 @@ impl Keys {
             }
         }
         tiers
+    }
+
+    /// The longest window of a limit; none without limits.
+    pub fn longest_window(&self) -> Option<Duration> {
+        let index = self.index.load();
+        let windows = index
+            .by_id
+            .values()
+            .filter_map(|client| client.limits.span());
+        windows.max()
+    }
+
+    /// Takes what was used before this process into its key's limits; `at`: now.
+    pub fn remember(&self, spent: &SpentRecord, at: Moment) {
+        let Some(client) = self.client(&spent.key) else {
+            return;
+        };
+        let used = Spent {
+            tokens: spent.tokens,
+            cost: spent.cost,
+        };
+        // What a clock that was set back calls the future is now.
+        let ago =
+            |time: i64| Duration::from_millis(millis(at.wall).saturating_sub(time).max(0) as u64);
+        let moment = |time| at.now.checked_sub(ago(time));
+        if let (Some(began), Some(ended)) = (moment(spent.began), moment(spent.ended)) {
+            let model = spent.model.as_deref();
+            client.limits.remember(model, &used, began, ended);
+        }
     }
 
     /// The client of the first valid key among those that the request carries.

@@ -15,7 +15,7 @@ use crate::store::{KeyRecord, Store, StoreError, millis};
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// In words that say what would be right.
-    #[error("{0}")]
+    #[error(transparent)]
     Wrong(#[from] Wrong),
     #[error("there is no key {0:?}")]
     NoSuchKey(String),
@@ -23,7 +23,7 @@ pub enum KeyError {
     Revoked(String),
     #[error("{0} revoked keys were named {1:?}: say which by its id")]
     Several(usize, String),
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the records do not answer in time")]
     Late,

@@ -67,18 +67,19 @@ impl Bill {
 
     /// The request is over, and its line is complete: what it has used counts, or nothing where no
     /// account has worked for it.
-    pub(super) fn settle(self, line: &AccessLine, now: Instant) {
-        let (usage, _) = self.used(line);
-        let cost = self.cost(&usage);
-        if let Some(hold) = self.hold.filter(|_| is_served(line)) {
-            let tokens = usage.input.saturating_add(usage.output);
+    pub(super) fn settle(mut self, line: &AccessLine, now: Instant) -> Used {
+        let used = self.used(line);
+        let hold = self.hold.take().filter(|_| is_served(line));
+        if let Some(hold) = hold {
+            let tokens = used.usage.input.saturating_add(used.usage.output);
+            let cost = used.cost;
             hold.settle(Spent { tokens, cost }, now);
         }
+        used
     }
 
-    /// The tokens that the vendor stated, or else an estimate; true: it is one.
-    pub(super) fn used(&self, line: &AccessLine) -> (Usage, bool) {
-        match line.usage {
+    fn used(&self, line: &AccessLine) -> Used {
+        let (usage, is_estimated) = match line.usage {
             Some(usage) => (usage, false),
             None if !self.counts || !is_served(line) => (Usage::default(), false),
             None => {
@@ -89,13 +90,28 @@ impl Bill {
                 };
                 (estimate, true)
             }
+        };
+        Used {
+            cost: self.cost(&usage),
+            usage,
+            is_estimated,
         }
     }
 
     /// In billionths.
-    pub(super) fn cost(&self, usage: &Usage) -> u64 {
+    fn cost(&self, usage: &Usage) -> u64 {
         self.price.map_or(0, |price| price.cost(usage))
     }
+}
+
+/// What a request came to.
+#[derive(Default)]
+pub(super) struct Used {
+    /// As the vendor stated it, or an estimate.
+    pub(super) usage: Usage,
+    pub(super) is_estimated: bool,
+    /// In billionths.
+    pub(super) cost: u64,
 }
 
 /// Has an account worked for it? The client may have left before it saw anything of that.

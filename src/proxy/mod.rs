@@ -50,6 +50,7 @@ use crate::key::{Keys, Slots};
 use crate::limit::Tally;
 use crate::net::{Resolver, Tunnels};
 use crate::pool::Pool;
+use crate::store::Usage;
 use crate::telemetry::{Access, Metrics};
 
 pub use connection::Connections;
@@ -78,6 +79,8 @@ pub struct Gateway {
     pub tunnels: Arc<Tunnels>,
     pub metrics: Arc<Metrics>,
     pub access: Access,
+    /// Where requests that are over are written down.
+    pub usage: Arc<Usage>,
     /// Answers the older systems' paths, `/health` and `/readyz`.
     pub older: Arc<dyn OlderPaths>,
     /// Memory for bodies that are kept, in KiB.

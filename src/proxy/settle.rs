@@ -9,11 +9,14 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
+use super::limits::Used;
 use super::origin::X_REQUEST_ID;
 use super::retry;
 use crate::clock::{self, Instant};
 use crate::credential::Secrets;
 use crate::pool::Outcome;
+use crate::store::Row;
+use crate::telemetry::AccessLine;
 
 /// Says whose account an answer is of.
 const ORGANISATION: [&str; 4] = [
@@ -109,12 +112,30 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
         .response_written()
         .map_or(0, |head| head.status.as_u16());
     ctx.line.bytes_in = session.body_bytes_read() as u64;
-    if let Some(bill) = ctx.bill.take() {
-        bill.settle(&ctx.line, now);
-    }
+    let bill = ctx.bill.take();
+    let used = bill.map(|bill| bill.settle(&ctx.line, now));
     if gateway.access.is_on() {
         gateway.access.write(&ctx.line);
     }
+    write_down(gateway, ctx, used.unwrap_or_default());
+}
+
+/// The records get the line itself: nobody reads it any more. Of strangers nothing is kept.
+fn write_down(gateway: &Gateway, ctx: &mut Context, used: Used) {
+    let Some(client) = &ctx.client else {
+        return;
+    };
+    // A panic that is still to come is told with the request's id.
+    let id = ctx.line.request_id.clone();
+    let nothing = AccessLine::new(ctx.line.time, id, http::Method::GET);
+    let line = std::mem::replace(&mut ctx.line, nothing);
+    gateway.usage.record(Row {
+        key: client.id.clone(),
+        usage: used.usage,
+        cost: used.cost,
+        estimated: used.is_estimated,
+        line,
+    });
 }
 
 /// The one outcome of an attempt that no error has ended.

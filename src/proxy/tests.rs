@@ -32,7 +32,7 @@ use crate::config;
 use crate::key::{Keys, Slots};
 use crate::mock;
 use crate::pool::Pool;
-use crate::store::Store;
+use crate::store::{Store, Usage};
 use crate::telemetry::{self, Access, Live, Metrics};
 
 /// Nothing here takes longer, unless it is broken.
@@ -219,6 +219,7 @@ struct House {
     gateway: Gateway,
     address: SocketAddr,
     pool: Arc<Pool>,
+    _folder: tempfile::TempDir,
     _vendor: mock::Vendor,
     _shutdown: watch::Sender<bool>,
 }
@@ -239,8 +240,12 @@ async fn house() -> House {
     let metrics = Arc::new(Metrics::new("0", SystemTime::UNIX_EPOCH).unwrap());
     let pool = Pool::new(&config.pools[0], &metrics, crate::clock::now());
     let keys = Keys::new(&config, Some(Vec::new()));
-    let store = Arc::new(Store::in_dir("nowhere".as_ref()));
-    let slots = Slots::new(store, metrics.clone(), crate::clock::now());
+    let folder = tempfile::tempdir().unwrap();
+    let keep = config.state.keep.clone();
+    let store = Store::in_dir(folder.path());
+    let book = Arc::new(Store::in_dir(folder.path()));
+    let slots = Slots::new(book, metrics.clone(), crate::clock::now());
+    let usage = Usage::start(store, keep, folder.path(), metrics.clone());
     let gateway = Gateway {
         slots: Arc::new(slots),
         config: Arc::new(ArcSwap::from_pointee(config)),
@@ -251,6 +256,7 @@ async fn house() -> House {
         tunnels: Arc::default(),
         metrics,
         access: Access::off(),
+        usage: Arc::new(usage.unwrap()),
         older: Arc::new(NoOlder),
         body_budget: Arc::new(Semaphore::new(1024)),
         in_flight: Arc::default(),
@@ -269,6 +275,7 @@ async fn house() -> House {
         gateway,
         address,
         pool,
+        _folder: folder,
         _vendor: vendor,
         _shutdown: shutdown,
     }

@@ -4,16 +4,18 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Any, AnyPool, ConnectOptions, Executor, Transaction};
+use sqlx::{Any, AnyPool, ConnectOptions, Connection, Executor, Transaction};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::error::{Place, StoreError};
 use super::schema;
+use crate::clock::{self, Instant};
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
 
@@ -21,6 +23,12 @@ use crate::telemetry::Metrics;
 /// long its turns take; sqlx itself lets SQLite wait 5 s for another process's turn to end.
 const FILE_PATIENCE: Duration = Duration::from_secs(10);
 const SERVER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The longest that anything takes: far longer than it should.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// For so long nobody asks a server that was away.
+const AWAY: Duration = Duration::from_millis(500);
 
 /// Whoever changes what others may change at the same moment, on PostgreSQL: one lock for all.
 /// The number means nothing, and must not be another program's.
@@ -32,8 +40,13 @@ pub(super) struct Db {
     /// Of PostgreSQL.
     url: Option<Secret>,
     pools: OnceCell<Pools>,
-    /// Held by whoever connects.
-    connecting: Mutex<()>,
+    /// Held by whoever connects; why nobody could.
+    connecting: Mutex<Option<StoreError>>,
+    /// How often that was tried.
+    tries: AtomicU64,
+    /// When it was last found to be away: those that follow need not find out again, each with its own
+    /// patience.
+    away: parking_lot::Mutex<Option<(Instant, StoreError)>>,
     /// Where errors are counted.
     metrics: Option<Arc<Metrics>>,
 }
@@ -80,7 +93,9 @@ impl Db {
             place,
             url,
             pools: OnceCell::new(),
-            connecting: Mutex::new(()),
+            connecting: Mutex::default(),
+            tries: AtomicU64::new(0),
+            away: parking_lot::Mutex::default(),
             metrics: None,
         }
     }
@@ -159,10 +174,51 @@ impl Db {
         begun.await.map_err(|error| self.told("begin", &error))
     }
 
+    /// Reads of one moment, whatever others write meanwhile.
+    ///
+    /// # Errors
+    /// The database cannot be had.
+    pub(super) async fn moment(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        let reading = self.reading().await?;
+        let begun = match self.is_server() {
+            true => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                reading.begin_with(begin).await
+            }
+            false => reading.begin().await,
+        };
+        begun.map_err(|error| self.told("begin", &error))
+    }
+
+    /// Does this, unless it takes so long that the way to the database must have broken: no packet
+    /// tells who waits for an answer.
+    ///
+    /// # Errors
+    /// Those of `work`; or it took too long, and nobody knows what became of it.
+    pub(super) async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let done = tokio::time::timeout(LONGEST, work).await;
+        done.unwrap_or_else(|_| {
+            self.count("wait");
+            let cause = format!("it does not answer within {} s", LONGEST.as_secs());
+            let place = self.place.clone();
+            Err(self.noted(StoreError::Away { place, cause }))
+        })
+    }
+
     /// Counts an error and puts it into words.
     pub(super) fn told(&self, operation: &'static str, error: &sqlx::Error) -> StoreError {
         self.count(operation);
-        StoreError::of(error, &self.place)
+        self.noted(StoreError::of(error, &self.place))
+    }
+
+    fn noted(&self, error: StoreError) -> StoreError {
+        if let StoreError::Away { .. } = error {
+            *self.away.lock() = Some((clock::now(), error.clone()));
+        }
+        error
     }
 
     fn count(&self, operation: &'static str) {
@@ -173,30 +229,36 @@ impl Db {
 
     /// The connections; the first use makes them, and each use tries again while that fails.
     async fn pools(&self) -> Result<&Pools, StoreError> {
+        if let Some((since, error)) = &*self.away.lock()
+            && clock::now().saturating_duration_since(*since) < AWAY
+        {
+            return Err(error.clone());
+        }
         if let Some(pools) = self.pools.get() {
             return Ok(pools);
         }
-        let connecting = match self.connecting.try_lock() {
-            Ok(connecting) => connecting,
-            // Nobody waits for a server once for each that waits for it already.
-            Err(_) if self.is_server() => {
-                return Err(StoreError::Away {
-                    place: self.place.clone(),
-                    cause: "it has not answered yet".to_owned(),
-                });
-            }
-            Err(_) => self.connecting.lock().await,
-        };
+        // Whoever comes while another one connects has that one's answer: nobody waits for a server
+        // once for each that waits for it already.
+        let tried = self.tries.load(Ordering::SeqCst);
+        let mut failed = self.connecting.lock().await;
+        if let Some(error) = &*failed
+            && self.tries.load(Ordering::SeqCst) > tried
+        {
+            return Err(error.clone());
+        }
         let pools = self.pools.get_or_try_init(|| self.connect()).await;
-        drop(connecting);
-        pools.inspect_err(|_| self.count("open"))
+        self.tries.fetch_add(1, Ordering::SeqCst);
+        pools.inspect_err(|error| {
+            self.count("open");
+            *failed = Some(error.clone());
+        })
     }
 
     async fn connect(&self) -> Result<Pools, StoreError> {
         sqlx::any::install_default_drivers();
         let pools = match (&self.place, &self.url) {
             (Place::File(path), _) => self.open_file(path).await?,
-            (Place::Server(_), url) => self.dial(url.as_ref().map_or("", Secret::expose))?,
+            (Place::Server(_), url) => self.dial(url.as_ref().map_or("", Secret::expose)).await?,
         };
         schema::bring_up_to_date(&pools.durable, &self.place).await?;
         Ok(pools)
@@ -239,12 +301,20 @@ impl Db {
         })
     }
 
-    fn dial(&self, url: &str) -> Result<Pools, StoreError> {
+    async fn dial(&self, url: &str) -> Result<Pools, StoreError> {
         let options = AnyConnectOptions::from_str(url).map_err(|_| StoreError::Unusable {
             place: self.place.clone(),
             cause: "the URL cannot be understood".to_owned(),
         })?;
         let options = options.disable_statement_logging();
+        // The pool would try again until its patience ends, and then not say why.
+        let tried = tokio::time::timeout(SERVER_PATIENCE, options.connect()).await;
+        let tried = tried.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let tried = match tried {
+            Ok(connection) => connection.close().await,
+            Err(error) => Err(error),
+        };
+        tried.map_err(|error| StoreError::of(&error, &self.place))?;
         let pool = |most| {
             AnyPoolOptions::new()
                 .max_connections(most)

@@ -74,6 +74,10 @@ impl Store {
     /// # Errors
     /// As for [`Store::put_key`].
     pub async fn put_keys(&self, keys: &[KeyRecord]) -> Result<(), StoreError> {
+        self.db.within(self.add_keys(keys)).await
+    }
+
+    async fn add_keys(&self, keys: &[KeyRecord]) -> Result<(), StoreError> {
         const ADD: &str =
             "INSERT INTO keys (id, name, hash, revoked_at, record) VALUES ($1, $2, $3, $4, $5)";
         let told = |error| self.db.told("put_keys", &error);
@@ -99,6 +103,14 @@ impl Store {
     /// # Errors
     /// The new name or hash is another key's; or the records cannot be written, and it is as it was.
     pub async fn change_key(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut KeyRecord) + Send,
+    ) -> Result<Option<KeyRecord>, StoreError> {
+        self.db.within(self.change_alone(id, change)).await
+    }
+
+    async fn change_alone(
         &self,
         id: &str,
         change: impl FnOnce(&mut KeyRecord) + Send,
@@ -135,6 +147,10 @@ impl Store {
     /// # Errors
     /// The records cannot be written, and it is still there.
     pub async fn delete_key(&self, id: &str) -> Result<bool, StoreError> {
+        self.db.within(self.delete_alone(id)).await
+    }
+
+    async fn delete_alone(&self, id: &str) -> Result<bool, StoreError> {
         let told = |error| self.db.told("delete_key", &error);
         let mut change = self.db.change().await?;
         let deleted = sqlx::query("DELETE FROM keys WHERE id = $1").bind(id);
@@ -149,11 +165,12 @@ impl Store {
     /// # Errors
     /// The records cannot be read.
     pub async fn key(&self, id: &str) -> Result<Option<KeyRecord>, StoreError> {
-        let found = sqlx::query("SELECT record FROM keys WHERE id = $1")
-            .bind(id)
-            .fetch_optional(self.db.reading().await?)
-            .await;
-        let found = found.map_err(|error| self.db.told("key", &error))?;
+        let key = sqlx::query("SELECT record FROM keys WHERE id = $1").bind(id);
+        let found = async {
+            let found = key.fetch_optional(self.db.reading().await?).await;
+            found.map_err(|error| self.db.told("key", &error))
+        };
+        let found = self.db.within(found).await?;
         found.map(|row| self.read(&row)).transpose()
     }
 
@@ -162,10 +179,12 @@ impl Store {
     /// # Errors
     /// The records cannot be read.
     pub async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        let found = sqlx::query("SELECT record FROM keys ORDER BY id")
-            .fetch_all(self.db.reading().await?)
-            .await;
-        let found = found.map_err(|error| self.db.told("keys", &error))?;
+        let found = async {
+            let keys = sqlx::query("SELECT record FROM keys ORDER BY id");
+            let found = keys.fetch_all(self.db.reading().await?).await;
+            found.map_err(|error| self.db.told("keys", &error))
+        };
+        let found = self.db.within(found).await?;
         found.iter().map(|row| self.read(row)).collect()
     }
 
@@ -175,10 +194,12 @@ impl Store {
     /// # Errors
     /// The records cannot be read.
     pub async fn keys_version(&self) -> Result<i64, StoreError> {
-        let version = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'keys'")
-            .fetch_one(self.db.reading().await?)
-            .await;
-        version.map_err(|error| self.db.told("keys_version", &error))
+        let version = async {
+            let version = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'keys'");
+            let version = version.fetch_one(self.db.reading().await?).await;
+            version.map_err(|error| self.db.told("keys_version", &error))
+        };
+        self.db.within(version).await
     }
 
     /// Two keys with one name or one hash could not be told apart. The database would refuse them too,
@@ -228,7 +249,8 @@ fn written(key: &KeyRecord) -> String {
     serde_json::to_string(key).unwrap_or_default()
 }
 
-async fn count_up(change: &mut Transaction<'_, Any>) -> Result<(), sqlx::Error> {
+/// Everybody reads the keys anew.
+pub(super) async fn count_up(change: &mut Transaction<'_, Any>) -> Result<(), sqlx::Error> {
     let counted = sqlx::query("UPDATE counters SET value = value + 1 WHERE name = 'keys'");
     counted.execute(&mut **change).await.map(drop)
 }

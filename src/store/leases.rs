@@ -24,16 +24,17 @@ impl Store {
         const TAKE: &str = "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, $3) \
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at \
              WHERE leases.expires_at <= $4 OR leases.expires_at > $5 OR leases.holder = excluded.holder";
-        let taken = sqlx::query(TAKE)
+        let take = sqlx::query(TAKE)
             .bind(name)
             .bind(holder)
             .bind(millis(now + lasts))
             .bind(millis(now))
-            .bind(millis(now + 2 * lasts))
-            .execute(self.db.loose().await?)
-            .await;
-        let taken = taken.map_err(|error| self.db.told("lease", &error))?;
-        Ok(taken.rows_affected() == 1)
+            .bind(millis(now + 2 * lasts));
+        let taken = async {
+            let taken = take.execute(self.db.loose().await?).await;
+            taken.map_err(|error| self.db.told("lease", &error))
+        };
+        Ok(self.db.within(taken).await?.rows_affected() == 1)
     }
 
     /// Gives the lease back before its time. One that `holder` does not have stays as it is.
@@ -41,13 +42,14 @@ impl Store {
     /// # Errors
     /// The records cannot be written; the lease then ends in its time.
     pub async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        let released = sqlx::query("DELETE FROM leases WHERE name = $1 AND holder = $2")
+        let release = sqlx::query("DELETE FROM leases WHERE name = $1 AND holder = $2")
             .bind(name)
-            .bind(holder)
-            .execute(self.db.loose().await?)
-            .await;
-        let released = released.map(drop);
-        released.map_err(|error| self.db.told("release", &error))
+            .bind(holder);
+        let released = async {
+            let released = release.execute(self.db.loose().await?).await;
+            released.map_err(|error| self.db.told("release", &error))
+        };
+        self.db.within(released).await.map(drop)
     }
 
     /// Who has the lease, or had it last.
@@ -55,10 +57,11 @@ impl Store {
     /// # Errors
     /// The records cannot be read.
     pub async fn holder(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let holder = sqlx::query_scalar("SELECT holder FROM leases WHERE name = $1")
-            .bind(name)
-            .fetch_optional(self.db.reading().await?)
-            .await;
-        holder.map_err(|error| self.db.told("holder", &error))
+        let holder = sqlx::query_scalar("SELECT holder FROM leases WHERE name = $1").bind(name);
+        let found = async {
+            let found = holder.fetch_optional(self.db.reading().await?).await;
+            found.map_err(|error| self.db.told("holder", &error))
+        };
+        self.db.within(found).await
     }
 }

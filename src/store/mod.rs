@@ -4,24 +4,36 @@
 //!
 //! No request waits for them, but where it gets or changes its key's slot.
 
+mod backup;
 mod db;
 mod error;
+mod keep;
 mod keys;
 mod leases;
+mod requests;
 mod schema;
 pub mod shared;
 mod slots;
+mod spent;
+mod spool;
 #[cfg(test)]
 mod tests;
+mod totals;
+mod usage;
 
 use std::path::Path;
 use std::sync::Arc;
 
+pub use backup::{BackupError, Counts};
 pub use error::{Place, StoreError};
 pub use keys::KeyRecord;
+pub use requests::RequestRecord;
 pub use slots::{
     Ask, Assignment, Candidate, Change, Decision, Ledger, LedgerError, Placed, Tally, decide,
 };
+pub use spent::SpentRecord;
+pub use totals::{By, Total};
+pub use usage::{Row, Usage};
 
 use crate::clock::SystemTime;
 use crate::config;

@@ -44,22 +44,41 @@ const STEPS: &[&str] = &[
         assigned INTEGER NOT NULL, -- how often, ever
         PRIMARY KEY (tier, account)
     );
-    CREATE TABLE usage (
+    CREATE TABLE requests (
         id INTEGER PRIMARY KEY,
-        request TEXT NOT NULL,
-        key TEXT, -- its id; none where no key was asked
+        request TEXT NOT NULL, -- as the client, or poolgate, called it
+        key TEXT NOT NULL, -- its id
         account TEXT,
+        pool TEXT,
         model TEXT,
+        path TEXT NOT NULL, -- the kind of path
+        tries TEXT NOT NULL, -- account:outcome,account:outcome
+        status INTEGER NOT NULL,
+        error TEXT,
         tokens_in INTEGER NOT NULL,
         tokens_out INTEGER NOT NULL,
         tokens_cached INTEGER NOT NULL,
-        cost REAL NOT NULL,
+        cost INTEGER NOT NULL, -- billionths
         estimated INTEGER NOT NULL, -- 1: the vendor stated no amount
-        status INTEGER NOT NULL,
         began INTEGER NOT NULL,
+        first_byte INTEGER,
         duration INTEGER NOT NULL
     );
-    CREATE INDEX usage_began ON usage (began);
+    CREATE INDEX requests_began ON requests (began);
+    -- The sums of requests, which are kept for longer.
+    CREATE TABLE usage (
+        hour INTEGER NOT NULL, -- when it began
+        key TEXT NOT NULL,
+        account TEXT NOT NULL,
+        model TEXT NOT NULL, -- '' when it is not known
+        requests INTEGER NOT NULL,
+        tokens_in INTEGER NOT NULL,
+        tokens_out INTEGER NOT NULL,
+        tokens_cached INTEGER NOT NULL,
+        cost INTEGER NOT NULL,
+        estimated INTEGER NOT NULL, -- how many of the requests
+        PRIMARY KEY (hour, key, account, model)
+    );
     CREATE TABLE audit (
         id INTEGER PRIMARY KEY,
         at INTEGER NOT NULL,
@@ -154,12 +173,10 @@ async fn format(change: &mut Transaction<'_, Any>, place: &Place) -> Result<i64,
     version.fetch_one(&mut **change).await
 }
 
-/// SQLite's INTEGER holds 64 bits and its REAL is a double; PostgreSQL's are half as long.
+/// SQLite's INTEGER holds 64 bits; PostgreSQL's 32.
 fn typed(step: &str, place: &Place) -> String {
     match place {
         Place::File(_) => step.to_owned(),
-        Place::Server(_) => step
-            .replace(" INTEGER", " BIGINT")
-            .replace(" REAL", " DOUBLE PRECISION"),
+        Place::Server(_) => step.replace(" INTEGER", " BIGINT"),
     }
 }

@@ -176,6 +176,9 @@ fn wait_until_closed(app: &App) {
     }
 }
 
+/// What was used is written down meanwhile, unless the database is away.
+const FLUSH: Duration = Duration::from_secs(2);
+
 /// Up to the moment from which the other one is answerable for new connections.
 fn lead(app: &App, line: &mut Line) -> Result<()> {
     let Some(table) = app.handing.sockets.get() else {
@@ -184,6 +187,8 @@ fn lead(app: &App, line: &mut Line) -> Result<()> {
     let age = app.age();
     sockets::send(line.reader.get_ref(), table, age.as_millis() as u64)?;
     step(line, &News::Prepared)?;
+    // The successor reads what each key has used.
+    app.usage.flush(FLUSH);
     line.send(&left(app))?;
     step(line, &News::Serving)?;
     ensure!(!app.draining(), "this gateway was told to end");

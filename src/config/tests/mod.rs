@@ -301,13 +301,10 @@ fn only_keys_that_ask_for_something_are_told_as_not_served() {
     );
     assert_eq!(
         told(&with_account(
-            "clients: {max_concurrent_per_key: 3}\nstate: {redis: 'redis://x'}"
+            "routes: [{model: m, pool: default}]\nstate: {redis: 'redis://x'}"
         )),
         [
-            (
-                "clients.max_concurrent_per_key".to_owned(),
-                Severity::Refused
-            ),
+            ("routes".to_owned(), Severity::Refused),
             ("state.redis".to_owned(), Severity::Note)
         ]
     );

@@ -35,6 +35,7 @@ pub struct Metrics {
     series: Arc<Series>,
     last_reload: IntGauge,
     panics: IntCounter,
+    usage_lost: IntCounter,
     accounts: Mutex<HashMap<String, Arc<AccountMetrics>>>,
     pools: Mutex<HashMap<String, Arc<PoolMetrics>>>,
     version: String,
@@ -78,7 +79,9 @@ impl Metrics {
         let last_reload = IntGauge::new(families::LAST_RELOAD.name, families::LAST_RELOAD.help)?;
         last_reload.set(1);
         let panics = IntCounter::new(families::PANICS.name, families::PANICS.help)?;
+        let lost = IntCounter::new(families::USAGE_LOST.name, families::USAGE_LOST.help)?;
         Ok(Metrics {
+            usage_lost: register(&registry, lost)?,
             panics: register(&registry, panics)?,
             last_reload: register(&registry, last_reload)?,
             registry,
@@ -157,6 +160,11 @@ impl Metrics {
             .store_errors
             .with_label_values(&[store, operation])
             .inc();
+    }
+
+    /// So many requests are missing in the records of usage.
+    pub fn usage_lost(&self, rows: u64) {
+        self.usage_lost.inc_by(rows);
     }
 
     /// A webhook was not told of something. `reason` is one of a few fixed words.

@@ -1,0 +1,50 @@
+//! What a key has used is remembered over a restart and an upgrade.
+
+use nix::sys::signal::Signal;
+
+use super::{ask, create, gateway, status};
+use crate::support::{Gateway, wait_for};
+
+const LIMITS: &str = "tiers: {default: {limits: [{requests: 5, window: 1h}]}, tokens: {limits: [{tokens: 100, window: 1h}]}}";
+
+fn used_up(gateway: &Gateway) -> [String; 2] {
+    let requests = create(&gateway.program, &["--name", "requests"]);
+    let tokens = create(&gateway.program, &["--name", "tokens", "--tier", "tokens"]);
+    wait_for("the keys", || {
+        (status(gateway, &requests) == 200).then_some(())
+    });
+    for _ in 0..3 {
+        assert_eq!(status(gateway, &requests), 200);
+    }
+    let asked = ask("m").bearer(&tokens).header("x-mock-usage", "100,50");
+    wait_for("the other key", || {
+        (gateway.send(&asked).status == 200).then_some(())
+    });
+    [requests, tokens]
+}
+
+#[track_caller]
+fn goes_on(gateway: &Gateway, [requests, tokens]: &[String; 2]) {
+    assert_eq!(status(gateway, tokens), 429, "its tokens were used before");
+    assert_eq!(
+        [0; 2].map(|_| status(gateway, requests)),
+        [200, 429],
+        "one of five was left"
+    );
+}
+
+#[test]
+fn limits_go_on_where_they_were_after_a_restart() {
+    let (mut gateway, _vendors) = gateway(LIMITS);
+    let keys = used_up(&gateway);
+    gateway.restart(Signal::SIGTERM);
+    goes_on(&gateway, &keys);
+}
+
+#[test]
+fn limits_go_on_where_they_were_after_an_upgrade() {
+    let (gateway, _vendors) = gateway(LIMITS);
+    let keys = used_up(&gateway);
+    gateway.upgrade();
+    goes_on(&gateway, &keys);
+}

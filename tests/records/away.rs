@@ -1,0 +1,156 @@
+//! PostgreSQL is away, at the start or later: requests are served all the same, and what was used is
+//! in the records in the end, once.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{Database, asked};
+use crate::support::{Gateway, Mock, Postgres, Program, chat, count, get, many, pool, wait_for};
+
+const KEYS: &str = "clients: {keys: [{name: blue, key: sk-blue}]}\n";
+
+fn configuration(state: &str, vendors: &[Mock]) -> String {
+    format!("{KEYS}{state}{}", pool(vendors, ""))
+}
+
+/// All of these are served.
+fn serve(gateway: &Gateway, count: usize) {
+    let request = chat(false).bearer("sk-blue");
+    for answer in many(gateway.address, &request, 8, count) {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+fn written(server: &Postgres) -> u64 {
+    wait_for("the tables", || {
+        let made = server.sql("SELECT to_regclass('requests') IS NOT NULL");
+        (made == "t").then_some(())
+    });
+    asked(&server.sql("SELECT COUNT(*) FROM requests"))
+}
+
+#[test]
+fn nothing_fails_while_the_database_is_away_and_nothing_is_missing_when_it_is_back() {
+    let mut server = Postgres::start();
+    let vendors = Mock::several(1, &[]);
+    let state = Database::state_of(&server.url(), "");
+    let gateway = Gateway::start(&configuration(&state, &vendors));
+    let some = count(300, 3000);
+    serve(&gateway, some);
+    server.stop();
+    serve(&gateway, some);
+    wait_for("the outage to be noticed", || {
+        let said = gateway.log();
+        said.contains("their usage waits in memory").then_some(())
+    });
+    serve(&gateway, some);
+    // What is asked of the records is refused in words; the rest of the API answers.
+    let usage = gateway.admin(get("/api/v1/usage"));
+    assert_eq!(usage.status, 503, "{}", usage.text());
+    assert!(
+        usage.text().contains("PostgreSQL at 127.0.0.1"),
+        "{}",
+        usage.text()
+    );
+    let latest = gateway.admin(get("/api/v1/requests?last=5"));
+    assert_eq!(latest.json()["requests"].as_array().unwrap().len(), 5);
+    assert_eq!(gateway.admin(get("/api/v1/overview")).status, 200);
+    server.start_again();
+    serve(&gateway, some);
+    wait_for("all rows to be written", || {
+        (written(&server) == 4 * some as u64).then_some(())
+    });
+    let sums = server.sql("SELECT SUM(requests), COUNT(*) FROM usage GROUP BY key");
+    assert!(sums.starts_with(&format!("{}|", 4 * some)), "{sums}");
+    assert_eq!(gateway.metric("poolgate_usage_rows_lost_total", &[]), 0.0);
+    assert!(gateway.metric("poolgate_store_errors_total", &["store=\"postgres\""]) > 0.0);
+}
+
+#[test]
+fn a_gateway_starts_without_its_database_and_ends_without_it() {
+    let mut server = Postgres::start();
+    let vendors = Mock::several(1, &[]);
+    let state = Database::state_of(&server.url(), "");
+    server.stop();
+    let mut gateway = Gateway::start(&configuration(&state, &vendors));
+    serve(&gateway, 20);
+    let said = gateway.log();
+    assert!(said.contains("requests are served; usage waits"), "{said}");
+    // Its end waits for nobody, and loses nothing: the next start has the rows again.
+    gateway.program.stop(Signal::SIGTERM);
+    let said = gateway.log();
+    assert!(said.contains("20 rows of usage wait in "), "{said}");
+    gateway.start_again();
+    serve(&gateway, 20);
+    server.start_again();
+    wait_for("all rows to be written", || {
+        (written(&server) == 40).then_some(())
+    });
+    let left = std::fs::read_dir(gateway.program.folder().join("data")).unwrap();
+    let left = left.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let left: Vec<_> = left.filter(|name| name.ends_with(".spool")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_start_with_a_wrong_url_or_a_newer_database_ends_with_the_reason() {
+    let server = Postgres::start();
+    let vendors = Mock::several(1, &[]);
+    let refused = |url: &str| -> String {
+        let text = configuration(&Database::state_of(url, ""), &vendors);
+        let text =
+            format!("listen: [{{address: 127.0.0.1:0}}]\nadmin: {{address: 127.0.0.1:0}}\n{text}");
+        let mut program = Program::start(&["run"], &[("poolgate.yaml", &text)], &[]);
+        assert_eq!(program.wait().code(), Some(1));
+        let said = program.output();
+        assert!(!said.contains("s3cret"), "{said}");
+        said
+    };
+    let said = refused(&server.url_with("s3cret-but-wrong"));
+    assert!(
+        said.contains("password authentication failed for user \"poolgate\""),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("PostgreSQL at {}", server.address)),
+        "{said}"
+    );
+    let said = refused("mysql://poolgate:s3cret@host/x");
+    assert!(said.contains("state.postgres"), "{said}");
+    // The right password is taken, and a database of a newer program is left alone.
+    let good = Gateway::start(&configuration(
+        &Database::state_of(&server.url(), ""),
+        &vendors,
+    ));
+    wait_for("the tables", || {
+        let made = server.sql("SELECT to_regclass('format') IS NOT NULL");
+        (made == "t").then_some(())
+    });
+    drop(good);
+    server.sql("UPDATE format SET version = 99");
+    let said = refused(&server.url());
+    assert!(
+        said.contains("is in format 99, of a newer poolgate"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_configuration_is_shown_without_the_password() {
+    let server = Postgres::start();
+    let vendors = Mock::several(1, &[]);
+    let gateway = Gateway::start(&configuration(
+        &Database::state_of(&server.url(), ""),
+        &vendors,
+    ));
+    serve(&gateway, 1);
+    let (code, shown, _) = gateway
+        .program
+        .command(&["check", "--print", "-c", "poolgate.yaml"]);
+    assert_eq!(code, Some(0));
+    assert!(shown.contains("postgres"), "{shown}");
+    let latest: Value = gateway.admin(get("/api/v1/requests")).json();
+    for text in [shown, latest.to_string(), gateway.log()] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
