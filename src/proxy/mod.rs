@@ -18,6 +18,7 @@ mod inject;
 mod kept;
 mod local;
 mod meter;
+mod names;
 mod origin;
 mod reject;
 mod retry;

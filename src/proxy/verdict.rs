@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 
 use super::context::{Context, Failure, HeldAnswer};
 use super::meter;
+use super::names;
 use super::retry::{self, Sent, conclude};
 use super::settle;
 use super::upgrade;
@@ -34,6 +35,7 @@ pub(super) fn on_head(
     head: &mut ResponseHeader,
     ctx: &mut Context,
 ) -> Result<()> {
+    names::forget_spelling_of_answer(head);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return on_switch(session, head, ctx);
     }
