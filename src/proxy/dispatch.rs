@@ -99,6 +99,9 @@ async fn lease(session: &mut Session, ctx: &mut Context) -> Result<Lease> {
     // Counted from here: the upload of the body, and accounts tried before, took their own time.
     let now = clock::now();
     let deadline = now + request.pool.settings().queue.timeout;
+    if ctx.retry.attempts == 0 {
+        request.pool.count_request(now);
+    }
     let watches_client = request.body.is_complete();
     let leased = tokio::select! {
         biased;

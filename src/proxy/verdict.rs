@@ -98,6 +98,7 @@ fn good_head(session: &Session, head: &mut ResponseHeader, now: Instant, ctx: &m
     let (Some(request), Some(attempt)) = (&mut ctx.request, &mut ctx.attempt) else {
         return;
     };
+    ctx.retry.retrying = None;
     let dialect = request.demand.dialect;
     let wall = ctx.line.time + now.saturating_duration_since(ctx.began);
     let wait = success_hint(dialect, &head.headers, wall);
