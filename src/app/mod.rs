@@ -149,10 +149,7 @@ impl App {
 
     fn build(options: Options, access: Access, age: Duration) -> Result<App> {
         // Whatever changes from here on is read again.
-        let began = Moment {
-            now: clock::now(),
-            wall: clock::wall(),
-        };
+        let began = clock::moment();
         let now = began.now;
         let config = options.config;
         state::prepare_dir(&config.state.dir)?;

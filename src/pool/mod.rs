@@ -6,6 +6,7 @@
 mod account;
 mod bequest;
 mod breaker;
+mod budget;
 mod due;
 mod explain;
 mod lease;
@@ -41,6 +42,7 @@ use tokio::sync::mpsc;
 pub use crate::clock::Moment;
 pub use account::Account;
 pub use bequest::{Bequest, Places};
+pub use budget::Retrying;
 pub use explain::Explanation;
 pub use lease::{Lease, Report};
 pub use news::News;
@@ -98,6 +100,7 @@ pub struct Pool {
     sharing: share::Sharing,
     /// Where others are told of what happens to accounts here.
     outbox: OnceLock<mpsc::Sender<News>>,
+    budget: budget::Budget,
     in_flight: AtomicU32,
     /// Places that a predecessor's requests still hold.
     elsewhere: AtomicU32,
@@ -124,6 +127,7 @@ impl Pool {
             marks: marks::Marks::default(),
             sharing: share::Sharing::default(),
             outbox: OnceLock::new(),
+            budget: budget::Budget::default(),
             in_flight: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
             strays: Mutex::default(),
