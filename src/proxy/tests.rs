@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use super::context::Context;
 use super::{Gateway, OlderAnswer, OlderPaths, OlderRequest};
 use crate::config;
-use crate::key::Keys;
+use crate::key::{Keys, Slots};
 use crate::mock;
 use crate::pool::Pool;
 use crate::store::{Store, Usage};
@@ -243,8 +243,11 @@ async fn house() -> House {
     let folder = tempfile::tempdir().unwrap();
     let keep = config.state.keep.clone();
     let store = Store::in_dir(folder.path());
+    let book = Arc::new(Store::in_dir(folder.path()));
+    let slots = Slots::new(book, metrics.clone(), crate::clock::now());
     let usage = Usage::start(store, keep, folder.path(), metrics.clone());
     let gateway = Gateway {
+        slots: Arc::new(slots),
         config: Arc::new(ArcSwap::from_pointee(config)),
         pools: Arc::new(ArcSwap::from_pointee(vec![pool.clone()])),
         keys: Arc::new(keys),

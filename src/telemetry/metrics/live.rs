@@ -13,6 +13,10 @@ pub struct Live {
     pub pools: Vec<PoolLive>,
     /// Tier and its valid keys.
     pub keys: Vec<(String, u64)>,
+    /// Account, and keys that hold a slot of it and that may.
+    pub slots: Vec<(String, u64, u64)>,
+    /// Does Redis answer, and how many gateways share it? `None`: there is no Redis.
+    pub redis: Option<(bool, u32)>,
     /// State and connections in it.
     pub connections: Vec<(&'static str, u64)>,
     /// Seconds until the first certificate of a listener expires, negative when it has.
@@ -63,6 +67,10 @@ impl Live {
             .keys
             .iter()
             .map(|(tier, n)| ([tier.as_str()], *n as f64));
+        let slots = |count: fn(&(String, u64, u64)) -> u64| {
+            let accounts = self.slots.iter();
+            accounts.map(move |slots| ([slots.0.as_str()], count(slots) as f64))
+        };
         let connections = self
             .connections
             .iter()
@@ -77,6 +85,14 @@ impl Live {
             gauge(&families::TOKEN_EXPIRY, expiries),
             gauge(&families::INSTANCE_UP, ups),
             gauge(
+                &families::REDIS_UP,
+                self.redis.map(|(up, _)| ([], f64::from(u8::from(up)))),
+            ),
+            gauge(
+                &families::GATEWAYS,
+                self.redis.map(|(_, gateways)| ([], f64::from(gateways))),
+            ),
+            gauge(
                 &families::CERTIFICATE_EXPIRY,
                 self.certificate_expiry.map(|left| ([], left)),
             ),
@@ -86,6 +102,8 @@ impl Live {
             accounts(&families::COOLDOWN, |a| a.cooldown.as_secs_f64()),
             gauge(&families::WAITING, waiting),
             gauge(&families::KEYS_ACTIVE, keys),
+            gauge(&families::SLOTS_USED, slots(|slots| slots.1)),
+            gauge(&families::SLOTS_LIMIT, slots(|slots| slots.2)),
             gauge(&families::CONNECTIONS, connections),
         ]
         .into_iter()
