@@ -303,10 +303,7 @@ fn only_keys_that_ask_for_something_are_told_as_not_served() {
         told(&with_account(
             "routes: [{model: m, pool: default}]\nstate: {redis: 'redis://x'}"
         )),
-        [
-            ("routes".to_owned(), Severity::Refused),
-            ("state.redis".to_owned(), Severity::Note)
-        ]
+        [("routes".to_owned(), Severity::Refused)]
     );
 }
 
