@@ -5,6 +5,7 @@ mod ceilings;
 mod changes;
 mod invariants;
 mod logins;
+mod named;
 mod queue;
 mod recovery;
 mod strategies;
