@@ -58,6 +58,7 @@ fn lease_and_release(criterion: &mut Criterion) {
                     caller: Some(0),
                     priority: 0,
                     tried: Default::default(),
+                    only: None,
                 };
                 let now = clock::now();
                 let which = if half { "half ready" } else { "all ready" };

@@ -7,11 +7,18 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{self, CallerId, Strategy};
 use crate::dialect::{Peek, json_value};
-use crate::key::{self, Client, Grant};
+use crate::key::{self, Client};
 use crate::pool::Pool;
 
-/// The first pool that a key's tier names, or else the first of the file.
-pub fn pool<'a>(pools: &'a [Arc<Pool>], may: &Grant) -> Option<&'a Arc<Pool>> {
+/// The pool of the account that a key is bound to; of others the first pool that the key's tier names,
+/// or else the first of the file.
+pub fn pool<'a>(pools: &'a [Arc<Pool>], client: &Client) -> Option<&'a Arc<Pool>> {
+    let may = &client.may;
+    if client.is_bound() {
+        let account = client.account.as_deref()?;
+        let mut pools = pools.iter().filter(|pool| may.allows_pool(&pool.name));
+        return pools.find(|pool| pool.account_named(account).is_some());
+    }
     match may.pools.first() {
         Some(name) => pools.iter().find(|pool| *pool.name == **name),
         None => pools.first(),

@@ -35,6 +35,8 @@ mod rejects;
 mod renewals;
 mod secrets;
 mod selection;
+mod shared;
+mod slots;
 mod soak;
 mod stalls;
 mod streaming;

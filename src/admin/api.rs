@@ -21,6 +21,7 @@ use super::list::Page;
 use super::reply::{Problem, parse};
 use super::requests;
 use super::route::route;
+use super::slots;
 use super::status;
 use super::usage;
 use crate::clock;
@@ -39,6 +40,7 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/api/v1/accounts/{id}", get(account))
         .route("/api/v1/pools", get(pools))
         .route("/api/v1/instances", get(instances::list))
+        .route("/api/v1/slots", get(slots::show))
         .route("/api/v1/route", post(route))
         .merge(keys::reading())
         .route("/api/v1/requests", get(requests::list))
@@ -82,6 +84,7 @@ async fn overview(State(control): State<Shared>) -> Json<Value> {
         "totals": totals,
         "pools": control.pools().iter().map(pool_json).collect::<Vec<_>>(),
         "queue": control.queue().json(),
+        "slots": slots::total(&control.slot_places()),
         "redis": control.redis(),
     }))
 }

@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 
 use super::keys::Issuer;
 use super::route::Question;
+use super::slots::{SlotPlace, SlotsView};
 use crate::instance::InstanceView;
 use crate::notify::Tested;
 use crate::pool::{AccountView, Explanation, PoolView, QueueView};
@@ -62,6 +63,12 @@ pub trait Control: Send + Sync {
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>>;
 
     fn queue(&self) -> QueueView;
+
+    /// Each account of a tier with slots, as was known a moment ago.
+    fn slot_places(&self) -> Vec<SlotPlace>;
+
+    /// Which keys hold which slots, as the book says now.
+    fn slots(&self) -> BoxFuture<'_, SlotsView>;
 
     /// A dry run of a request; an error says why it would be refused before any account.
     fn explain(&self, question: &Question) -> Result<Explanation, &'static str>;

@@ -14,6 +14,7 @@ mod reply;
 mod requests;
 mod route;
 mod serve;
+mod slots;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use control::{Control, Records, Reloaded, StrategyChange};
 pub use keys::Issuer;
 pub use route::Question;
 pub use serve::{AdminApp, answer};
+pub use slots::{SlotKey, SlotPlace, SlotsView};
 
 /// The longest body of a request, in bytes.
 const MAX_BODY: usize = 1 << 20;

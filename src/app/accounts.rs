@@ -105,7 +105,13 @@ impl App {
                     pool.reconfigure(settings);
                     pool.clone()
                 }
-                None => Pool::new(settings, &self.metrics, now),
+                None => {
+                    let pool = Pool::new(settings, &self.metrics, now);
+                    if let Some(sharing) = &self.sharing {
+                        sharing.take_part(&pool);
+                    }
+                    pool
+                }
             }
         });
         let pools: Vec<Arc<Pool>> = pools.collect();

@@ -13,7 +13,10 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::App;
-use crate::admin::{self, Control, Issuer, Question, Records, Reloaded, StrategyChange};
+use super::news::Order;
+use crate::admin::{
+    self, Control, Issuer, Question, Records, Reloaded, SlotPlace, SlotsView, StrategyChange,
+};
 use crate::clock;
 use crate::config::{Host, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
@@ -44,10 +47,6 @@ impl App {
             .iter()
             .find(|pool| pool.account_named(id).is_some())
             .cloned()
-    }
-
-    fn change(&self, id: &str, change: impl Fn(&Arc<Pool>) -> bool) -> bool {
-        self.pool_of(id).is_some_and(|pool| change(&pool))
     }
 
     pub(super) fn health_now(&self) -> Health {
@@ -100,31 +99,29 @@ impl Control for App {
     }
 
     fn enable(&self, id: &str) -> bool {
-        self.change(id, |pool| pool.set_enabled(id, true))
+        let account = id.to_owned();
+        self.order(Order::Enable { account })
     }
 
     fn disable(&self, id: &str) -> bool {
-        self.change(id, |pool| pool.set_enabled(id, false))
+        let account = id.to_owned();
+        self.order(Order::Disable { account })
     }
 
     fn reset(&self, id: &str) -> bool {
-        self.change(id, |pool| pool.reset(id))
+        let account = id.to_owned();
+        self.order(Order::Reset { account })
     }
 
     fn set_strategy(&self, pool: Option<&str>, strategy: &str) -> StrategyChange {
-        let Some(strategy) = Strategy::named(strategy) else {
+        if Strategy::named(strategy).is_none() {
             return StrategyChange::UnknownStrategy;
-        };
-        let pools = self.pools.load();
-        let chosen: Vec<_> = pools
-            .iter()
-            .filter(|p| pool.is_none_or(|name| *p.name == *name))
-            .collect();
-        if chosen.is_empty() {
-            return StrategyChange::UnknownPool;
         }
-        chosen.iter().for_each(|pool| pool.set_strategy(strategy));
-        StrategyChange::Done
+        let (pool, strategy) = (pool.map(str::to_owned), strategy.to_owned());
+        match self.order(Order::Strategy { pool, strategy }) {
+            true => StrategyChange::Done,
+            false => StrategyChange::UnknownPool,
+        }
     }
 
     fn probe<'a>(&'a self, id: Option<&'a str>) -> BoxFuture<'a, bool> {
@@ -161,6 +158,14 @@ impl Control for App {
 
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>> {
         Box::pin(self.notices.test())
+    }
+
+    fn slot_places(&self) -> Vec<SlotPlace> {
+        self.places_of_slots()
+    }
+
+    fn slots(&self) -> BoxFuture<'_, SlotsView> {
+        Box::pin(self.slots_now())
     }
 
     fn queue(&self) -> QueueView {
@@ -207,7 +212,7 @@ impl Control for App {
             return Err("the key may not use this model");
         }
         let pools = self.pools.load();
-        let pool = route::pool(&pools, &client.may).ok_or("no pool serves this key")?;
+        let pool = route::pool(&pools, &client).ok_or("no pool serves this key")?;
         let peek = Peek::default();
         let caller = route::Caller {
             client: &client,
@@ -223,6 +228,7 @@ impl Control for App {
             caller: caller.place(&pool.settings()),
             priority: client.may.priority,
             tried: Tried::new(),
+            only: self.only_account(&client),
         };
         Ok(pool.explain(&demand, self.moment()))
     }
@@ -233,6 +239,10 @@ impl Control for App {
 
     fn draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    fn redis(&self) -> Option<bool> {
+        self.sharing.as_ref().map(|sharing| sharing.redis.is_up())
     }
 
     fn issuer(&self) -> Option<&dyn Issuer> {
@@ -283,6 +293,7 @@ impl Control for App {
             accounts: accounts.collect(),
             pools: pools.collect(),
             keys: keys.collect(),
+            slots: self.slot_counts(),
             certificate_expiry: expiry.map(|at| at as f64 - clock::unix_seconds(now)),
             connections: vec![("open", self.connections.load(Ordering::SeqCst) as u64)],
         };

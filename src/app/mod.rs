@@ -5,13 +5,16 @@ mod activation;
 mod control;
 mod keys;
 mod listeners;
+mod news;
 mod orders;
 mod programs;
 mod ready;
 mod records;
 mod reload;
 mod renewals;
+mod shared;
 mod signals;
+mod slots;
 mod state;
 mod systemd;
 mod tls;
@@ -37,7 +40,7 @@ use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
 use crate::instance::{Discovery, Instances};
-use crate::key::Keys;
+use crate::key::{Keys, Slots};
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
 use crate::pool::{Moment, Pool};
@@ -66,6 +69,7 @@ pub(crate) struct App {
     first: Arc<Config>,
     pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     keys: Arc<Keys>,
+    slots: Arc<Slots>,
     issued: keys::Issued,
     resolver: Arc<Resolver>,
     tunnels: Arc<Tunnels>,
@@ -81,6 +85,8 @@ pub(crate) struct App {
     store: Arc<Store>,
     usage: Arc<Usage>,
     renewals: renewals::Renewals,
+    /// With other gateways, where there is a Redis.
+    sharing: Option<shared::Sharing>,
     notices: Arc<Notices>,
     body_budget: Arc<Semaphore>,
     in_flight: Arc<AtomicUsize>,
@@ -143,10 +149,7 @@ impl App {
 
     fn build(options: Options, access: Access, age: Duration) -> Result<App> {
         // Whatever changes from here on is read again.
-        let began = Moment {
-            now: clock::now(),
-            wall: clock::wall(),
-        };
+        let began = clock::moment();
         let now = began.now;
         let config = options.config;
         state::prepare_dir(&config.state.dir)?;
@@ -156,10 +159,8 @@ impl App {
         let store = Store::of(&config.state)?.counted(metrics.clone());
         let store = Arc::new(store);
         let usage = records::usage(&config.state, &metrics)?;
-        let renewals = renewals::Renewals::new(metrics.clone());
         let egress = &config.egress;
         let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
-        renewals.prepare(&config, &store).context("tokens")?;
         // What was before this process has its place in time, too.
         let served_since = now.checked_sub(age).unwrap_or(now);
         let instances = Instances::in_state(&config.state.dir);
@@ -170,10 +171,16 @@ impl App {
             .iter()
             .map(|pool| Pool::new(pool, &metrics, served_since))
             .collect();
+        let sharing = shared::Sharing::new(&config, &store, &metrics, &pools)?;
+        let others = sharing.as_ref().map(shared::Sharing::others);
+        let renewals = renewals::Renewals::new(metrics.clone(), others);
+        renewals.prepare(&config, &store).context("tokens")?;
         let first = Arc::new(config);
         let config = &*first;
         let (issued, records) = keys::Issued::read(config)?;
         let keys = Arc::new(Keys::new(config, records));
+        let ledger = shared::ledger(sharing.as_ref(), &store);
+        let slots = Arc::new(Slots::new(ledger, metrics.clone(), now));
         let resolver = Arc::new(Resolver::default());
         let proxies = proxies(config);
         let notices = Notices::new(
@@ -193,6 +200,7 @@ impl App {
             store,
             usage: Arc::new(usage),
             renewals,
+            sharing,
             body_budget: Arc::new(Semaphore::new(
                 (config.clients.buffer_budget / 1024).clamp(1, Semaphore::MAX_PERMITS),
             )),
@@ -200,6 +208,7 @@ impl App {
             first,
             pools: Arc::new(ArcSwap::from_pointee(pools)),
             keys,
+            slots,
             issued,
             resolver,
             tunnels,
@@ -352,5 +361,6 @@ fn wait_for_end(
     }
     app.renewals.end(renewals::LONGEST);
     app.usage.end(records::LAST_ROWS);
+    shared::leave(app);
     app.notices.close();
 }

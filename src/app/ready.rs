@@ -19,6 +19,7 @@ use super::keys;
 use super::orders;
 use super::programs;
 use super::renewals;
+use super::shared;
 use super::systemd;
 use super::upgrade;
 use crate::clock;
@@ -49,9 +50,11 @@ impl BackgroundService for Background {
             kept_up(|| open_records(app)),
             kept_up(|| keys::follow(app, stop.clone())),
             kept_up(|| renewals::keep(app, stop.clone())),
+            kept_up(|| shared::keep(app)),
             kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),
             kept_up(|| watch_files(files, changed, app.began.wall, stop.clone())),
             kept_up(|| tick(app, stop.clone())),
+            kept_up(|| app.keep_slots(stop.clone())),
             kept_up(|| app.notices.watch(pools, stop.clone())),
             kept_up(|| app.notices.deliver(stop.clone())),
             kept_up(|| app.instances.run(&owner, stop.clone())),
@@ -92,7 +95,7 @@ async fn say_ready(app: &Arc<App>, mut stop: ShutdownWatch) {
     }
     // As the successor's listeners do: until they accept, their sockets are the predecessor's too.
     programs::found(app).await;
-    renewals::first_tokens(app).await;
+    tokio::join!(renewals::first_tokens(app), shared::first_shares(app));
     let accounts: usize = app
         .pools
         .load()

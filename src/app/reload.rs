@@ -86,6 +86,9 @@ impl App {
             self.certificates.reconfigure(&config);
             self.notices.reconfigure(&config.notify);
             self.replace_admin_tokens(&config);
+            if let Some(sharing) = &self.sharing {
+                sharing.reconfigure(&config);
+            }
             self.keys.reload(&config);
         });
         Reloaded { needs_upgrade }

@@ -17,7 +17,7 @@ use crate::config::{self, Config, SecretSource};
 use crate::credential::cache::TokenCache;
 use crate::credential::seal::Key;
 use crate::credential::{
-    Credential, Endpoints, Holder, Keeper, Kept, Phase, Refresher, Renewed, State, Underway,
+    Credential, Endpoints, Holder, Keeper, Kept, Others, Phase, Refresher, Renewed, State, Underway,
 };
 use crate::net::{Egress, Reach};
 use crate::notify::{Event, Kind};
@@ -44,6 +44,8 @@ pub(super) const LONGEST: Duration = Duration::from_secs(35);
 pub(super) struct Renewals {
     metrics: Arc<Metrics>,
     keeper: Mutex<Option<Arc<Keeper>>>,
+    /// Until there is a keeper.
+    others: Mutex<Option<Others>>,
     tasks: Mutex<HashMap<Arc<str>, Task>>,
     /// Those that are asking a vendor or saving what it said.
     underway: Arc<Underway>,
@@ -55,10 +57,11 @@ struct Task {
 }
 
 impl Renewals {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, others: Option<Others>) -> Self {
         Renewals {
             metrics,
             keeper: Mutex::default(),
+            others: Mutex::new(others),
             tasks: Mutex::default(),
             underway: Arc::default(),
         }
@@ -92,6 +95,7 @@ impl Renewals {
             underway: self.underway.clone(),
             holder: Holder::in_folder(&config.state.dir),
             endpoints: Endpoints::default(),
+            others: self.others.lock().take(),
         };
         Ok(keeper.insert(Arc::new(made)).clone())
     }

@@ -18,6 +18,7 @@ mod out;
 mod requests;
 mod route;
 mod run;
+mod slots;
 mod source;
 mod status;
 mod table;
@@ -68,6 +69,7 @@ enum Command {
     Keys(keys::Keys),
     Requests(requests::Requests),
     Usage(usage::Usage),
+    Slots(slots::Slots),
     Logs(logs::Logs),
     Backup(backup::Backup),
     Restore(backup::Restore),
@@ -112,6 +114,7 @@ impl Command {
             Command::Usage(it) => it.run(source),
             Command::Backup(it) => it.run(source),
             Command::Restore(it) => it.run(source),
+            Command::Slots(it) => it.run(source),
             Command::Logs(it) => it.run(source),
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),

@@ -20,7 +20,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 pub use echo::Secrets;
 pub use renewal::refresher::{Refresher, Renewed};
-pub use renewal::{Endpoints, Holder, Keeper, Kept, NoToken, Phase, State, Underway};
+pub use renewal::{Endpoints, Holder, Keeper, Kept, NoToken, Others, Phase, State, Underway};
 
 use crate::clock::{self, Instant};
 use crate::config::{self, SecretSource};
@@ -113,6 +113,13 @@ impl Credential {
             token: ArcSwapOption::empty(),
             extra: extra.collect(),
             headers: ArcSwap::default(),
+        }
+    }
+
+    /// Another gateway has renewed the token.
+    pub fn renewed_elsewhere(&self) {
+        if let Some(renewal) = &self.renewal {
+            renewal.hear();
         }
     }
 

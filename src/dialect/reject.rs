@@ -29,6 +29,9 @@ pub struct Reject {
 /// Beyond this wait a client's own retries are of no use.
 const WORTH_RETRYING: Duration = Duration::from_secs(60);
 
+/// Nothing is known to come back; asking now and then does no harm.
+const GONE_FOR: Duration = Duration::from_secs(300);
+
 /// The table. The waits are the true ones; rendering rounds them up to whole seconds.
 impl Reject {
     /// Ambiguous or malformed framing; `problem` names it.
@@ -185,6 +188,17 @@ impl Reject {
             message,
         )
         .after(wait)
+    }
+
+    /// The account that the key is bound to is gone: waiting does not bring it back.
+    pub fn account_gone() -> Reject {
+        let message = "The one account that this key may use is gone. Ask the operator of the gateway for another key.";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no_account_available",
+            message,
+        )
+        .after(GONE_FOR)
     }
 
     pub fn upstream_unreachable() -> Reject {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use wildmatch::WildMatch;
 
+use super::slots::Seat;
 use crate::clock::SystemTime;
 use crate::config::{self, Assignment};
 use crate::limit::{Limits, Permits, Prices};
@@ -27,6 +28,8 @@ pub struct Client {
     pub may: Grant,
     /// Its requests under way.
     pub permits: Arc<Permits>,
+    /// Its slot, where its tier has such.
+    pub seat: Arc<Seat>,
     /// Of its tier and its own.
     pub limits: Arc<Limits>,
     /// The same for all.
@@ -35,6 +38,23 @@ pub struct Client {
     pub expose_account: bool,
     /// Hash of the key, for `hash_on: api_key`; none where no key was asked.
     pub place: Option<u64>,
+}
+
+impl Client {
+    /// Does one account alone serve it, for ever?
+    pub fn is_bound(&self) -> bool {
+        self.account.is_some() || self.assignment == Assignment::Bound
+    }
+
+    /// Does it take a slot, of one account at a time?
+    pub fn takes_slot(&self) -> bool {
+        self.assignment == Assignment::Slots && self.account.is_none()
+    }
+
+    /// Is this the tier in which it takes a slot?
+    pub fn takes_slot_in(&self, tier: &str) -> bool {
+        self.takes_slot() && *self.tier == *tier
+    }
 }
 
 /// What a tier lets its keys do, and what of that one key may.
@@ -100,6 +120,10 @@ impl Grant {
     /// A request that names no model, or hides it, could ask for any.
     pub fn allows_model(&self, model: Option<&str>) -> bool {
         self.models.iter().all(|models| models.allow(model))
+    }
+
+    pub fn allows_pool(&self, name: &str) -> bool {
+        self.pools.is_empty() || self.pools.iter().any(|pool| pool == name)
     }
 
     /// An address that is not known is none of a list.

@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 
 use super::client::{Client, Grant};
 use super::hash::{ByHash, KeyHash};
+use super::slots::Seat;
 use super::source::{self, ANYBODY, Known, Stated};
 use crate::clock::{Moment, SystemTime};
-use crate::config::{Assignment, Config, Open};
+use crate::config::{Assignment, Config, Open, Tier};
 use crate::limit::{Limits, Permits, Prices, Spent};
 use crate::store::{KeyRecord, SpentRecord, millis};
 
@@ -59,11 +60,12 @@ struct Kept {
     records: Option<Vec<KeyRecord>>,
 }
 
-/// What is counted of a key.
+/// What is counted of a key, and where it sits.
 #[derive(Clone, Default)]
 struct Live {
     permits: Arc<Permits>,
     limits: Arc<Limits>,
+    seat: Arc<Seat>,
 }
 
 #[derive(Default)]
@@ -280,8 +282,16 @@ fn client(
     prices: &Arc<Prices>,
     stated: Stated,
 ) -> Client {
+    let is_bound = |tier: &Tier| tier.assignment == Assignment::Bound;
     // The configuration holds every tier that its keys may name, and `source` looks at the others.
     let tier = config.tiers.get(&*stated.tier);
+    if tier.is_some_and(is_bound) && stated.account.is_none() {
+        tracing::warn!(
+            key = &*stated.name,
+            tier = &*stated.tier,
+            "the key serves nobody: its tier binds it to an account, and it names none"
+        );
+    }
     let live = live.entry(stated.id.clone()).or_default();
     let limits = tier.into_iter().flat_map(|tier| &tier.limits);
     let limits = limits.chain(&stated.limits);
@@ -299,6 +309,7 @@ fn client(
             .at_most(stated.max_concurrent)
             .at_most(config.clients.max_concurrent_per_key),
         permits: live.permits.clone(),
+        seat: live.seat.clone(),
         limits: live.limits.clone(),
         prices: prices.clone(),
         expose_account: stated.expose_account,

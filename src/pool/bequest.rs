@@ -208,15 +208,20 @@ impl Pool {
     pub fn held_elsewhere(self: &Arc<Self>, places: &Places) {
         let table = self.table.load();
         let mut all = 0u32;
+        let is_shared = self.sharing.is_on();
         for account in table.accounts() {
             let held = places.get(&account.config.id).copied().unwrap_or(0);
             all = all.saturating_add(held);
+            // Where gateways share the account, the other process has a share of its own.
+            let held = if is_shared { 0 } else { held };
             if account.live.hold_elsewhere(held) {
                 self.publish(account);
             }
         }
         self.elsewhere.store(all, Ordering::SeqCst);
-        let strays = places.iter().filter(|(id, _)| table.find(id).is_none());
+        let strays = places
+            .iter()
+            .filter(|(id, _)| is_shared || table.find(id).is_none());
         let strays = strays.map(|(id, held)| (id.clone(), *held));
         *self.strays.lock() = strays.filter(|(_, held)| *held > 0).collect();
         self.serve_queue(crate::clock::now());

@@ -192,6 +192,20 @@ impl Breaker {
         Some(opening.until)
     }
 
+    /// * -> Open: it has opened at another gateway. Returns whether that changes anything here.
+    pub(super) fn open_elsewhere(&self, until: u64) -> bool {
+        let mut opening = self.opening.lock();
+        if self.mode.load(Ordering::SeqCst) == OPEN && opening.until >= until {
+            return false;
+        }
+        if self.mode.load(Ordering::SeqCst) != OPEN {
+            opening.in_a_row = opening.in_a_row.saturating_add(1);
+        }
+        opening.until = until;
+        self.mode.store(OPEN, Ordering::SeqCst);
+        true
+    }
+
     /// Open -> HalfOpen once its time has come. Returns when to ask again if it has not.
     pub(super) fn due(&self, settings: &config::Breaker, now: u64) -> Option<u64> {
         let opening = self.opening.lock();

@@ -25,7 +25,12 @@ impl Pool {
         let table = self.table.load();
         let model = demand.model.as_deref().map(marks::model_id);
         let limited = |slot| model.and_then(|model| self.marks.until(slot, model, now));
-        let allows = |slot| limited(slot).is_none();
+        let only = demand.only.as_deref();
+        let is_named = |slot| {
+            let account = only.and_then(|id| table.find(id));
+            account.is_some_and(|account| account.slot == slot)
+        };
+        let allows = |slot| limited(slot).is_none() && (only.is_none() || is_named(slot));
         let chosen = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
             view.groups.iter().find_map(|group| {
                 let ready = group.ready(&table);
@@ -105,6 +110,7 @@ impl Pool {
                     account.config.max_concurrent
                 )
             }
+            None if demand.only.is_some() => "could serve; the key has another one".to_owned(),
             None => "could serve; it is another one's turn".to_owned(),
         }
     }

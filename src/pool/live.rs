@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::breaker::{Breaker, Entry};
+use super::share::Told;
 
 /// Why an account takes no requests, as bits of [`Live::blocked`]. Being full and an open breaker
 /// are no bits: they follow from the counters.
@@ -32,14 +33,19 @@ pub(super) mod reason {
 /// How many times to first byte are kept for the percentiles.
 const RECENT: usize = 128;
 
+/// Expected times halve in so many milliseconds: an account ten times slower than another is asked again
+/// within 24 seconds.
+const FADES_MS: u64 = 7_000;
+
 /// Aligned so that two accounts never share a cache line, and laid out as written: what a lease
 /// touches comes first, for with many accounts each line it touches is one missed in the cache.
 #[repr(C, align(128))]
 pub(super) struct Live {
     in_flight: AtomicU32,
-    /// Most requests at a time; 0 = no limit. Here and not read from the configuration a lease
-    /// began under, so that a reload changes it for requests under way too.
-    max_concurrent: AtomicU32,
+    /// Most requests at a time here; `u32::MAX` = no limit. Here and not read from the configuration a
+    /// lease began under, so that a reload changes it for requests under way too. Where gateways
+    /// share the account it is this one's share.
+    limit: AtomicU32,
     blocked: AtomicU32,
     /// Places that a predecessor's requests still hold.
     elsewhere: AtomicU32,
@@ -81,6 +87,8 @@ pub(super) struct Rare {
     pub(super) probe_successes: u32,
     /// Failed probes, and ends of the account's program that nobody asked for.
     pub(super) mishaps: u64,
+    /// Of its share, where gateways share the account.
+    pub(super) told: Option<Told>,
     /// The id of the latest request that the account's program has in hand.
     pub(super) current_request: Option<Arc<str>>,
 }
@@ -89,7 +97,7 @@ impl Default for Live {
     fn default() -> Self {
         Live {
             in_flight: AtomicU32::new(0),
-            max_concurrent: AtomicU32::new(0),
+            limit: AtomicU32::new(u32::MAX),
             blocked: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
             breaker: Breaker::default(),
@@ -129,14 +137,22 @@ impl Live {
     }
 
     /// Whoever changes it publishes the account's bit afterwards.
-    pub(super) fn set_max_concurrent(&self, max: u32) {
-        self.max_concurrent.store(max, Ordering::SeqCst);
+    pub(super) fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::SeqCst);
+    }
+
+    /// It may have been lowered further meanwhile, and stays so.
+    pub(super) fn lower_limit(&self, limit: u32) {
+        self.limit.fetch_min(limit, Ordering::SeqCst);
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.load(Ordering::SeqCst)
     }
 
     /// Would one more than `in_flight` requests be too many?
     pub(super) fn is_full_with(&self, in_flight: u32) -> bool {
-        let max = self.max_concurrent.load(Ordering::SeqCst);
-        max != 0 && in_flight.saturating_add(self.elsewhere()) >= max
+        in_flight.saturating_add(self.elsewhere()) >= self.limit()
     }
 
     /// Whoever changes it publishes the account's bit afterwards. False: it was so already.
@@ -203,12 +219,12 @@ impl Live {
         );
     }
 
-    /// The expected time to first byte in microseconds. It halves with each ten seconds without an
+    /// The expected time to first byte in microseconds. It halves with each seven seconds without an
     /// answer, so that a slow account is asked again one day.
     pub(super) fn expected_us(&self, now: u64) -> u64 {
         let us = self.first_byte_us.load(Ordering::Relaxed);
         let idle = now.saturating_sub(self.first_byte_at.load(Ordering::Relaxed));
-        us >> (idle / 10_000).min(63)
+        us >> (idle / FADES_MS).min(63)
     }
 
     /// (average, p50, p99) of the time to first byte in milliseconds.
@@ -235,7 +251,7 @@ mod tests {
     #[test]
     fn no_more_than_max_places_are_given() {
         let live = Live::default();
-        live.set_max_concurrent(2);
+        live.set_limit(2);
         let entries: Vec<_> = (0..3).map_while(|_| live.acquire()).collect();
         assert_eq!(entries.len(), 2);
         assert!(!live.is_ready());
@@ -251,7 +267,7 @@ mod tests {
         assert_eq!(live.expected_us(0), 100_000);
         live.saw_first_byte(1_000, 0);
         assert_eq!(live.expected_us(0), 75_250);
-        assert_eq!(live.expected_us(10_000), 37_625);
+        assert_eq!(live.expected_us(FADES_MS), 37_625);
         assert_eq!(live.response_ms().map(|(_, _, p99)| p99), Some(100.0));
     }
 }

@@ -6,11 +6,14 @@
 mod account;
 mod bequest;
 mod breaker;
+mod budget;
 mod due;
 mod explain;
 mod lease;
 mod live;
 mod marks;
+mod named;
+mod news;
 mod outcome;
 mod program;
 mod queue;
@@ -19,6 +22,7 @@ mod reconfigure;
 mod recover;
 mod refusal;
 mod select;
+mod share;
 mod snapshot;
 mod summary;
 mod table;
@@ -26,21 +30,24 @@ mod table;
 mod tests;
 mod view;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tokio::sync::mpsc;
 
+pub use crate::clock::Moment;
 pub use account::Account;
 pub use bequest::{Bequest, Places};
+pub use budget::Retrying;
 pub use explain::Explanation;
 pub use lease::{Lease, Report};
+pub use news::News;
 pub use outcome::{Answer, Outcome};
 pub use refusal::{Cause, Refusal};
-pub use snapshot::Moment;
 pub use summary::{Health, PoolView, QueueView, instance_state, instances};
 pub use view::*;
 
@@ -50,6 +57,9 @@ use crate::dialect::Dialect;
 use crate::telemetry::{Metrics, PoolMetrics};
 use select::Choice;
 use table::{Group, Lane, Table};
+
+/// Who waits for one account looks so often whether it is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What a request asks of a pool.
 #[derive(Clone, Debug)]
@@ -64,6 +74,8 @@ pub struct Demand {
     pub priority: i32,
     /// Accounts that this request has asked already.
     pub tried: Tried,
+    /// The account that alone may serve: a key's slot, or the one that it is bound to.
+    pub only: Option<Arc<str>>,
 }
 
 impl Demand {
@@ -85,6 +97,10 @@ pub struct Pool {
     queue: queue::Queue,
     due: due::Due,
     marks: marks::Marks,
+    sharing: share::Sharing,
+    /// Where others are told of what happens to accounts here.
+    outbox: OnceLock<mpsc::Sender<News>>,
+    budget: budget::Budget,
     in_flight: AtomicU32,
     /// Places that a predecessor's requests still hold.
     elsewhere: AtomicU32,
@@ -109,6 +125,9 @@ impl Pool {
             queue: queue::Queue::default(),
             due: due::Due::default(),
             marks: marks::Marks::default(),
+            sharing: share::Sharing::default(),
+            outbox: OnceLock::new(),
+            budget: budget::Budget::default(),
             in_flight: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
             strays: Mutex::default(),
@@ -169,10 +188,14 @@ impl Pool {
             self.metrics.queue_rejected("full");
             return Err(self.refusal(demand, began).queue_full());
         };
+        self.sharing.want();
         // A place may have become free between the look and the joining.
         self.serve_queue(began);
         loop {
             let wake = self.next_due().map_or(deadline, |due| due.min(deadline));
+            // The one account may go meanwhile, and nobody would tell.
+            let look = demand.only.as_ref().map(|_| clock::now() + LOOK_EVERY);
+            let wake = look.map_or(wake, |look| look.min(wake));
             let lease = tokio::time::timeout_at(wake.into(), &mut place.lease).await;
             let now = clock::now();
             match lease {
@@ -208,11 +231,13 @@ impl Pool {
             return None;
         }
         let table = self.table.load();
-        let taken = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
-            view.groups
-                .iter()
-                .find_map(|group| self.take_from(group, &table, demand, ticks))
-        });
+        let taken = match &demand.only {
+            Some(id) => self.take_named(id, &table, demand, ticks),
+            None => table.with_view(demand.lane(), demand.model.as_deref(), |view| {
+                let mut groups = view.groups.iter();
+                groups.find_map(|group| self.take_from(group, &table, demand, ticks))
+            }),
+        };
         match taken {
             Some((account, entry)) => {
                 account

@@ -3,7 +3,7 @@
 //! Whoever frees an account serves the queue ([`super::Pool::serve_queue`]): the first waiter whom
 //! a ready account fits gets its lease handed over. A waiter that leaves takes its entry along.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -79,25 +79,36 @@ impl Queue {
         let mut handed = Vec::new();
         let mut line = self.line.lock();
         let mut unserved: Vec<&Demand> = Vec::with_capacity(UNLIKE);
+        // Of these there are no more than accounts, and each is asked for by those who may have no other.
+        let mut spent: HashSet<(&str, Option<&str>)> = HashSet::new();
         let places: Vec<Place> = line
             .iter()
             .filter_map(|(place, waiter)| {
-                let known = unserved
-                    .iter()
-                    .any(|other| other.is_served_like(&waiter.demand));
-                if known || unserved.len() == UNLIKE {
+                let demand = &waiter.demand;
+                let only = demand.only.as_deref();
+                let only = only.map(|account| (account, demand.model.as_deref()));
+                let known = match only {
+                    Some(only) => spent.contains(&only),
+                    None => {
+                        unserved.len() == UNLIKE
+                            || unserved.iter().any(|other| other.is_served_like(demand))
+                    }
+                };
+                if known {
                     return None;
                 }
-                match lease(&waiter.demand) {
-                    Some(lease) => {
+                let lease = lease(demand);
+                match (lease, only) {
+                    (Some(lease), _) => {
                         handed.push(lease);
-                        Some(*place)
+                        return Some(*place);
                     }
-                    None => {
-                        unserved.push(&waiter.demand);
-                        None
-                    }
+                    // Another request may be served where this one asked already.
+                    (None, Some(only)) if demand.tried.is_empty() => drop(spent.insert(only)),
+                    (None, Some(_)) => {}
+                    (None, None) => unserved.push(demand),
                 }
+                None
             })
             .collect();
         let waiters: Vec<Waiter> = places

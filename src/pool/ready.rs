@@ -82,6 +82,15 @@ impl Members {
         self.count
     }
 
+    /// All of them, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        let words = self.words.iter().enumerate();
+        words.flat_map(|(index, word)| Bits {
+            word: *word,
+            base: (index * WORD) as u32,
+        })
+    }
+
     pub(super) fn contains(&self, slot: u32) -> bool {
         let slot = slot as usize;
         self.words

@@ -80,7 +80,7 @@ impl Pool {
             (Some(_), Some(known)) if known.config.instance.is_some() => {}
             (Some(_), _) => live.block(reason::NO_PROGRAM),
         }
-        live.set_max_concurrent(config.max_concurrent);
+        self.sharing.limit(&live, config.max_concurrent);
         let credential = credential(config, known, &live);
         let metrics = self
             .registry

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::account::Account;
 use super::lease::{Lease, Report};
 use super::live::reason;
-use super::{Outcome, Pool, marks};
+use super::{News, Outcome, Pool, marks, share};
 use crate::clock::{self, Instant, SystemTime};
 use crate::config::{self, Strategy};
 use crate::credential::{self, Credential, Phase};
@@ -121,6 +121,10 @@ impl Pool {
             return;
         };
         account.metrics.breaker_opened();
+        self.tell(|| News::Opened {
+            account: account.config.id.clone(),
+            ms: until - ticks,
+        });
         self.due.add(account.slot, until);
         self.changed(account, ticks, None);
         let seconds = (until - ticks) / 1000;
@@ -139,8 +143,9 @@ impl Pool {
             let model = model.map(marks::model_id);
             let marked =
                 model.is_some_and(|model| self.marks.mark(limited.slot, model, until, ticks));
-            if marked {
+            if let Some(model) = model.filter(|_| marked) {
                 self.due.add(limited.slot, until);
+                self.tell_lack(limited, model, wait);
             } else {
                 self.cool(limited, wait, true, ticks);
             }
@@ -159,7 +164,22 @@ impl Pool {
     }
 
     fn cool(&self, account: &Arc<Account>, wait: Duration, for_limit: bool, ticks: u64) {
-        let until = ticks.saturating_add(wait.as_millis() as u64);
+        let ms = wait.as_millis() as u64;
+        self.cool_until(account, ticks.saturating_add(ms), for_limit, ticks);
+        self.tell(|| News::Cools {
+            account: account.config.id.clone(),
+            ms,
+            for_limit,
+        });
+    }
+
+    pub(super) fn cool_until(
+        &self,
+        account: &Arc<Account>,
+        until: u64,
+        for_limit: bool,
+        ticks: u64,
+    ) {
         let mut rare = account.live.rare.lock();
         if rare.cooling_until <= until {
             (rare.cooling_until, rare.cooling_for_limit) = (until, for_limit);
@@ -167,6 +187,14 @@ impl Pool {
         drop(rare);
         self.changed(account, ticks, Some((reason::COOLING, true)));
         self.due.add(account.slot, until);
+    }
+
+    fn tell_lack(&self, account: &Account, model: u64, wait: Duration) {
+        self.tell(|| News::Lacks {
+            account: account.config.id.clone(),
+            model,
+            ms: wait.as_millis() as u64,
+        });
     }
 
     fn auth_refused(&self, account: &Arc<Account>, began: u64, ticks: u64) {
@@ -203,14 +231,19 @@ impl Pool {
             .account(account.slot)
             .is_some_and(|current| current.is(account))
         {
-            self.marks
-                .mark(account.slot, marks::model_id(model), until, ticks);
+            let model = marks::model_id(model);
+            if self.marks.mark(account.slot, model, until, ticks) {
+                self.tell_lack(account, model, MODEL_UNAVAILABLE);
+            }
         }
     }
 
     /// Lets the accounts come back whose time has come.
     pub(super) fn recover_due(&self, ticks: u64) {
         let slots = self.due.take(ticks);
+        if slots.contains(&share::SLOT) {
+            self.end_shares(ticks);
+        }
         let table = self.table.load();
         let settings = self.settings.load();
         for account in slots.into_iter().filter_map(|slot| table.account(slot)) {

@@ -79,13 +79,19 @@ impl Pool {
         let table = self.table.load();
         let ticks = self.ticks(now);
         let model = demand.model.as_deref().map(marks::model_id);
+        let only = demand.only.as_deref();
+        let named = || {
+            table
+                .accounts()
+                .filter(|account| only.is_none_or(|id| *account.id == *id))
+        };
         // A pool without any account is one whose accounts have yet to come.
-        let mut cause = match table.accounts().next() {
+        let mut cause = match named().next() {
             Some(_) => Cause::NoneServes,
             None => Cause::NoneUsable,
         };
         let mut recovers: Option<u64> = None;
-        let serving = table.accounts().filter(|account| {
+        let serving = named().filter(|account| {
             demand.lane().takes(account) && table.serves(account.slot, demand.model.as_deref())
         });
         let most = self.settings.load().max_concurrent;
@@ -118,7 +124,11 @@ impl Pool {
     }
 }
 
-fn why_not(account: &Account, demand: &Demand, marked: Option<u64>) -> (Cause, Option<u64>) {
+pub(super) fn why_not(
+    account: &Account,
+    demand: &Demand,
+    marked: Option<u64>,
+) -> (Cause, Option<u64>) {
     let blocked = account.live.blocked();
     const OUT: u32 = reason::DISABLED
         | reason::DRAINING

@@ -8,16 +8,9 @@ use super::breaker::State;
 use super::live::{Live, Rare, reason};
 use super::view::{AccountView, BreakerView, ResponseTimes, Status};
 use super::{Pool, PoolView, QueueView};
-use crate::clock::{Instant, SystemTime};
+use crate::clock::{Instant, Moment, SystemTime};
 use crate::config::{self, Host};
 use crate::credential;
-
-/// The two clocks at one moment, to state the pool's times as wall-clock times.
-#[derive(Clone, Copy)]
-pub struct Moment {
-    pub now: Instant,
-    pub wall: SystemTime,
-}
 
 impl Pool {
     /// All accounts, in the order of the configuration.

@@ -11,6 +11,7 @@ use super::context::{Context, Request};
 use super::head;
 use super::limits::{self, Bill};
 use super::local;
+use super::names;
 use super::origin;
 use super::reject::Refused;
 use super::upgrade;
@@ -42,6 +43,7 @@ pub(super) fn limit_session(gateway: &Gateway, session: &mut Session) {
         session.set_keepalive(Some(clients.keepalive.as_secs().max(1)));
     }
     session.set_write_timeout(Some(clients.write_timeout));
+    names::forget_spelling(session.req_header_mut());
     // Of an upstream's interim answers none is for the client; ours to `Expect` still goes out.
     session.set_ignore_info_resp(true);
 }
@@ -168,11 +170,14 @@ fn admitted(
         ctx.line.key = Some(client.name.clone());
         ctx.client = Some(client.clone());
         let pools = gateway.pools.load();
-        if let Some(pool) = route::pool(&pools, &client.may) {
+        if let Some(pool) = route::pool(&pools, &client) {
             return Ok((client, pool.clone()));
         }
     }
-    Err(Reject::not_found().into())
+    match ctx.client.as_ref().is_some_and(|client| client.is_bound()) {
+        true => Err(Reject::account_gone().into()),
+        false => Err(Reject::not_found().into()),
+    }
 }
 
 /// Reads the body, looks for the model in it, and says what the request asks of its pool.
@@ -237,6 +242,7 @@ async fn read(
         caller,
         priority: client.may.priority,
         tried: Tried::new(),
+        only: client.account.clone(),
     };
     let (kind, path) = (target.kind, target.path);
     let request = Request {
@@ -248,6 +254,8 @@ async fn read(
         demand,
         body,
         budget,
+        seated: None,
+        new_slot: None,
     };
     Ok((request, bill))
 }

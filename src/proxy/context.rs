@@ -13,9 +13,9 @@ use super::limits::Bill;
 use crate::clock::{self, Instant};
 use crate::credential::Secrets;
 use crate::dialect::{Dialect, Kind, Meter, Reading, Reject};
-use crate::key::Client;
+use crate::key::{Client, Seated};
 use crate::limit::Permit;
-use crate::pool::{Account, Demand, Lease, Outcome, Pool, Refusal};
+use crate::pool::{Account, Demand, Lease, Outcome, Pool, Refusal, Retrying};
 use crate::telemetry::AccessLine;
 
 /// The context of a request: what is known before any account is asked, then the attempt under way.
@@ -64,6 +64,10 @@ pub(super) struct Request {
     pub(super) body: Replay,
     /// The body's share of the memory for bodies.
     pub(super) budget: Option<OwnedSemaphorePermit>,
+    /// Its key's slot is in use while this is held.
+    pub(super) seated: Option<Seated>,
+    /// The account that its key was given just now, as long as nobody was told.
+    pub(super) new_slot: Option<Arc<str>>,
 }
 
 impl Request {
@@ -98,6 +102,8 @@ pub(super) struct Attempt {
 pub(super) struct Retry {
     /// Answers asked for.
     pub(super) attempts: u32,
+    /// This attempt is made because an upstream failed, which the pool's budget must cover.
+    pub(super) retrying: Option<Retrying>,
     /// A wait before the next account is asked.
     pub(super) pause: Option<Duration>,
     /// Addresses that could not be reached.
@@ -113,6 +119,10 @@ pub(super) struct Retry {
     pub(super) renewed: bool,
     /// Accounts that said they do not know the model.
     pub(super) without_model: Vec<Arc<Account>>,
+    /// The last attempt failed because of its account, which a key that sits there may leave.
+    pub(super) blames_account: bool,
+    /// The key of this request has left one already.
+    pub(super) fled: bool,
     /// The last failure of an attempt that gave no answer.
     pub(super) last_failure: Option<Failure>,
 }

@@ -13,6 +13,7 @@ use super::body;
 use super::context::{Attempt, Context, Failure};
 use super::dial::Dial;
 use super::retry::{Sent, conclude};
+use super::slot::{self, Seeker, Unserved};
 use super::verdict;
 use crate::clock::{self, Instant};
 use crate::config::Host;
@@ -42,7 +43,7 @@ pub(super) async fn next_peer(
     loop {
         // The attempt before must not hold its account any longer.
         ctx.attempt = None;
-        let mut lease = lease(session, ctx).await?;
+        let mut lease = lease(gateway, session, ctx).await?;
         lease.serves(&ctx.line.request_id);
         ctx.retry.attempts += 1;
         let credential = &lease.account().credential;
@@ -54,6 +55,7 @@ pub(super) async fn next_peer(
             }
             continue;
         }
+        slot::tell(gateway, ctx);
         match peer(gateway, lease.account(), ctx).await {
             Ok(peer) => {
                 ctx.attempt = Some(Attempt::new(lease));
@@ -92,24 +94,37 @@ fn patience(ctx: &Context) -> Instant {
 }
 
 /// Waits for an account no longer than the queue allows, and no longer than the client stays.
-async fn lease(session: &mut Session, ctx: &mut Context) -> Result<Lease> {
-    let Some(request) = &ctx.request else {
+async fn lease(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<Lease> {
+    let (Some(request), Some(client)) = (&mut ctx.request, &ctx.client) else {
         return Err(verdict::give_up());
     };
     // Counted from here: the upload of the body, and accounts tried before, took their own time.
     let now = clock::now();
     let deadline = now + request.pool.settings().queue.timeout;
+    if ctx.retry.attempts == 0 {
+        request.pool.count_request(now);
+    }
     let watches_client = request.body.is_complete();
+    let seeker = Seeker {
+        gateway,
+        client,
+        request,
+        retry: &mut ctx.retry,
+        deadline,
+    };
     let leased = tokio::select! {
         biased;
-        leased = request.pool.lease(&request.demand, now, deadline) => leased,
+        leased = seeker.lease(now) => leased,
         // Ends when the client goes; what it might still send belongs to no request.
         _ = session.read_body_or_idle(true), if watches_client => {
             return Err(Error::create(ErrorType::ConnectionClosed, ErrorSource::Downstream, None, None));
         }
     };
-    leased.map_err(|refusal| {
-        ctx.refusal = Some(refusal);
+    leased.map_err(|why| {
+        match why {
+            Unserved::Refused(refusal) => ctx.refusal = Some(refusal),
+            Unserved::Told(reject) => ctx.reject = Some(reject),
+        }
         verdict::give_up()
     })
 }

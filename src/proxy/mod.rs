@@ -19,10 +19,12 @@ mod kept;
 mod limits;
 mod local;
 mod meter;
+mod names;
 mod origin;
 mod reject;
 mod retry;
 mod settle;
+mod slot;
 #[cfg(test)]
 mod tests;
 mod unmeasured;
@@ -45,7 +47,7 @@ use tokio::sync::Semaphore;
 use context::Context;
 
 use crate::config::Config;
-use crate::key::Keys;
+use crate::key::{Keys, Slots};
 use crate::limit::Tally;
 use crate::net::{Resolver, Tunnels};
 use crate::pool::Pool;
@@ -71,6 +73,7 @@ pub struct Gateway {
     /// In the order of the configuration.
     pub pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
     pub keys: Arc<Keys>,
+    pub slots: Arc<Slots>,
     /// Who counts limits that several gateways keep together.
     pub tally: Option<Arc<dyn Tally>>,
     pub resolver: Arc<Resolver>,

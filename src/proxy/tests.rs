@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use super::context::Context;
 use super::{Gateway, OlderAnswer, OlderPaths, OlderRequest};
 use crate::config;
-use crate::key::Keys;
+use crate::key::{Keys, Slots};
 use crate::mock;
 use crate::pool::Pool;
 use crate::store::{Store, Usage};
@@ -244,7 +244,10 @@ async fn house() -> House {
     let keep = config.state.keep.clone();
     let store = Store::in_dir(folder.path());
     let usage = Usage::start(store, keep, folder.path(), metrics.clone());
+    let store = Arc::new(Store::in_dir("nowhere".as_ref()));
+    let slots = Slots::new(store, metrics.clone(), crate::clock::now());
     let gateway = Gateway {
+        slots: Arc::new(slots),
         config: Arc::new(ArcSwap::from_pointee(config)),
         pools: Arc::new(ArcSwap::from_pointee(vec![pool.clone()])),
         keys: Arc::new(keys),

@@ -12,6 +12,8 @@ mod keys;
 mod leases;
 mod requests;
 mod schema;
+pub mod shared;
+mod slots;
 mod spent;
 mod spool;
 #[cfg(test)]
@@ -26,6 +28,9 @@ pub use backup::{BackupError, Counts};
 pub use error::{Place, StoreError};
 pub use keys::KeyRecord;
 pub use requests::RequestRecord;
+pub use slots::{
+    Ask, Assignment, Candidate, Change, Decision, Ledger, LedgerError, Placed, Tally, decide,
+};
 pub use spent::SpentRecord;
 pub use totals::{By, Total};
 pub use usage::{Row, Usage};

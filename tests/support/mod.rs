@@ -3,6 +3,7 @@
 //! Everything waits for an event with a limit, so that a test that hangs fails and says on what.
 
 mod connect;
+mod delay;
 mod gateway;
 mod h2;
 mod http;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 pub(crate) use connect::Proxy;
+pub(crate) use delay::Delay;
 pub(crate) use gateway::{Gateway, pool, pool_of, ranked};
 pub(crate) use http::{Answer, Connection, Request, get, post};
 pub(crate) use load::{count, many};

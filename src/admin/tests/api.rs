@@ -125,6 +125,8 @@ async fn the_overview_adds_up() {
     let totals =
         json!({"requests": 13, "successes": 8, "failures": 5, "tokens": 2000, "in_flight": 1});
     assert_eq!(json["totals"], totals);
+    let slots = json!({"accounts": 2, "slots": 4, "used": 1, "free": 3, "percent": 25});
+    assert_eq!(json["slots"], slots);
     assert_eq!(
         (&json["status"], &json["degraded"]),
         (&json!("healthy"), &json!(true))

@@ -17,7 +17,9 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::{Auth, Control, Hosts, Question, Reloaded, StrategyChange};
+use super::{
+    Auth, Control, Hosts, Question, Reloaded, SlotKey, SlotPlace, SlotsView, StrategyChange,
+};
 use crate::config::Role;
 use crate::instance::{InstanceView, Phase};
 use crate::notify::Tested;
@@ -132,6 +134,35 @@ impl Control for Gateway {
             waiting: 0,
             max_waiting: 1000,
         }]
+    }
+
+    fn slot_places(&self) -> Vec<SlotPlace> {
+        let place = |account: &str, used, limit| SlotPlace {
+            tier: "medium".to_owned(),
+            account: account.to_owned(),
+            used,
+            limit,
+        };
+        vec![place("a", 1, 2), place("b", 0, 2)]
+    }
+
+    fn slots(&self) -> BoxFuture<'_, SlotsView> {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let key = SlotKey {
+            id: "key_1".to_owned(),
+            name: "ci".to_owned(),
+            tier: "medium".to_owned(),
+            account: "a".to_owned(),
+            last_rotation: at(10),
+            next_rotation: at(20),
+            last_used: at(15),
+            previous_account: None,
+        };
+        Box::pin(std::future::ready(SlotsView {
+            places: self.slot_places(),
+            keys: vec![key],
+            problem: None,
+        }))
     }
 
     fn accounts(&self) -> Vec<AccountView> {

@@ -25,6 +25,14 @@ struct Overview {
     accounts: Totals,
     pools: Vec<Pool>,
     queue: Queue,
+    slots: Slots,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Slots {
+    slots: u64,
+    used: u64,
 }
 
 #[derive(Deserialize, Default)]
@@ -108,6 +116,10 @@ impl View {
         lines.push(cut(format!(
             "queue: {waiting} waiting, {active} active, {completed} completed, {failed} failed"
         )));
+        let Slots { slots, used } = self.overview.slots;
+        if slots > 0 {
+            lines.push(cut(format!("slots: {used} of {slots} taken by keys")));
+        }
         lines
     }
 
@@ -320,7 +332,8 @@ mod tests {
         let state = json!({
             "overview": {"version": "0.1.0", "status": "healthy", "draining": false, "pools": pools,
                 "accounts": {"total": 2, "available": 1, "unavailable": 1},
-                "queue": {"waiting": 3, "active": 1, "completed": 40, "failed": 2}},
+                "queue": {"waiting": 3, "active": 1, "completed": 40, "failed": 2},
+                "slots": {"accounts": 2, "slots": 4, "used": 3, "free": 1, "percent": 75}},
             "accounts": accounts,
         });
         let view = View::of(&state).unwrap();
@@ -348,6 +361,7 @@ mod tests {
             "",
             "pool default: round_robin, 2 accounts, 1 in flight, 3 waiting",
             "queue: 3 waiting, 1 active, 40 completed, 2 failed",
+            "slots: 3 of 4 taken by keys",
         ];
         assert_eq!(shown, want);
     }

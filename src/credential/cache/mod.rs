@@ -109,8 +109,25 @@ impl TokenCache {
     fn read(&self, id: &str, file: &File) -> Result<Saved, Unreadable> {
         let mut sealed = Vec::new();
         file.take(LONGEST).read_to_end(&mut sealed)?;
-        let plain = self.key.unseal(&sealed_as(id), &sealed)?;
+        self.unseal(id, &sealed)
+    }
+
+    /// What [`TokenCache::seal`] made, here or elsewhere under the same key.
+    ///
+    /// # Errors
+    /// It is damaged, not this account's, or of a newer program.
+    pub fn unseal(&self, id: &str, sealed: &[u8]) -> Result<Saved, Unreadable> {
+        let plain = self.key.unseal(&sealed_as(id), sealed)?;
         Ok(Saved::parse(&plain)?)
+    }
+
+    /// The same bytes as on the disk, for one who keeps them elsewhere.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn seal(&self, id: &str, saved: &Saved) -> io::Result<Vec<u8>> {
+        let plain = saved.to_bytes(1)?;
+        self.key.seal(&sealed_as(id), &plain)
     }
 
     /// Keeps `saved`: when this returns it survives a loss of power; until then what was kept before

@@ -16,6 +16,7 @@ use super::holder::Holder;
 use super::kept::Kept;
 use super::lease::Lease;
 use super::login::{Login, LoginError};
+use super::others::Others;
 use super::underway::Underway;
 use crate::clock::{self, SystemTime};
 use crate::credential::cache::{Saved, Slot};
@@ -32,6 +33,8 @@ pub struct Keeper {
     pub underway: Arc<Underway>,
     pub holder: Holder,
     pub endpoints: Endpoints,
+    /// Other gateways that have the same accounts, if any.
+    pub others: Option<Others>,
 }
 
 /// A token to use.
@@ -107,7 +110,11 @@ impl Keeper {
             origin: who.login.origin()?,
             lease: lease.as_ref(),
         };
-        let renewed = self.obtain_alone(&asking, held).await;
+        let renewed = match self.lease_of_all(who).await {
+            Ok(()) => self.obtain_alone(&asking, held).await,
+            Err(failed) => Err(failed),
+        };
+        self.release_of_all(who).await;
         if let Some(lease) = &lease {
             self.release(lease, who).await;
         }
@@ -129,6 +136,7 @@ impl Keeper {
         // A login that was configured since has a token of its own.
         let held = held.filter(|held| held.descends_from == origin);
         self.check_place(id, held)?;
+        self.fetch(id, origin).await;
         let found = self.renewed_elsewhere(id, held, origin);
         if let Some(saved) = found.as_ref().filter(|saved| is_alive(saved)) {
             return Ok(Obtained::found(saved.clone()));
@@ -141,6 +149,7 @@ impl Keeper {
         };
         // A process that died in the middle of its save may have left a newer token than ours.
         let _ = self.with_disk(id, |kept, _| kept.take_up()).await;
+        self.fetch(id, origin).await;
         match self.renewed_elsewhere(id, newest, origin) {
             Some(saved) if is_alive(&saved) => Ok(Obtained::found(saved)),
             Some(saved) if saved.refresh != newest.and_then(|newest| newest.refresh.clone()) => {
@@ -181,6 +190,7 @@ impl Keeper {
             Reply::Granted(granted) => {
                 let saved = saved(granted.access, granted.expires_at, granted.refresh);
                 keep(&saved);
+                self.give(id, &saved).await;
                 Ok(Obtained {
                     saved,
                     is_new: true,
@@ -191,7 +201,9 @@ impl Keeper {
                 if rotated.is_some() && login.rotates() {
                     // Beside it stands a token that nobody will use.
                     let access = newest.map_or_else(|| Secret::new(""), |old| old.access.clone());
-                    keep(&saved(access, Some(SystemTime::UNIX_EPOCH), rotated));
+                    let saved = saved(access, Some(SystemTime::UNIX_EPOCH), rotated);
+                    keep(&saved);
+                    self.give(id, &saved).await;
                 }
                 let why = format!("the token endpoint answered {status}: {why}");
                 Err(Failed::Later { wait, why })
@@ -229,7 +241,7 @@ impl Keeper {
     }
 
     /// What another process was granted since, told by its text: clocks may have been set back.
-    fn renewed_elsewhere(
+    pub(super) fn renewed_elsewhere(
         &self,
         id: &str,
         held: Option<&Saved>,
@@ -284,6 +296,6 @@ fn is_other(held: Option<&Saved>, saved: &Saved) -> bool {
     held.is_none_or(|held| held.access != saved.access || held.refresh != saved.refresh)
 }
 
-fn is_alive(saved: &Saved) -> bool {
+pub(super) fn is_alive(saved: &Saved) -> bool {
     saved.expires_at.is_none_or(|at| at > clock::wall())
 }

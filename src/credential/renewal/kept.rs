@@ -74,6 +74,16 @@ impl Kept {
         }
     }
 
+    /// A token as it may leave this machine.
+    pub(super) fn seal(&self, id: &str, saved: &Saved) -> io::Result<Vec<u8>> {
+        self.cache.seal(id, saved)
+    }
+
+    /// One that was sealed elsewhere under the same key.
+    pub(super) fn unseal(&self, id: &str, sealed: &[u8]) -> Result<Saved, Unreadable> {
+        self.cache.unseal(id, sealed)
+    }
+
     /// Room for the next token.
     pub(super) fn ready(&self, id: &str) -> io::Result<Slot> {
         self.cache.ready(id)

@@ -7,10 +7,10 @@ use crate::clock::{self, Instant};
 use crate::store::StoreError;
 
 /// The most that one renewal takes: the client's own limits, and the save.
-const LASTS: Duration = Duration::from_secs(60);
+pub(super) const LASTS: Duration = Duration::from_secs(60);
 
 /// Waits for a lease that another process holds.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The right to renew, until it runs out.
 pub(super) struct Lease {

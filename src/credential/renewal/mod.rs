@@ -7,6 +7,7 @@ mod keeper;
 mod kept;
 mod lease;
 pub mod login;
+mod others;
 pub mod refresher;
 mod schedule;
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub use endpoints::Endpoints;
 pub use holder::Holder;
 pub use keeper::Keeper;
 pub use kept::Kept;
+pub use others::Others;
 pub use underway::Underway;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -78,6 +80,8 @@ enum Wish {
     Renew,
     /// What is configured may have changed.
     Look,
+    /// Another gateway has a newer token.
+    Hear,
 }
 
 /// One account's.
@@ -232,6 +236,12 @@ impl Renewal {
     /// What is configured may have changed.
     pub(super) fn look_again(&self) {
         self.wish.lock().get_or_insert(Wish::Look);
+        self.wished.notify_one();
+    }
+
+    /// Another gateway was granted a newer token, which can be had.
+    pub(super) fn hear(&self) {
+        self.wish.lock().get_or_insert(Wish::Hear);
         self.wished.notify_one();
     }
 

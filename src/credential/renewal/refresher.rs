@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keeper::{Applicant, Failed, Keeper, Obtained};
+use super::keeper::{Applicant, Failed, Keeper, Obtained, is_alive};
 use super::kept::Kept;
 use super::login::LoginError;
 use super::schedule::{Due, Life};
@@ -93,6 +93,7 @@ impl Refresher {
             match wish {
                 Some(Wish::Renew) => self.renew().await,
                 Some(Wish::Look) => self.look().await,
+                Some(Wish::Hear) => self.hear().await,
                 None if self.due.wait().is_some() => {}
                 None if self.is_unsaved() => self.save_again().await,
                 None => self.renew().await,
@@ -109,6 +110,10 @@ impl Refresher {
         if let Some(renewal) = self.renewal() {
             // What was wished before is about to be done.
             *renewal.wish.lock() = None;
+        }
+        let login = self.renewal().map(|renewal| &renewal.login);
+        if let Some(Ok(origin)) = login.map(|login| login.origin()) {
+            self.keeper.fetch(&self.id, origin).await;
         }
         match self.keeper.kept.load(&self.id) {
             Ok(saved) => self.held = saved,
@@ -145,6 +150,21 @@ impl Refresher {
             Phase::Starting if is_due => self.renew_first(&saved).await,
             _ if is_due => self.renew().await,
             _ => self.ended(Ok(Obtained::found(saved))),
+        }
+    }
+
+    /// Another gateway has told that it was granted a token.
+    async fn hear(&mut self) {
+        let login = self.renewal().map(|renewal| &renewal.login);
+        let Some(Ok(origin)) = login.map(|login| login.origin()) else {
+            return;
+        };
+        self.keeper.fetch(&self.id, origin).await;
+        let held = self.held.as_ref();
+        let found = self.keeper.renewed_elsewhere(&self.id, held, origin);
+        if let Some(saved) = found.filter(is_alive) {
+            tracing::info!(account = &*self.id, "another gateway has renewed the token");
+            self.ended(Ok(Obtained::found(saved)));
         }
     }
 

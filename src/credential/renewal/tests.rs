@@ -122,6 +122,7 @@ impl Place {
             underway: Arc::default(),
             holder: Holder::in_folder(folder.path()),
             endpoints: Endpoints::default(),
+            others: None,
         };
         Place {
             keeper,

@@ -49,6 +49,7 @@ fn anything() -> Demand {
         caller: None,
         priority: 0,
         tried: Default::default(),
+        only: None,
     }
 }
 

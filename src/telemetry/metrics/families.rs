@@ -50,6 +50,9 @@ families! {
     INSTANCE_UP = "instance_up" ["account"] "1 while the account's program runs and is ready.";
     INSTANCE_RESTARTS = "instance_restarts_total" ["account"] "How often the account's program was started again.";
     KEYS_ACTIVE = "keys_active" ["tier"] "Keys that are valid.";
+    SLOTS_USED = "slots_used" ["account"] "Keys that hold a slot of the account.";
+    SLOTS_LIMIT = "slots_limit" ["account"] "Keys that may hold a slot of the account, of all tiers together.";
+    SLOT_ROTATIONS = "slot_rotations_total" ["tier"] "Keys that gave their account up and got one, perhaps the same.";
     KEY_REJECTIONS = "key_rejections_total" ["reason"] "Requests refused because of their key.";
     TOKENS = "tokens_total" ["account", "kind"] "Tokens, as the vendor stated them; cached is a part of input.";
     RELOADS = "config_reloads_total" ["outcome"] "Reloads of the configuration.";

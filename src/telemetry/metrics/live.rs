@@ -13,6 +13,8 @@ pub struct Live {
     pub pools: Vec<PoolLive>,
     /// Tier and its valid keys.
     pub keys: Vec<(String, u64)>,
+    /// Account, and keys that hold a slot of it and that may.
+    pub slots: Vec<(String, u64, u64)>,
     /// State and connections in it.
     pub connections: Vec<(&'static str, u64)>,
     /// Seconds until the first certificate of a listener expires, negative when it has.
@@ -63,6 +65,10 @@ impl Live {
             .keys
             .iter()
             .map(|(tier, n)| ([tier.as_str()], *n as f64));
+        let slots = |count: fn(&(String, u64, u64)) -> u64| {
+            let accounts = self.slots.iter();
+            accounts.map(move |slots| ([slots.0.as_str()], count(slots) as f64))
+        };
         let connections = self
             .connections
             .iter()
@@ -86,6 +92,8 @@ impl Live {
             accounts(&families::COOLDOWN, |a| a.cooldown.as_secs_f64()),
             gauge(&families::WAITING, waiting),
             gauge(&families::KEYS_ACTIVE, keys),
+            gauge(&families::SLOTS_USED, slots(|slots| slots.1)),
+            gauge(&families::SLOTS_LIMIT, slots(|slots| slots.2)),
             gauge(&families::CONNECTIONS, connections),
         ]
         .into_iter()

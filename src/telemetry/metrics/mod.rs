@@ -70,6 +70,7 @@ impl Metrics {
             probes: counter(&families::PROBES)?,
             instance_restarts: counter(&families::INSTANCE_RESTARTS)?,
             key_rejections: counter(&families::KEY_REJECTIONS)?,
+            slot_rotations: counter(&families::SLOT_ROTATIONS)?,
             tokens: counter(&families::TOKENS)?,
             reloads: counter(&families::RELOADS)?,
             store_errors: counter(&families::STORE_ERRORS)?,
@@ -137,6 +138,11 @@ impl Metrics {
             .key_rejections
             .with_label_values(&[reason])
             .inc();
+    }
+
+    /// A key of this tier gave its account up and got one, perhaps the same.
+    pub fn slot_rotated(&self, tier: &str) {
+        self.series.slot_rotations.with_label_values(&[tier]).inc();
     }
 
     /// The configuration was read anew, and taken over or not.

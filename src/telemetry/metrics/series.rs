@@ -23,6 +23,7 @@ pub(super) struct Series {
     pub(super) probes: IntCounterVec,
     pub(super) instance_restarts: IntCounterVec,
     pub(super) key_rejections: IntCounterVec,
+    pub(super) slot_rotations: IntCounterVec,
     pub(super) tokens: IntCounterVec,
     pub(super) reloads: IntCounterVec,
     pub(super) store_errors: IntCounterVec,

@@ -26,6 +26,7 @@ fn live() -> Live {
             waiting: 3,
         }],
         keys: vec![("medium".into(), 4)],
+        slots: vec![("a".into(), 1, 2)],
         connections: vec![("idle", 5)],
         certificate_expiry: Some(86_400.0),
     }
@@ -81,6 +82,8 @@ fn state_is_what_is_true_at_the_scrape() {
         "poolgate_cooldown_seconds{account=\"a\"} 1.5",
         "poolgate_queue_waiting{pool=\"default\"} 3",
         "poolgate_keys_active{tier=\"medium\"} 4",
+        "poolgate_slots_used{account=\"a\"} 1",
+        "poolgate_slots_limit{account=\"a\"} 2",
         "poolgate_connections{state=\"idle\"} 5",
     ] {
         assert!(has(&text, line), "{line} is missing:\n{text}");

@@ -1,0 +1,87 @@
+//! One account that alone may serve a request, and those that a key's slot may be of.
+
+use std::sync::Arc;
+
+use super::account::Account;
+use super::refusal::why_not;
+use super::table::Table;
+use super::{Cause, Demand, Pool, Refusal, breaker, marks};
+use crate::clock::Instant;
+use crate::store::Candidate;
+
+/// Accounts that will serve soon, but not now, are taken after all others.
+const LATER: u32 = 1 << 31;
+
+impl Pool {
+    /// Takes this account if it is ready. Nobody else could take the request, so that an account
+    /// which recovers gets all of its own.
+    pub(super) fn take_named(
+        &self,
+        id: &str,
+        table: &Table,
+        demand: &Demand,
+        now: u64,
+    ) -> Option<(Arc<Account>, breaker::Entry)> {
+        let account = table.find(id)?;
+        let model = demand.model.as_deref();
+        let is_marked = || {
+            let model = model.map(marks::model_id);
+            model.is_some_and(|model| self.marks.until(account.slot, model, now).is_some())
+        };
+        let serves = demand.lane().takes(account) && table.serves(account.slot, model);
+        if !serves || demand.tried.contains(&account.slot) || is_marked() {
+            return None;
+        }
+        let entry = account.acquire(self);
+        if entry.is_none() {
+            table.ready.publish(account.slot, || account.is_ready());
+        }
+        Some((account.clone(), entry?))
+    }
+
+    /// The accounts that could serve this demand, now or by the deadline, and were not tried. Full ones
+    /// count: they will have room again.
+    pub fn candidates(&self, demand: &Demand, now: Instant, deadline: Instant) -> Vec<Candidate> {
+        let table = self.table.load();
+        let ticks = self.ticks(now);
+        let model = demand.model.as_deref().map(marks::model_id);
+        let waits = self.settings.load().queue.wait_for_recovery;
+        let mut candidates = Vec::new();
+        table.with_view(demand.lane(), demand.model.as_deref(), |view| {
+            for (rank, group) in (0..).zip(&view.groups) {
+                let accounts = group.members.iter().filter_map(|slot| table.account(slot));
+                for account in accounts {
+                    let marked = model.and_then(|it| self.marks.until(account.slot, it, ticks));
+                    let (cause, at) = why_not(account, demand, marked);
+                    let soon = waits && at.is_some_and(|at| self.at(at) < deadline);
+                    let later = match cause {
+                        Cause::Full => 0,
+                        Cause::RateLimited if soon => LATER,
+                        _ => continue,
+                    };
+                    candidates.push(Candidate {
+                        account: account.id.clone(),
+                        rank: rank | later,
+                    });
+                }
+            }
+        });
+        candidates
+    }
+
+    /// Why nobody takes this demand.
+    pub fn why_none(self: &Arc<Self>, demand: &Demand, now: Instant) -> Refusal {
+        self.refusal(demand, now)
+    }
+}
+
+impl Refusal {
+    /// Is the account out for so long that a key which sits there gets another one?
+    pub fn outlasts(&self, deadline: Instant) -> bool {
+        match self.cause {
+            Cause::NoneServes | Cause::NoneUsable | Cause::AllTried => true,
+            Cause::RateLimited => self.recovers_at.is_none_or(|at| at >= deadline),
+            Cause::Full | Cause::QueueFull | Cause::QueueTimeout => false,
+        }
+    }
+}

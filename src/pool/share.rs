@@ -1,0 +1,229 @@
+//! The part of an account's `max_concurrent` that this gateway may use, where many gateways share it.
+//!
+//! A request takes a place of the share as it takes one of a limit: at once, here. One task asks for
+//! more when a share is spent, and gives back what others need ([`Pool::share_asks`],
+//! [`Pool::take_share`]); meanwhile requests wait in the queue. A share ends with its time: a gateway
+//! that was stopped for a while has none when it goes on, as others may have taken it.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Pool;
+use super::account::Account;
+use super::live::Live;
+use crate::clock::Instant;
+use crate::store::shared::{Ask, Given};
+
+/// In the list of what is due: no account has this slot.
+pub(super) const SLOT: u32 = u32::MAX;
+
+/// What has not changed is told again so often: Redis may have been restored from an old copy.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+/// Whether a pool shares its accounts with other gateways.
+pub(super) struct Sharing {
+    /// Woken when a request waits for a place; there once the pool shares.
+    wanted: OnceLock<Arc<Notify>>,
+    /// When the shares end, in the pool's time.
+    until: AtomicU64,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Sharing {
+            wanted: OnceLock::new(),
+            until: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl Sharing {
+    pub(super) fn is_on(&self) -> bool {
+        self.wanted.get().is_some()
+    }
+
+    /// A request waits.
+    pub(super) fn want(&self) {
+        if let Some(wanted) = self.wanted.get() {
+            wanted.notify_one();
+        }
+    }
+
+    /// Puts the account's `max` (0 = none) in force. One that is shared has its share, and as long as
+    /// nobody has been asked none.
+    pub(super) fn limit(&self, live: &Live, max: u32) {
+        match max {
+            0 => live.set_limit(u32::MAX),
+            max if !self.is_on() => live.set_limit(max),
+            _ if live.limit() == u32::MAX => live.set_limit(0),
+            max => live.lower_limit(max),
+        }
+    }
+}
+
+/// What was last told of an account.
+#[derive(Clone, Copy)]
+pub(super) struct Told {
+    need: u32,
+    room: bool,
+    at: u64,
+}
+
+/// The part of `max` places that is this gateway's where nobody can be asked: its `rank` among so many.
+/// All parts together are `max`.
+fn part(max: u32, rank: u32, gateways: u32) -> u32 {
+    let gateways = gateways.max(1);
+    max / gateways + u32::from(rank < max % gateways)
+}
+
+impl Pool {
+    /// From now on accounts with a limit have no places but those of their share. `wanted` is woken
+    /// when a request waits.
+    pub fn share_with_others(&self, wanted: &Arc<Notify>) {
+        // A reload may be building accounts.
+        let _writer = self.writer.lock();
+        if self.sharing.wanted.set(wanted.clone()).is_ok() {
+            self.limit_each(|_, _| 0);
+        }
+    }
+
+    /// What is to be told and asked of accounts now. `lacking`: accounts of which some gateway lacks a
+    /// place. `leaving`: no new requests come here.
+    pub fn share_asks(&self, lacking: &HashSet<String>, leaving: bool, now: Instant) -> Vec<Ask> {
+        let ticks = self.ticks(now);
+        let waiting = u32::try_from(self.queue.waiting()).unwrap_or(u32::MAX);
+        let table = self.table.load();
+        let shared = table.accounts().filter(|a| a.config.max_concurrent != 0);
+        shared
+            .filter_map(|account| {
+                let ask = ask(account, waiting, leaving);
+                let is_short = ask.using > account.live.limit() || ask.need > account.live.limit();
+                let mut rare = account.live.rare.lock();
+                let is_same = rare.told.is_some_and(|told| {
+                    (told.need, told.room) == (ask.need, ask.room)
+                        && ticks.saturating_sub(told.at) < TELL_AGAIN.as_millis() as u64
+                });
+                if is_same && !is_short && !lacking.contains(&ask.account) {
+                    return None;
+                }
+                rare.told = Some(Told {
+                    need: ask.need,
+                    room: ask.room,
+                    at: ticks,
+                });
+                Some(ask)
+            })
+            .collect()
+    }
+
+    /// What was told last may not have been heard.
+    pub fn forget_told(&self) {
+        for account in self.table.load().accounts() {
+            account.live.rare.lock().told = None;
+        }
+    }
+
+    /// The answer to what was asked. Returns whether it is less than what is needed or held.
+    pub fn take_share(&self, ask: &Ask, given: Given) -> bool {
+        let table = self.table.load();
+        let Some(account) = table.find(&ask.account) else {
+            return false;
+        };
+        // A reload may have lowered the limit meanwhile.
+        let most = account.config.max_concurrent;
+        account
+            .live
+            .set_limit(given.share.min(given.target).min(most));
+        self.publish(account);
+        given.share < ask.need || given.target < given.share
+    }
+
+    /// The shares may be used until then, unless they are made to last longer; who waits is served.
+    pub fn shares_last(self: &Arc<Self>, until: Instant, now: Instant) {
+        let until = self.ticks(until);
+        self.sharing.until.store(until, Ordering::SeqCst);
+        self.due.add(SLOT, until);
+        self.serve_queue(now);
+    }
+
+    /// Nobody can be asked: the share is this gateway's part by the last known number of gateways. It
+    /// becomes larger only once what others held has run out for them, too (`rises`).
+    pub fn go_alone(self: &Arc<Self>, rank: u32, gateways: u32, rises: bool, now: Instant) {
+        self.sharing.until.store(u64::MAX, Ordering::SeqCst);
+        self.limit_each(|max, limit| {
+            let part = part(max, rank, gateways);
+            if rises { part } else { part.min(limit) }
+        });
+        self.serve_queue(now);
+    }
+
+    /// The end of the shares may have come.
+    pub(super) fn end_shares(&self, ticks: u64) {
+        match self.sharing.until.load(Ordering::SeqCst) {
+            u64::MAX => {}
+            until if ticks < until => self.due.add(SLOT, until),
+            _ => {
+                tracing::warn!(
+                    pool = &*self.name,
+                    "this gateway has not said for a while that it lives: it asks anew for its places"
+                );
+                self.sharing.until.store(u64::MAX, Ordering::SeqCst);
+                self.limit_each(|_, _| 0);
+                self.sharing.want();
+            }
+        }
+    }
+
+    /// Sets the limit of each account that has one, by its `max_concurrent` and what it was.
+    fn limit_each(&self, limit: impl Fn(u32, u32) -> u32) {
+        let table = self.table.load();
+        let limited = table.accounts().filter(|a| a.config.max_concurrent != 0);
+        for account in limited {
+            let live = &account.live;
+            live.set_limit(limit(account.config.max_concurrent, live.limit()));
+            self.publish(account);
+        }
+    }
+}
+
+fn ask(account: &Account, waiting: u32, leaving: bool) -> Ask {
+    let live = &account.live;
+    let most = account.config.max_concurrent;
+    // Read after the limit was set, so that no more than these are in use by the limit of before.
+    let using = live.in_flight();
+    let serves = live.blocked() == 0 && !leaving;
+    let waiting = if serves { waiting } else { 0 };
+    Ask {
+        account: account.config.id.clone(),
+        most,
+        using,
+        hold: if leaving {
+            using
+        } else {
+            live.limit().max(using)
+        },
+        need: using.saturating_add(waiting).min(most.max(using)),
+        room: serves,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_parts_of_all_gateways_together_are_the_whole(max in 1u32..1000, gateways in 1u32..50) {
+            let parts: Vec<u32> = (0..gateways).map(|rank| part(max, rank, gateways)).collect();
+            prop_assert_eq!(parts.iter().sum::<u32>(), max);
+            let (least, most) = (parts.iter().min(), parts.iter().max());
+            prop_assert!(most.unwrap() - least.unwrap() <= 1, "{parts:?}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The connection to Redis and its breaker: who asks while Redis is away, or slow, is told so at once.
+//!
+//! One task ([`Link::keep`]) connects; everybody else uses what it has made. Redis counts as away after
+//! [`MISSES`] calls in a row without an answer in time, and as there again when it has answered
+//! [`PROOFS`] times in a row.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, TlsCertificates};
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::secret::Secret;
+use crate::telemetry::Metrics;
+
+/// The longest that anybody waits for an answer.
+const ANSWER: Duration = Duration::from_millis(50);
+/// For a connection with its TLS; nobody but the task that keeps it waits for that.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Who asks before the first connection waits so long for it.
+const FIRST: Duration = Duration::from_secs(1);
+/// Between two tries while it is away.
+const TRY_EVERY: Duration = Duration::from_millis(250);
+/// How long it may be silent before the task looks whether it is there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const MISSES: u32 = 3;
+const PROOFS: u32 = 2;
+
+/// Redis gives no answer in time. What was asked may or may not have been done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Redis does not answer")]
+pub struct Away;
+
+/// Why there is no way to Redis at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    #[error("state.redis: {0}")]
+    Address(String),
+    #[error("state.redis.ca: {path}: {cause}")]
+    Authority { path: String, cause: std::io::Error },
+}
+
+pub(super) struct Link {
+    client: Client,
+    connection: Mutex<Option<MultiplexedConnection>>,
+    is_up: AtomicBool,
+    /// Calls in a row without an answer.
+    misses: AtomicU32,
+    /// It is away, as somebody has just found out.
+    lost: Notify,
+    /// The first try to connect is over.
+    tried: watch::Sender<bool>,
+    metrics: Option<Arc<Metrics>>,
+}
+
+impl Link {
+    pub(super) fn new(
+        url: &Secret,
+        ca: Option<&Path>,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Result<Self, Unusable> {
+        // The words of the library may repeat the address, and with it a password.
+        let wrong = |_| Unusable::Address("is no address of a Redis server".to_owned());
+        let client = match ca {
+            None => Client::open(url.expose()).map_err(wrong)?,
+            Some(path) => {
+                let root = std::fs::read(path).map_err(|cause| Unusable::Authority {
+                    path: path.display().to_string(),
+                    cause,
+                })?;
+                let certificates = TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(root),
+                };
+                Client::build_with_tls(url.expose(), certificates).map_err(wrong)?
+            }
+        };
+        Ok(Link {
+            client,
+            connection: Mutex::default(),
+            is_up: AtomicBool::new(false),
+            misses: AtomicU32::new(0),
+            lost: Notify::new(),
+            tried: watch::Sender::new(false),
+            metrics,
+        })
+    }
+
+    /// Does it answer, as far as is known?
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::SeqCst)
+    }
+
+    /// Asks, and waits a moment for the answer. `operation` is one of a few fixed words.
+    pub(super) async fn ask<T>(
+        &self,
+        operation: &'static str,
+        ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
+    ) -> Result<T, Away> {
+        self.first_try().await;
+        let connection = self.connection.lock().clone();
+        let Some(mut connection) = connection.filter(|_| self.is_up()) else {
+            return Err(Away);
+        };
+        let why = match timeout(ANSWER, ask(&mut connection)).await {
+            Ok(Ok(answer)) => {
+                self.misses.store(0, Ordering::Relaxed);
+                return Ok(answer);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        if let Some(metrics) = &self.metrics {
+            metrics.store_error("redis", operation);
+        }
+        let misses = self.misses.fetch_add(1, Ordering::Relaxed) + 1;
+        if misses >= MISSES && self.is_up.swap(false, Ordering::SeqCst) {
+            tracing::error!(
+                operation,
+                "Redis is away, and this gateway goes by itself: {why}"
+            );
+            self.lost.notify_one();
+        }
+        Err(Away)
+    }
+
+    /// Who comes with the start of the process waits for its connection.
+    async fn first_try(&self) {
+        if !*self.tried.borrow() {
+            let mut tried = self.tried.subscribe();
+            let _ = timeout(FIRST, tried.wait_for(|tried| *tried)).await;
+        }
+    }
+
+    /// A connection of its own, for one who waits long for answers.
+    pub(super) async fn apart(&self) -> Result<MultiplexedConnection, Away> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(None);
+        let made = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config);
+        made.await.map_err(|_| Away)
+    }
+
+    /// Connects, and connects again, for ever.
+    pub(super) async fn keep(&self) {
+        let mut told = false;
+        loop {
+            match self.connect().await {
+                Ok(connection) => {
+                    *self.connection.lock() = Some(connection);
+                    self.misses.store(0, Ordering::Relaxed);
+                    self.is_up.store(true, Ordering::SeqCst);
+                    self.tried.send_replace(true);
+                    tracing::info!("Redis answers; this gateway shares its state");
+                    self.watch().await;
+                    *self.connection.lock() = None;
+                    told = true;
+                }
+                // Of a loss somebody has told already.
+                Err(why) if !told => {
+                    tracing::error!("Redis is away, and this gateway goes by itself: {why}");
+                    told = true;
+                }
+                Err(_) => {}
+            }
+            self.tried.send_replace(true);
+            sleep(TRY_EVERY).await;
+        }
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, String> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(ANSWER));
+        let made = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config);
+        let mut connection = made.await.map_err(|error| error.to_string())?;
+        for _ in 0..PROOFS {
+            let answer: redis::RedisResult<()> = ping(&mut connection).await;
+            answer.map_err(|error| error.to_string())?;
+        }
+        Ok(connection)
+    }
+
+    /// Returns when it is away. Looks now and then, for nobody may ask anything else.
+    async fn watch(&self) {
+        while self.is_up() {
+            tokio::select! {
+                () = self.lost.notified() => {}
+                () = sleep(LOOK_EVERY) => drop(self.ask("ping", ping::<()>).await),
+            }
+        }
+    }
+}
+
+async fn ping<T: FromRedisValue>(connection: &mut MultiplexedConnection) -> redis::RedisResult<T> {
+    redis::cmd("PING").query_async(connection).await
+}

@@ -1,0 +1,265 @@
+//! The book of slots in Redis: it decides as that of the records does, for all gateways at once, and
+//! survives the loss of everything.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use poolgate::store::shared::{Shared, SharedSlots};
+use poolgate::store::{Ask, Assignment, Candidate, Change, Ledger, Placed, Store};
+use tokio::runtime::Runtime;
+
+use super::connect;
+use crate::support::Redis;
+
+const DAY: i64 = 86_400_000;
+
+/// A gateway's view of the book, with records of its own.
+struct Book {
+    slots: Arc<SharedSlots>,
+    records: Arc<dyn Ledger>,
+    _folder: tempfile::TempDir,
+}
+
+impl Book {
+    fn open(redis: &Redis, runtime: &Runtime) -> Book {
+        let folder = tempfile::tempdir().unwrap();
+        let records: Arc<dyn Ledger> =
+            Arc::new(runtime.block_on(Store::open(folder.path())).unwrap());
+        Book {
+            slots: Arc::new(SharedSlots::new(shared(redis, runtime), records.clone())),
+            records,
+            _folder: folder,
+        }
+    }
+}
+
+fn shared(redis: &Redis, runtime: &Runtime) -> Arc<Shared> {
+    connect(redis.url(), runtime)
+}
+
+/// Makes the book look as if it had been there for long.
+fn settled(redis: &Redis, book: &Book, runtime: &Runtime) {
+    runtime.block_on(book.slots.version()).unwrap();
+    redis.command(&["HSET", "test:{slots}:facts", "born", "1"]);
+}
+
+fn candidates(accounts: &[&str]) -> Vec<Candidate> {
+    let candidate = |account: &&str| Candidate {
+        account: (*account).into(),
+        rank: 0,
+    };
+    accounts.iter().map(candidate).collect()
+}
+
+fn ask<'a>(key: &'a str, candidates: &'a [Candidate], rotate_every: i64) -> Ask<'a> {
+    Ask {
+        key,
+        tier: "medium",
+        candidates,
+        limit: 2,
+        rotate_every,
+        idle_release: DAY,
+        now: 1_800_000_000_000,
+    }
+}
+
+fn held(placed: Placed) -> Option<(Assignment, Change)> {
+    match placed {
+        Placed::Held { assignment, change } => Some((assignment, change)),
+        Placed::Full { .. } => None,
+    }
+}
+
+#[test]
+fn of_a_hundred_first_calls_over_three_gateways_twenty_get_the_twenty_slots() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let books: Vec<Book> = (0..3).map(|_| Book::open(&redis, &runtime)).collect();
+    settled(&redis, &books[0], &runtime);
+    let names: Vec<String> = (0..10).map(|n| format!("a{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let accounts = candidates(&names);
+    let calls = (0..100).map(|n| {
+        let (slots, accounts) = (books[n % 3].slots.clone(), accounts.clone());
+        runtime.spawn(async move {
+            let key = format!("k{n}");
+            slots.place(&ask(&key, &accounts, DAY)).await.unwrap()
+        })
+    });
+    let calls: Vec<_> = calls.collect();
+    let mut taken: HashMap<Arc<str>, u32> = HashMap::new();
+    for call in calls {
+        if let Some((assignment, change)) = held(runtime.block_on(call).unwrap()) {
+            assert_eq!(change, Change::First);
+            *taken.entry(assignment.account).or_default() += 1;
+        }
+    }
+    assert_eq!(taken.len(), 10);
+    assert!(taken.values().all(|count| *count == 2), "{taken:?}");
+    for book in &books {
+        assert_eq!(runtime.block_on(book.slots.all()).unwrap().len(), 20);
+    }
+}
+
+#[test]
+fn it_decides_as_the_records_do() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let book = Book::open(&redis, &runtime);
+    settled(&redis, &book, &runtime);
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for step in 0..600 {
+        let key = format!("k{}", random.u32(..12));
+        let mut accounts = candidates(&["a", "b", "c", "d", "e"]);
+        accounts.retain(|_| random.u32(..4) > 0);
+        accounts.iter_mut().for_each(|it| it.rank = random.u32(..2));
+        let because = format!("seed {seed}, step {step}");
+        if random.u32(..4) == 0 {
+            let account = ["a", "b", "c", "d", "e"][random.usize(..5)];
+            let freed = runtime.block_on(book.slots.release(&key, account, None));
+            let other = runtime.block_on(book.records.release(&key, account, None));
+            assert_eq!(freed.unwrap(), other.unwrap(), "{because}");
+            continue;
+        }
+        let ask = Ask {
+            tier: ["medium", "high"][random.usize(..2)],
+            limit: random.u32(1..4),
+            ..ask(&key, &accounts, DAY)
+        };
+        let ours = held(runtime.block_on(book.slots.place(&ask)).unwrap());
+        let others = held(runtime.block_on(book.records.place(&ask)).unwrap());
+        let told = |held: Option<(Assignment, Change)>| {
+            held.map(|(it, change)| (it.tier, it.account, it.previous_account, change))
+        };
+        assert_eq!(told(ours), told(others), "{because}");
+    }
+}
+
+#[test]
+fn a_key_whose_time_is_over_gives_its_slot_up_and_gets_the_least_taken_account() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let book = Book::open(&redis, &runtime);
+    settled(&redis, &book, &runtime);
+    let both = candidates(&["a", "b"]);
+    let place = |key: &str, every: i64| {
+        held(
+            runtime
+                .block_on(book.slots.place(&ask(key, &both, every)))
+                .unwrap(),
+        )
+        .unwrap()
+    };
+    assert_eq!(&*place("one", 0).0.account, "a");
+    assert_eq!(&*place("two", DAY).0.account, "b");
+    assert_eq!(&*place("three", DAY).0.account, "a", "the name decides");
+    let (moved, change) = place("one", DAY);
+    assert_eq!((&*moved.account, change), ("b", Change::Rotated));
+    assert_eq!(moved.previous_account.as_deref(), Some("a"));
+    assert_eq!(moved.next_rotation, moved.last_rotation + DAY);
+    let (same, change) = place("one", DAY);
+    assert_eq!((same, change), (moved, Change::None));
+    let (sooner, _) = place("one", 1000);
+    assert!(
+        sooner.next_rotation < sooner.last_rotation + DAY,
+        "the period was made shorter"
+    );
+}
+
+#[test]
+fn after_the_loss_of_everything_the_gateways_put_the_book_together_again() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let books = [Book::open(&redis, &runtime), Book::open(&redis, &runtime)];
+    settled(&redis, &books[0], &runtime);
+    let accounts = candidates(&["a", "b"]);
+    for (n, key) in ["k0", "k1", "k2"].iter().enumerate() {
+        let ask = ask(key, &accounts, DAY);
+        runtime.block_on(books[n % 2].slots.place(&ask)).unwrap();
+    }
+    // What the second has placed the first has not read.
+    let mut before = runtime.block_on(books[1].slots.all()).unwrap();
+    redis.command(&["FLUSHALL"]);
+    // Each gateway looks at the book now and then.
+    let looking = books[1].slots.clone();
+    runtime.spawn(async move { looking.version().await });
+    let fourth = held(
+        runtime
+            .block_on(books[0].slots.place(&ask("k3", &accounts, DAY)))
+            .unwrap(),
+    );
+    let (fourth, _) = fourth.expect("a slot is left");
+    let fifth = held(
+        runtime
+            .block_on(books[1].slots.place(&ask("k4", &accounts, DAY)))
+            .unwrap(),
+    );
+    assert_eq!(fifth, None, "all four are taken");
+    before.push(fourth);
+    assert_eq!(runtime.block_on(books[0].slots.all()).unwrap(), before);
+}
+
+#[test]
+fn a_gateway_that_begins_after_the_loss_knows_the_book_from_its_records() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let book = Book::open(&redis, &runtime);
+    settled(&redis, &book, &runtime);
+    let copying = book.slots.clone();
+    runtime.spawn(async move { copying.keep_copy().await });
+    let accounts = candidates(&["a", "b"]);
+    runtime
+        .block_on(book.slots.place(&ask("k", &accounts, DAY)))
+        .unwrap();
+    let before = runtime.block_on(book.slots.all()).unwrap();
+    crate::support::wait_for("the copy", || {
+        let copy = runtime.block_on(book.records.all()).unwrap();
+        (copy == before).then_some(())
+    });
+    redis.command(&["FLUSHALL"]);
+    let again = SharedSlots::new(shared(&redis, &runtime), book.records.clone());
+    assert_eq!(runtime.block_on(again.all()).unwrap(), before);
+    runtime
+        .block_on(again.release("k", &before[0].account, None))
+        .unwrap();
+    let restarted = SharedSlots::new(shared(&redis, &runtime), book.records.clone());
+    assert_eq!(
+        runtime.block_on(restarted.all()).unwrap(),
+        [],
+        "an old copy brings nothing back"
+    );
+}
+
+#[test]
+fn the_older_systems_names_say_what_is_true() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let book = Book::open(&redis, &runtime);
+    settled(&redis, &book, &runtime);
+    book.slots.keep_legacy_names(vec!["medium".to_owned()]);
+    let accounts = candidates(&["a"]);
+    let place = |key: &str| {
+        runtime
+            .block_on(book.slots.place(&ask(key, &accounts, DAY)))
+            .unwrap()
+    };
+    let (one, _) = held(place("one")).unwrap();
+    place("two");
+    assert_eq!(redis.command(&["GET", "medium_pool:slots:a"]), "2");
+    assert_eq!(redis.command(&["HGET", "key_rotation:one", "account"]), "a");
+    assert_eq!(
+        redis.command(&["HGET", "key_rotation:one", "previous_account"]),
+        ""
+    );
+    let [last, next] = ["last_rotation", "next_rotation"].map(|field| {
+        redis
+            .command(&["HGET", "key_rotation:one", field])
+            .parse::<i64>()
+            .unwrap()
+    });
+    assert_eq!((last, next), (one.last_rotation, last + DAY));
+    runtime
+        .block_on(book.slots.release("one", "a", None))
+        .unwrap();
+    assert_eq!(redis.command(&["GET", "medium_pool:slots:a"]), "1");
+    assert_eq!(redis.command(&["EXISTS", "key_rotation:one"]), "0");
+    redis.command(&["FLUSHALL"]);
+    runtime.block_on(book.slots.version()).unwrap();
+    assert_eq!(redis.command(&["GET", "medium_pool:slots:a"]), "1");
+    assert_eq!(redis.command(&["HGET", "key_rotation:two", "account"]), "a");
+}

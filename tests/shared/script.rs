@@ -1,0 +1,154 @@
+//! The script that gives shares of an account's places, alone: no order of events gives two gateways
+//! the same place.
+
+use std::sync::Arc;
+
+use poolgate::store::shared::{Ask, Beat, Shared};
+use tokio::runtime::Runtime;
+
+use super::connect;
+use crate::support::{Redis, wait_for};
+
+/// A gateway as the script sees it: what it holds, and what is in use.
+struct Player {
+    shared: Arc<Shared>,
+    limit: u32,
+    using: u32,
+    waiting: u32,
+}
+
+impl Player {
+    fn new(redis: &Redis, runtime: &Runtime) -> Player {
+        let shared = connect(redis.url(), runtime);
+        Player {
+            shared,
+            limit: 0,
+            using: 0,
+            waiting: 0,
+        }
+    }
+
+    fn beat(&mut self, runtime: &Runtime, most: u32) -> Beat {
+        let ask = Ask {
+            account: "a".to_owned(),
+            most,
+            using: self.using,
+            hold: self.limit.max(self.using),
+            need: (self.using + self.waiting).min(most),
+            room: true,
+        };
+        let beat = wait_for("an answer", || {
+            runtime
+                .block_on(self.shared.beat(std::slice::from_ref(&ask)))
+                .ok()
+        });
+        self.limit = beat.given[0].share.min(beat.given[0].target);
+        beat
+    }
+
+    fn acquire(&mut self) {
+        if self.using < self.limit {
+            self.using += 1;
+            self.waiting = self.waiting.saturating_sub(1);
+        }
+    }
+}
+
+/// Time goes on by itself only in Redis: this is as if it had lost everything long ago.
+fn settled(redis: &Redis) {
+    redis.command(&["HSET", "test:{places}:facts", "born", "1"]);
+}
+
+#[test]
+fn whatever_happens_no_more_places_are_in_use_than_there_are() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let mut players: Vec<Player> = (0..4).map(|_| Player::new(&redis, &runtime)).collect();
+    players[0].beat(&runtime, 5);
+    settled(&redis);
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut most_used = 0;
+    for step in 0..1500 {
+        let one = random.usize(..players.len());
+        match random.u32(..10) {
+            0..3 => players[one].acquire(),
+            3..5 => players[one].using = players[one].using.saturating_sub(1),
+            5 => players[one].waiting = random.u32(..8),
+            // It dies, and its requests with it; another one comes.
+            6 if step % 50 == 0 => {
+                let me = players[one].shared.me().to_owned();
+                redis.command(&["ZADD", "test:{places}:alive", "1", &me]);
+                players[one] = Player::new(&redis, &runtime);
+            }
+            6 if step % 50 == 1 => {
+                redis.command(&["FLUSHALL"]);
+                players.iter_mut().for_each(|player| {
+                    assert!(player.beat(&runtime, 5).settling);
+                });
+                settled(&redis);
+            }
+            _ => drop(players[one].beat(&runtime, 5)),
+        }
+        let used: u32 = players.iter().map(|player| player.using).sum();
+        let held: u32 = players
+            .iter()
+            .map(|player| player.limit.max(player.using))
+            .sum();
+        assert!(
+            used <= 5 && held <= 5,
+            "seed {seed}, step {step}: {used} used, {held} held"
+        );
+        most_used = most_used.max(used);
+    }
+    assert_eq!(most_used, 5, "all of them can be had");
+}
+
+#[test]
+fn a_share_goes_to_who_needs_it_and_all_get_their_part_where_all_need_more() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let mut players: Vec<Player> = (0..3).map(|_| Player::new(&redis, &runtime)).collect();
+    players[0].beat(&runtime, 5);
+    settled(&redis);
+    players[0].waiting = 9;
+    players[0].beat(&runtime, 5);
+    assert_eq!(players[0].limit, 5, "nobody else needs one");
+    players.iter_mut().for_each(|player| player.waiting = 9);
+    for _ in 0..3 {
+        players
+            .iter_mut()
+            .for_each(|player| drop(player.beat(&runtime, 5)));
+    }
+    let mut limits: Vec<u32> = players.iter().map(|player| player.limit).collect();
+    limits.sort_unstable();
+    assert_eq!(limits, [1, 2, 2]);
+    // Two of them have nothing to do any more.
+    players[1..]
+        .iter_mut()
+        .for_each(|player| player.waiting = 0);
+    for _ in 0..3 {
+        players
+            .iter_mut()
+            .for_each(|player| drop(player.beat(&runtime, 5)));
+    }
+    assert_eq!(players[0].limit, 5);
+}
+
+#[test]
+fn a_beat_that_comes_late_changes_nothing() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let mut player = Player::new(&redis, &runtime);
+    player.beat(&runtime, 5);
+    let me = player.shared.me().to_owned();
+    redis.command(&["HSET", "test:{places}:facts", &format!("seq:{me}"), "1000"]);
+    let before = redis.command(&["HGET", "test:{places}:of:a", &me]);
+    let ask = Ask {
+        account: "a".to_owned(),
+        most: 5,
+        using: 0,
+        hold: 0,
+        need: 0,
+        room: false,
+    };
+    assert!(runtime.block_on(player.shared.beat(&[ask])).is_err());
+    assert_eq!(redis.command(&["HGET", "test:{places}:of:a", &me]), before);
+}
