@@ -127,6 +127,9 @@ async fn act(
     Extension(actor): Extension<Actor>,
     Path((id, action)): Path<(String, String)>,
 ) -> Answer {
+    if matches!(action.as_str(), "enable" | "disable" | "reset") {
+        Problem::if_alone(control.redis())?;
+    }
     let found = match action.as_str() {
         "enable" => control.enable(&id),
         "disable" => control.disable(&id),
@@ -184,6 +187,7 @@ async fn strategy(
     body: Bytes,
 ) -> Answer {
     let NewStrategy { strategy } = parse(&body)?;
+    Problem::if_alone(control.redis())?;
     match control.set_strategy(Some(&name), &strategy) {
         StrategyChange::Done => {
             tracing::info!(

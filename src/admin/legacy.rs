@@ -105,6 +105,7 @@ async fn set_strategy(
     body: Bytes,
 ) -> Answer {
     let asked: NewStrategy = parse(&body).map_err(Problem::with_detail)?;
+    Problem::if_alone(control.redis()).map_err(Problem::with_detail)?;
     match control.set_strategy(asked.pool.as_deref(), &asked.strategy) {
         StrategyChange::Done => {
             tracing::info!(
@@ -172,6 +173,7 @@ async fn act(
     Extension(actor): Extension<Actor>,
     Path((id, action)): Path<(String, String)>,
 ) -> Answer {
+    Problem::if_alone(control.redis()).map_err(Problem::with_detail)?;
     let (found, done) = match action.as_str() {
         "enable" => (control.enable(&id), "enabled"),
         "disable" => (control.disable(&id), "disabled"),

@@ -48,6 +48,18 @@ impl Problem {
         )
     }
 
+    /// What is ordered here would not reach the other gateways.
+    pub(super) fn if_alone(redis: Option<bool>) -> Result<(), Self> {
+        match redis {
+            Some(false) => Err(Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store_unavailable",
+                "Redis does not answer, and the other gateways would not hear of this; try again later",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn with_detail(mut self) -> Self {
         self.detail = true;
         self

@@ -14,6 +14,7 @@ use tower::ServiceExt;
 
 use super::App;
 use super::news::Order;
+use super::shared;
 use crate::admin::{
     self, Control, Issuer, Question, Records, Reloaded, SlotPlace, SlotsView, StrategyChange,
 };
@@ -294,6 +295,7 @@ impl Control for App {
             pools: pools.collect(),
             keys: keys.collect(),
             slots: self.slot_counts(),
+            redis: self.sharing.as_ref().map(shared::Sharing::seen),
             certificate_expiry: expiry.map(|at| at as f64 - clock::unix_seconds(now)),
             connections: vec![("open", self.connections.load(Ordering::SeqCst) as u64)],
         };

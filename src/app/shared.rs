@@ -98,6 +98,11 @@ impl Sharing {
         }
     }
 
+    /// Does Redis answer, and how many gateways are there?
+    pub(super) fn seen(&self) -> (bool, u32) {
+        (self.redis.is_up(), self.redis.gateways())
+    }
+
     /// Puts another configuration in force.
     pub(super) fn reconfigure(&self, config: &Config) {
         let tiers = config.tiers.iter();

@@ -243,9 +243,9 @@ async fn house() -> House {
     let folder = tempfile::tempdir().unwrap();
     let keep = config.state.keep.clone();
     let store = Store::in_dir(folder.path());
+    let book = Arc::new(Store::in_dir(folder.path()));
+    let slots = Slots::new(book, metrics.clone(), crate::clock::now());
     let usage = Usage::start(store, keep, folder.path(), metrics.clone());
-    let store = Arc::new(Store::in_dir("nowhere".as_ref()));
-    let slots = Slots::new(store, metrics.clone(), crate::clock::now());
     let gateway = Gateway {
         slots: Arc::new(slots),
         config: Arc::new(ArcSwap::from_pointee(config)),

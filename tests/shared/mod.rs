@@ -2,9 +2,12 @@
 
 mod away;
 mod ledger;
+mod limits;
 mod places;
 mod script;
 mod slots;
+mod tokens;
+mod told;
 
 use std::sync::Arc;
 
@@ -29,12 +32,31 @@ fn connect(url: String, runtime: &Runtime) -> Arc<Shared> {
     shared
 }
 
-/// So many gateways with the same configuration, all over this Redis.
+/// So many gateways with the same configuration, all over this Redis, that know of each other.
 fn gateways(count: usize, redis: &str, configuration: &str) -> Vec<Gateway> {
-    let text = format!("state: {{redis: \"{redis}\"}}\n{configuration}");
-    let gateways: Vec<Gateway> = (0..count).map(|_| Gateway::start(&text)).collect();
-    gateways.iter().for_each(Gateway::wait_until_ready);
+    let gateways: Vec<Gateway> = (0..count).map(|_| start(redis, configuration)).collect();
     gateways
+        .iter()
+        .for_each(|gateway| wait_for_all(gateway, count));
+    gateways
+}
+
+/// One more, beside so many others.
+fn gateways_beside(others: usize, redis: &str, configuration: &str) -> Gateway {
+    let gateway = start(redis, configuration);
+    wait_for_all(&gateway, others + 1);
+    gateway
+}
+
+fn start(redis: &str, configuration: &str) -> Gateway {
+    Gateway::start(&format!("state: {{redis: \"{redis}\"}}\n{configuration}"))
+}
+
+fn wait_for_all(gateway: &Gateway, count: usize) {
+    wait_for("all gateways to know of each other", || {
+        let known = gateway.metric("poolgate_gateways", &[]);
+        (known == count as f64 && gateway.log().contains("INFO ready")).then_some(())
+    });
 }
 
 /// How many gateways Redis takes for living.

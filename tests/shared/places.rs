@@ -19,13 +19,13 @@ fn limited(vendors: &[Mock], most: u32) -> String {
 #[test]
 fn no_upstream_ever_sees_more_than_its_limit_from_three_gateways() {
     let redis = Redis::start();
-    let vendors = Mock::several(4, &["--delay", "20ms"]);
+    let vendors = Mock::several(4, &["--delay", "100ms"]);
     let gateways = gateways(3, &redis.url(), &limited(&vendors, 5));
     let clients = count(40, 167);
     thread::scope(|scope| {
         for gateway in &gateways {
             scope.spawn(move || {
-                let answers = many(gateway.address, &chat(false), clients, count(300, 3000));
+                let answers = many(gateway.address, &chat(false), clients, count(150, 3000));
                 for answer in answers {
                     assert_eq!(answer.status, 200, "{}", answer.text());
                 }

@@ -1,8 +1,8 @@
-//! A way to another server on which bytes take as long as the test says, and which it can close.
+//! A way to another server on which bytes take as long as the test says.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +19,6 @@ pub(crate) struct Delay {
 struct State {
     /// Milliseconds that bytes take in each direction.
     delay: AtomicU64,
-    is_closed: AtomicBool,
 }
 
 impl Delay {
@@ -47,12 +46,6 @@ impl Delay {
         let millis = u64::try_from(delay.as_millis()).unwrap();
         self.state.delay.store(millis, Ordering::SeqCst);
     }
-
-    /// Nothing goes through, and who is connected hears nothing more; or it does again, for new
-    /// connections.
-    pub(crate) fn close(&self, is_closed: bool) {
-        self.state.is_closed.store(is_closed, Ordering::SeqCst);
-    }
 }
 
 /// Carries bytes one way, each as late as was said when it came.
@@ -71,13 +64,9 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: &Arc<State>) {
             }
         }
     });
-    let state = state.clone();
     thread::spawn(move || {
         for (at, bytes) in bytes {
             thread::sleep(at.saturating_duration_since(Instant::now()));
-            if state.is_closed.load(Ordering::SeqCst) {
-                continue;
-            }
             if to.write_all(&bytes).is_err() {
                 break;
             }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use redis::{AsyncConnectionConfig, Client, FromRedisValue, TlsCertificates};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::clock::{self, Instant};
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
 
@@ -49,13 +50,31 @@ pub(super) struct Link {
     client: Client,
     connection: Mutex<Option<MultiplexedConnection>>,
     is_up: AtomicBool,
-    /// Calls in a row without an answer.
-    misses: AtomicU32,
+    misses: Mutex<Misses>,
     /// It is away, as somebody has just found out.
     lost: Notify,
     /// The first try to connect is over.
     tried: watch::Sender<bool>,
     metrics: Option<Arc<Metrics>>,
+}
+
+/// Calls in a row without an answer. Those that wait at the same time are one: a moment in which this
+/// process or the server had no time is no loss.
+#[derive(Default)]
+struct Misses {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Misses {
+    /// A call that began then has had no answer by `now`. Returns how many are in a row.
+    fn add(&mut self, began: Instant, now: Instant) -> u32 {
+        if self.last.is_none_or(|last| began >= last) {
+            self.count += 1;
+            self.last = Some(now);
+        }
+        self.count
+    }
 }
 
 impl Link {
@@ -84,7 +103,7 @@ impl Link {
             client,
             connection: Mutex::default(),
             is_up: AtomicBool::new(false),
-            misses: AtomicU32::new(0),
+            misses: Mutex::default(),
             lost: Notify::new(),
             tried: watch::Sender::new(false),
             metrics,
@@ -107,9 +126,10 @@ impl Link {
         let Some(mut connection) = connection.filter(|_| self.is_up()) else {
             return Err(Away);
         };
+        let began = clock::now();
         let why = match timeout(ANSWER, ask(&mut connection)).await {
             Ok(Ok(answer)) => {
-                self.misses.store(0, Ordering::Relaxed);
+                *self.misses.lock() = Misses::default();
                 return Ok(answer);
             }
             Ok(Err(error)) => error.to_string(),
@@ -118,7 +138,7 @@ impl Link {
         if let Some(metrics) = &self.metrics {
             metrics.store_error("redis", operation);
         }
-        let misses = self.misses.fetch_add(1, Ordering::Relaxed) + 1;
+        let misses = self.misses.lock().add(began, clock::now());
         if misses >= MISSES && self.is_up.swap(false, Ordering::SeqCst) {
             tracing::error!(
                 operation,
@@ -155,7 +175,7 @@ impl Link {
             match self.connect().await {
                 Ok(connection) => {
                     *self.connection.lock() = Some(connection);
-                    self.misses.store(0, Ordering::Relaxed);
+                    *self.misses.lock() = Misses::default();
                     self.is_up.store(true, Ordering::SeqCst);
                     self.tried.send_replace(true);
                     tracing::info!("Redis answers; this gateway shares its state");

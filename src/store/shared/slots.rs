@@ -153,13 +153,24 @@ impl SharedSlots {
         script: &Script,
         prepare: impl Fn(&mut ScriptInvocation<'_>),
     ) -> Result<Words, LedgerError> {
+        let mut why = "the book of slots is being put together".to_owned();
         for _ in 0..TRIES {
             let mut call = script.prepare_invoke();
             for name in ["held", "facts"] {
                 call.key(self.name(name));
             }
             prepare(&mut call);
-            let words: Words = { self.shared.ask(operation, &call) }.await?;
+            let words: Words = match self.shared.ask(operation, &call).await {
+                Ok(words) => words,
+                // One answer that is late is no loss yet, and a key may have nothing else to go by.
+                Err(away) => {
+                    why = away.to_string();
+                    match self.shared.is_up() {
+                        true => continue,
+                        false => break,
+                    }
+                }
+            };
             let born: i64 = words
                 .get(1)
                 .and_then(|born| born.parse().ok())
@@ -178,9 +189,7 @@ impl SharedSlots {
                 .unwrap_or_default();
             tokio::time::sleep(Duration::from_millis(left).min(SETTLES)).await;
         }
-        Err(LedgerError(
-            "the book of slots is being put together".to_owned(),
-        ))
+        Err(LedgerError(why))
     }
 
     /// A book that was born then has been met; 0: there is none.

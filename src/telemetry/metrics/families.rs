@@ -57,6 +57,8 @@ families! {
     TOKENS = "tokens_total" ["account", "kind"] "Tokens, as the vendor stated them; cached is a part of input.";
     RELOADS = "config_reloads_total" ["outcome"] "Reloads of the configuration.";
     LAST_RELOAD = "config_last_reload_successful" [] "1 when the last reload was taken over.";
+    REDIS_UP = "redis_up" [] "1 while Redis answers, 0 while this gateway goes by itself; none without state.redis.";
+    GATEWAYS = "gateways" [] "Gateways that share their state over Redis, as this one sees them.";
     CERTIFICATE_EXPIRY = "tls_certificate_expiry_seconds" [] "Seconds until the first certificate of a listener expires; negative when it has.";
     STORE_ERRORS = "store_errors_total" ["store", "operation"] "Records or kept tokens that could not be read or written; serving goes on.";
     USAGE_LOST = "usage_rows_lost_total" [] "Requests whose usage was not written down: too many waited for the database.";

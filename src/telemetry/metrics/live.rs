@@ -15,6 +15,8 @@ pub struct Live {
     pub keys: Vec<(String, u64)>,
     /// Account, and keys that hold a slot of it and that may.
     pub slots: Vec<(String, u64, u64)>,
+    /// Does Redis answer, and how many gateways share it? `None`: there is no Redis.
+    pub redis: Option<(bool, u32)>,
     /// State and connections in it.
     pub connections: Vec<(&'static str, u64)>,
     /// Seconds until the first certificate of a listener expires, negative when it has.
@@ -82,6 +84,14 @@ impl Live {
         [
             gauge(&families::TOKEN_EXPIRY, expiries),
             gauge(&families::INSTANCE_UP, ups),
+            gauge(
+                &families::REDIS_UP,
+                self.redis.map(|(up, _)| ([], f64::from(u8::from(up)))),
+            ),
+            gauge(
+                &families::GATEWAYS,
+                self.redis.map(|(_, gateways)| ([], f64::from(gateways))),
+            ),
             gauge(
                 &families::CERTIFICATE_EXPIRY,
                 self.certificate_expiry.map(|left| ([], left)),

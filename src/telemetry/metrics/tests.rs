@@ -27,6 +27,7 @@ fn live() -> Live {
         }],
         keys: vec![("medium".into(), 4)],
         slots: vec![("a".into(), 1, 2)],
+        redis: Some((true, 3)),
         connections: vec![("idle", 5)],
         certificate_expiry: Some(86_400.0),
     }

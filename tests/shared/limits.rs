@@ -1,0 +1,141 @@
+//! Limits of keys hold over all gateways together.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use poolgate::limit::{Draw, Drawn, Tally};
+use poolgate::store::shared::Shared;
+use tokio::runtime::Runtime;
+
+use super::{connect, gateways};
+use crate::support::{Mock, Redis, chat, count, many, pool};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A tier of which each key has this limit, and one key.
+fn limited(vendors: &[Mock], limit: &str) -> String {
+    let keys = "clients:\n  open: false\n  keys: [{name: one, key: sk-test-a-key-of-a-client}]\n";
+    let tier = format!("tiers: {{default: {{limits: [{limit}]}}}}\n");
+    format!("{tier}{keys}{}", pool(vendors, ""))
+}
+
+/// How many of so many requests of the key, at once over all gateways, are served.
+fn served(limit: &str, requests: usize) -> usize {
+    let redis = Redis::start();
+    let vendors = Mock::several(1, &[]);
+    let gateways = gateways(3, &redis.url(), &limited(&vendors, limit));
+    let request = chat(false).bearer("sk-test-a-key-of-a-client");
+    let answers: Vec<_> = thread::scope(|scope| {
+        let all = gateways.iter().map(|gateway| {
+            let request = &request;
+            scope.spawn(|| many(gateway.address, request, 6, requests / 3))
+        });
+        let all: Vec<_> = all.collect();
+        all.into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect()
+    });
+    for answer in &answers {
+        assert!([200, 429].contains(&answer.status), "{}", answer.text());
+        if answer.status == 429 {
+            let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+            assert!((3500..=3600).contains(&wait), "{wait}");
+        }
+    }
+    answers.iter().filter(|answer| answer.status == 200).count()
+}
+
+#[test]
+fn a_small_limit_is_exact_over_three_gateways() {
+    assert_eq!(served("{requests: 20, window: 1h}", 120), 20);
+}
+
+#[test]
+fn a_large_limit_is_kept_within_one_percent() {
+    let most = count(600, 6000);
+    let served = served(&format!("{{requests: {most}, window: 1h}}"), most * 3 / 2);
+    assert!(
+        served <= most && served >= most * 99 / 100,
+        "{served} of {most}"
+    );
+}
+
+fn draw(shared: &Arc<Shared>, runtime: &Runtime, want: u64, known: u64) -> Drawn {
+    draw_of(shared, runtime, "limit", want, known)
+}
+
+fn draw_of(shared: &Arc<Shared>, runtime: &Runtime, limit: &str, want: u64, known: u64) -> Drawn {
+    runtime.block_on(shared.draw(Draw {
+        limit,
+        most: 10,
+        span: HOUR,
+        owed: 0,
+        least: 1,
+        want,
+        known,
+    }))
+}
+
+#[test]
+fn what_was_used_before_the_loss_of_everything_is_counted_again() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let [one, two] = [0; 2].map(|_| connect(redis.url(), &runtime));
+    assert_eq!(draw(&one, &runtime, 4, 0), Drawn::Granted(4));
+    assert_eq!(draw(&two, &runtime, 3, 0), Drawn::Granted(3));
+    redis.command(&["FLUSHALL"]);
+    assert_eq!(draw(&one, &runtime, 1, 4), Drawn::Granted(1));
+    assert_eq!(
+        draw(&two, &runtime, 9, 3),
+        Drawn::Granted(2),
+        "all of 10 but 4, 1 and 3"
+    );
+    let Drawn::Spent(wait) = draw(&one, &runtime, 1, 5) else {
+        panic!("nothing is left");
+    };
+    assert!(
+        wait <= HOUR && wait > HOUR - Duration::from_secs(60),
+        "{wait:?}"
+    );
+    // What it knows of the time before leaves its window.
+    assert_eq!(
+        draw(&one, &runtime, 9, 2),
+        Drawn::Granted(3),
+        "of 4 before one is left, and one since"
+    );
+}
+
+#[test]
+fn what_is_given_back_can_be_drawn_again_and_a_new_gateway_counts_nothing_twice() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let one = connect(redis.url(), &runtime);
+    assert_eq!(draw(&one, &runtime, 10, 0), Drawn::Granted(10));
+    runtime.block_on(one.give_back("limit", HOUR, 6));
+    // It begins with what the records know, which is all counted already.
+    let again = connect(redis.url(), &runtime);
+    assert_eq!(draw(&again, &runtime, 9, 4), Drawn::Granted(6));
+}
+
+#[test]
+fn a_window_slides() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let one = connect(redis.url(), &runtime);
+    let draw = |want: u64, least: u64| {
+        runtime.block_on(one.draw(Draw {
+            limit: "short",
+            most: 3,
+            span: Duration::from_millis(400),
+            owed: 0,
+            least,
+            want,
+            known: 0,
+        }))
+    };
+    assert_eq!(draw(3, 3), Drawn::Granted(3));
+    let Drawn::Spent(wait) = draw(1, 1) else {
+        panic!("nothing is left");
+    };
+    assert!(wait <= Duration::from_millis(400), "{wait:?}");
+    thread::sleep(wait + Duration::from_millis(5));
+    assert_eq!(draw(3, 3), Drawn::Granted(3));
+}
