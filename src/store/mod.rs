@@ -115,6 +115,14 @@ impl Store {
     pub fn place(&self) -> &Place {
         self.db.place()
     }
+
+    /// They are not waited for any longer.
+    fn away(&self, cause: &str) -> StoreError {
+        StoreError::Away {
+            place: self.db.place().clone(),
+            cause: cause.to_owned(),
+        }
+    }
 }
 
 /// Milliseconds since 1970, as times are kept.
