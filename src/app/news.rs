@@ -79,37 +79,57 @@ impl Outbox {
     }
 }
 
-/// Tells what is put into the outbox. What cannot be told because Redis is away is told by what holds
-/// then, once it is back.
-pub(super) async fn tell(sharing: &Sharing) {
+/// Tells what is put into the outbox. Of what could not be told while Redis was away, the others hear
+/// what still holds once it is back.
+pub(super) async fn tell(app: &App, sharing: &Sharing) {
+    const LOOK_EVERY: Duration = Duration::from_millis(250);
     let outbox = &sharing.news;
     let (pools, others) = (outbox.pools.1.lock().take(), outbox.others.1.lock().take());
     let (Some(mut pools), Some(mut others)) = (pools, others) else {
         return;
     };
+    let mut missed: Vec<News> = Vec::new();
+    let mut is_behind = false;
     loop {
         let news = tokio::select! {
             Some(news) = pools.recv() => News::Pool(news),
             Some(news) = others.recv() => news,
-            else => return,
+            () = tokio::time::sleep(LOOK_EVERY), if is_behind => {
+                if sharing.redis.is_up() {
+                    is_behind = false;
+                    tell_standing(app, sharing);
+                    missed.drain(..).for_each(|news| sharing.news.put(news));
+                }
+                continue;
+            }
         };
-        if let Ok(text) = serde_json::to_string(&news) {
-            let _ = sharing.redis.tell(&text).await;
+        let Ok(text) = serde_json::to_string(&news) else {
+            continue;
+        };
+        if sharing.redis.tell(&text).await.is_err() {
+            is_behind = true;
+            // What becomes of accounts is told by what holds then.
+            if !matches!(news, News::Pool(_)) && missed.len() < MOST {
+                missed.push(news);
+            }
+        }
+    }
+}
+
+/// Tells all that holds of accounts here.
+fn tell_standing(app: &App, sharing: &Sharing) {
+    let now = clock::now();
+    for pool in app.pools.load().iter() {
+        for news in pool.standing(now) {
+            sharing.news.put(News::Pool(news));
         }
     }
 }
 
 /// Hears what the others tell, for ever.
 pub(super) async fn listen(app: &App, sharing: &Sharing) {
-    let begins = || {
-        // The others may have missed what happened here while Redis was away.
-        let now = clock::now();
-        for pool in app.pools.load().iter() {
-            for news in pool.standing(now) {
-                sharing.news.put(News::Pool(news));
-            }
-        }
-    };
+    // The others may have missed what happened here while Redis was away.
+    let begins = || tell_standing(app, sharing);
     let hears = |news: shared::News<'_>| {
         let Ok(told) = serde_json::from_str::<News>(news.text) else {
             // A newer gateway may tell what this one does not know.

@@ -140,7 +140,7 @@ pub(super) async fn keep(app: &App) {
             beat(app, sharing),
             sharing.slots.keep_copy(),
             settle_limits(app, sharing),
-            news::tell(sharing),
+            news::tell(app, sharing),
             news::listen(app, sharing),
         );
     }

@@ -25,7 +25,7 @@ fn wait_for_status(gateway: &Gateway, account: &str, status: &str) {
 fn a_limit_that_one_gateway_meets_and_a_breaker_that_opens_there_keep_all_from_asking() {
     let (redis, vendors, text) = house();
     let gateways = gateways(2, &redis.url(), &text);
-    vendors[0].set(&json!({"status": 429, "retry_after": "60"}));
+    vendors[0].set(&json!({"behaviour": {"status": "429", "retry-after": "60"}}));
     for _ in 0..2 {
         assert_eq!(gateways[0].send(&chat(false)).status, 200);
     }
@@ -38,7 +38,7 @@ fn a_limit_that_one_gateway_meets_and_a_breaker_that_opens_there_keep_all_from_a
     };
     told(&gateways[1]);
     gateways[0].act("a0", "reset");
-    vendors[0].set(&json!({"status": 500}));
+    vendors[0].set(&json!({"behaviour": {"status": "500"}}));
     for _ in 0..8 {
         assert_eq!(gateways[0].send(&chat(false)).status, 200);
     }
@@ -87,7 +87,7 @@ fn an_order_that_would_not_reach_the_others_is_refused_and_what_they_missed_they
     let refused = gateways[0].admin(order);
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(refused.json()["error"]["code"], "store_unavailable");
-    vendors[0].set(&json!({"status": 402}));
+    vendors[0].set(&json!({"behaviour": {"status": "402"}}));
     for _ in 0..2 {
         assert_eq!(gateways[0].send(&chat(false)).status, 200);
     }

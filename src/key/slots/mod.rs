@@ -23,9 +23,13 @@ use crate::store::{Ask, Assignment, Candidate, Change, Ledger, LedgerError, Plac
 use crate::telemetry::Metrics;
 use seat::{Full, Held};
 
-/// A request waits so long for the book; one whose key has an account goes on with it then.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// So long a request waits for the book whose key has an account, and goes on with that one then.
 const SHORT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// So long one waits whose key has none. A book that does not answer in time may have done what it was
+/// asked for all the same, so that it is asked again: with these pauses.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A book that did not answer is asked again so much later, by keys that have an account.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -164,15 +168,8 @@ impl Slots {
             now: millis(at.wall),
         };
         let last_held = self.last_held(client);
-        let patience = match last_held.is_some_and(|account| serves(&account)) {
-            true => SHORT_PATIENCE,
-            false => PATIENCE,
-        };
-        let placed = match tokio::time::timeout(patience, self.ledger.place(&ask)).await {
-            Ok(placed) => placed,
-            Err(_) => Err(LedgerError("the book of slots does not answer".to_owned())),
-        };
-        match placed {
+        let has_one = last_held.is_some_and(|account| serves(&account));
+        match self.ask_book(&ask, has_one).await {
             Ok(Placed::Held { assignment, change }) => {
                 let account = assignment.account.clone();
                 self.sits(client, tier, assignment, change, at);
@@ -193,6 +190,24 @@ impl Slots {
             }
             Err(error) => self.without_book(client, &serves, &error, at.now),
         }
+    }
+
+    async fn ask_book(&self, ask: &Ask<'_>, has_one: bool) -> Result<Placed, LedgerError> {
+        let patience = if has_one { SHORT_PATIENCE } else { PATIENCE };
+        let mut why = LedgerError("the book of slots does not answer".to_owned());
+        let placed = tokio::time::timeout(patience, async {
+            loop {
+                match self.ledger.place(ask).await {
+                    Ok(placed) => return Some(placed),
+                    Err(error) => why = error,
+                }
+                if has_one {
+                    return None;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+        placed.await.ok().flatten().ok_or(why)
     }
 
     /// The key stays where it is while the book does not answer.

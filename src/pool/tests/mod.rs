@@ -5,8 +5,10 @@ mod ceilings;
 mod changes;
 mod invariants;
 mod logins;
+mod named;
 mod queue;
 mod recovery;
+mod shares;
 mod strategies;
 mod stress;
 
