@@ -51,10 +51,16 @@ impl Issued {
         let (seen, records) = match read {
             Ok((seen, records)) => (Some(seen), Some(records)),
             Err(error) => {
-                tracing::error!("the issued keys cannot be read yet: {error}");
+                let kept = Store::of(&config.state).map(|store| store.kept_keys());
+                let kept = kept.ok().filter(|keys| !keys.is_empty());
+                match &kept {
+                    Some(_) => tracing::warn!("the issued keys are as they were last: {error}"),
+                    None => tracing::error!("the issued keys cannot be read yet: {error}"),
+                }
                 // A file of which no key is known to have been in it keeps nobody out.
                 let is_ours = config.state.postgres.is_none();
-                (None, (is_ours && !has_issued(config)).then(Vec::new))
+                let none = || (is_ours && !has_issued(config)).then(Vec::new);
+                (None, kept.or_else(none))
             }
         };
         let seen = Mutex::new(seen);
