@@ -109,6 +109,26 @@ fn a_vendor_that_drops_the_connection_before_its_answer_is_not_noticed() {
 }
 
 #[test]
+fn where_every_account_fails_a_fifth_more_is_asked_and_not_thrice_as_much() {
+    for status in ["500", "503"] {
+        let vendors = vendors(3);
+        let keys = format!("{ROUND_ROBIN}    breaker: {{enabled: false}}\n");
+        let gateway = Gateway::start(&pool(&vendors, &keys));
+        let requests = count(300, 3000);
+        let failing = chat(false).header("x-mock-status", status);
+        for answer in many(gateway.address, &failing, 8, requests) {
+            assert_eq!(answer.status.to_string(), status, "{}", answer.text());
+        }
+        let asked: u64 = vendors.iter().map(|vendor| vendor.count("requests")).sum();
+        let most = requests as u64 * 12 / 10 + 10;
+        assert!(asked <= most, "{asked} attempts for {requests} requests");
+        assert!(asked > requests as u64, "some were worth another try");
+        let exhausted = gateway.metric("poolgate_retry_budget_exhausted_total", &[]);
+        assert!(exhausted > 0.0);
+    }
+}
+
+#[test]
 fn a_vendor_that_hangs_before_its_first_byte_is_replaced_in_streams() {
     let vendors = vendors(3);
     let keys = format!("{ROUND_ROBIN}    timeouts: {{read_stream: 300ms}}\n");

@@ -34,7 +34,6 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
     ("prices", Set, NOTE, "cost is not counted"),
     ("pools.*.affinity.for", Not("0s"), NOTE, "each request is placed on its own"),
     ("pools.*.affinity.on", Set, NOTE, "each request is placed on its own"),
-    ("pools.*.retry.budget", Set, NOTE, "`retry.attempts` alone limits retries"),
     ("pools.*.usage", Not("observe"), NOTE, "usage is counted where the vendor states it"),
     ("pools.*.discover.account.rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
     ("pools.*.accounts[].rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),

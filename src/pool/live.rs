@@ -32,6 +32,10 @@ pub(super) mod reason {
 /// How many times to first byte are kept for the percentiles.
 const RECENT: usize = 128;
 
+/// Expected times halve in so many milliseconds: an account ten times slower than another is asked again
+/// within 24 seconds.
+const FADES_MS: u64 = 7_000;
+
 /// Aligned so that two accounts never share a cache line, and laid out as written: what a lease
 /// touches comes first, for with many accounts each line it touches is one missed in the cache.
 #[repr(C, align(128))]
@@ -203,12 +207,12 @@ impl Live {
         );
     }
 
-    /// The expected time to first byte in microseconds. It halves with each ten seconds without an
+    /// The expected time to first byte in microseconds. It halves with each seven seconds without an
     /// answer, so that a slow account is asked again one day.
     pub(super) fn expected_us(&self, now: u64) -> u64 {
         let us = self.first_byte_us.load(Ordering::Relaxed);
         let idle = now.saturating_sub(self.first_byte_at.load(Ordering::Relaxed));
-        us >> (idle / 10_000).min(63)
+        us >> (idle / FADES_MS).min(63)
     }
 
     /// (average, p50, p99) of the time to first byte in milliseconds.
@@ -251,7 +255,7 @@ mod tests {
         assert_eq!(live.expected_us(0), 100_000);
         live.saw_first_byte(1_000, 0);
         assert_eq!(live.expected_us(0), 75_250);
-        assert_eq!(live.expected_us(10_000), 37_625);
+        assert_eq!(live.expected_us(FADES_MS), 37_625);
         assert_eq!(live.response_ms().map(|(_, _, p99)| p99), Some(100.0));
     }
 }

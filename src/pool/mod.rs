@@ -6,6 +6,7 @@
 mod account;
 mod bequest;
 mod breaker;
+mod budget;
 mod due;
 mod explain;
 mod lease;
@@ -38,6 +39,7 @@ use smallvec::SmallVec;
 pub use crate::clock::Moment;
 pub use account::Account;
 pub use bequest::{Bequest, Places};
+pub use budget::Retrying;
 pub use explain::Explanation;
 pub use lease::{Lease, Report};
 pub use outcome::{Answer, Outcome};
@@ -91,6 +93,7 @@ pub struct Pool {
     queue: queue::Queue,
     due: due::Due,
     marks: marks::Marks,
+    budget: budget::Budget,
     in_flight: AtomicU32,
     /// Places that a predecessor's requests still hold.
     elsewhere: AtomicU32,
@@ -115,6 +118,7 @@ impl Pool {
             queue: queue::Queue::default(),
             due: due::Due::default(),
             marks: marks::Marks::default(),
+            budget: budget::Budget::default(),
             in_flight: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
             strays: Mutex::default(),

@@ -11,6 +11,7 @@ use super::context::{Context, Request};
 use super::head;
 use super::limits::{self, Bill};
 use super::local;
+use super::names;
 use super::origin;
 use super::reject::Refused;
 use super::upgrade;
@@ -42,6 +43,7 @@ pub(super) fn limit_session(gateway: &Gateway, session: &mut Session) {
         session.set_keepalive(Some(clients.keepalive.as_secs().max(1)));
     }
     session.set_write_timeout(Some(clients.write_timeout));
+    names::forget_spelling(session.req_header_mut());
     // Of an upstream's interim answers none is for the client; ours to `Expect` still goes out.
     session.set_ignore_info_resp(true);
 }

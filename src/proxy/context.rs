@@ -15,7 +15,7 @@ use crate::credential::Secrets;
 use crate::dialect::{Dialect, Kind, Meter, Reading, Reject};
 use crate::key::{Client, Seated};
 use crate::limit::Permit;
-use crate::pool::{Account, Demand, Lease, Outcome, Pool, Refusal};
+use crate::pool::{Account, Demand, Lease, Outcome, Pool, Refusal, Retrying};
 use crate::telemetry::AccessLine;
 
 /// The context of a request: what is known before any account is asked, then the attempt under way.
@@ -102,6 +102,8 @@ pub(super) struct Attempt {
 pub(super) struct Retry {
     /// Answers asked for.
     pub(super) attempts: u32,
+    /// This attempt is made because an upstream failed, which the pool's budget must cover.
+    pub(super) retrying: Option<Retrying>,
     /// A wait before the next account is asked.
     pub(super) pause: Option<Duration>,
     /// Addresses that could not be reached.

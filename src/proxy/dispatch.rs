@@ -101,6 +101,9 @@ async fn lease(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     // Counted from here: the upload of the body, and accounts tried before, took their own time.
     let now = clock::now();
     let deadline = now + request.pool.settings().queue.timeout;
+    if ctx.retry.attempts == 0 {
+        request.pool.count_request(now);
+    }
     let watches_client = request.body.is_complete();
     let seeker = Seeker {
         gateway,

@@ -6,7 +6,9 @@ use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING,
     USER_AGENT,
 };
+use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue};
 use percent_encoding::{PercentEncode, utf8_percent_encode};
 use pingora::http::RequestHeader;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -15,6 +17,7 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::body::{Replay, patience};
 use super::context::{Attempt, Context, Request};
+use super::names;
 use super::origin::X_REQUEST_ID;
 use super::upgrade;
 use super::verdict;
@@ -41,6 +44,13 @@ pub(super) fn apply(
     head: &mut RequestHeader,
     ctx: &mut Context,
 ) -> Result<()> {
+    let mut parts = names::parts(head);
+    change(gateway, session, &mut parts, ctx)?;
+    *head = parts.into();
+    Ok(())
+}
+
+fn change(gateway: &Gateway, session: &Session, head: &mut Parts, ctx: &mut Context) -> Result<()> {
     let (Some(request), Some(attempt)) = (&ctx.request, &mut ctx.attempt) else {
         return Err(verdict::give_up());
     };
@@ -66,10 +76,10 @@ pub(super) fn apply(
     let stripped: Vec<HeaderName> = head.headers.keys().filter(is_stripped).cloned().collect();
     stripped
         .iter()
-        .for_each(|name| drop(head.remove_header(name)));
-    head.remove_header(&EXPECT);
+        .for_each(|name| drop(head.headers.remove(name)));
+    head.headers.remove(EXPECT);
     if websocket {
-        upgrade::put_protocols(session, head)?;
+        upgrade::put_protocols(session, &mut head.headers)?;
     }
 
     let target = target(session, request, &account, &injection);
@@ -77,49 +87,52 @@ pub(super) fn apply(
         let target = PathAndQuery::try_from(target).map_err(|_| {
             Error::explain(ErrorType::InternalError, "the upstream path is not valid")
         })?;
-        head.set_uri(target.into());
+        head.uri = target.into();
     }
-    head.insert_header(HOST, account.host.clone())?;
-    head.insert_header(X_REQUEST_ID, ctx.line.request_id.as_str())?;
+    head.headers.insert(HOST, account.host.clone());
+    let request_id = names::value(&ctx.line.request_id)?;
+    head.headers.insert(X_REQUEST_ID, request_id);
     if request.kind.is_some() {
         // A compressed answer could neither be metered nor ended by an error event.
-        head.insert_header(ACCEPT_ENCODING, "identity")?;
+        let identity = HeaderValue::from_static("identity");
+        head.headers.insert(ACCEPT_ENCODING, identity);
     }
     if let Some(body) = &attempt.rewritten {
-        head.remove_header(&TRANSFER_ENCODING);
-        head.insert_header(CONTENT_LENGTH, body.len())?;
+        head.headers.remove(TRANSFER_ENCODING);
+        head.headers.insert(CONTENT_LENGTH, body.len().into());
     }
     if request.pool.settings().forward_client_ip
         && let Some(address) = ctx.line.client
     {
-        head.insert_header("x-forwarded-for", address.to_string())?;
+        let address = names::value(&address.to_string())?;
+        head.headers.insert("x-forwarded-for", address);
     }
-    add_user_agent_suffix(gateway, head)?;
+    add_user_agent_suffix(gateway, &mut head.headers)?;
     for (name, value) in attempt.secrets.headers() {
-        head.insert_header(name.clone(), value.clone())?;
+        head.headers.insert(name.clone(), value.clone());
     }
     if let Injection::Header(name, value) = injection {
         if name != AUTHORIZATION {
-            head.remove_header(&AUTHORIZATION);
+            head.headers.remove(AUTHORIZATION);
         }
-        head.insert_header(name, value)?;
+        head.headers.insert(name, value);
     }
     Ok(())
 }
 
-fn add_user_agent_suffix(gateway: &Gateway, head: &mut RequestHeader) -> Result<()> {
+fn add_user_agent_suffix(gateway: &Gateway, headers: &mut HeaderMap) -> Result<()> {
     let config = gateway.config.load();
     let suffix = &config.server.user_agent_suffix;
     if suffix.is_empty() {
         return Ok(());
     }
-    let agent = head
-        .headers
+    let agent = headers
         .get(USER_AGENT)
         .and_then(|agent| agent.to_str().ok())
         .unwrap_or_default();
     let agent = format!("{agent} {suffix}");
-    head.insert_header(USER_AGENT, agent.trim_start())
+    headers.insert(USER_AGENT, names::value(agent.trim_start())?);
+    Ok(())
 }
 
 /// Where the account's upstream knows the model under another name, the body says that name.
@@ -186,7 +199,7 @@ fn target(
 }
 
 /// Nearly always the client's own path and query are the upstream's.
-fn is_for(head: &RequestHeader, target: &str) -> bool {
+fn is_for(head: &Parts, target: &str) -> bool {
     let uri = &head.uri;
     uri.authority().is_none() && uri.path_and_query().is_some_and(|it| it.as_str() == target)
 }

@@ -19,6 +19,7 @@ mod kept;
 mod limits;
 mod local;
 mod meter;
+mod names;
 mod origin;
 mod reject;
 mod retry;

@@ -44,8 +44,14 @@ pub(super) fn conclude(
         ErrorType::HTTPStatus(status) => format!("HTTP {status}"),
         kind => kind.as_str().to_owned(),
     };
-    report(ctx, &mut attempt, &outcome, &detail, counts, clock::now());
-    let again = may_try_again(session, ctx, &outcome, sent);
+    let now = clock::now();
+    report(ctx, &mut attempt, &outcome, &detail, counts, now);
+    if let Some(retrying) = ctx.retry.retrying.take()
+        && is_failure(&outcome)
+    {
+        retrying.failed(now);
+    }
+    let again = may_try_again(session, ctx, &outcome, sent) && is_affordable(ctx, &outcome, now);
     remember(&mut ctx.retry, &attempt, &outcome, sent);
     let renews = outcome == Outcome::AuthExpired && sent == Sent::Answered && !ctx.retry.renewed;
     if renews && again {
@@ -149,6 +155,21 @@ fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent
         && ctx.retry.attempts < retry.attempts
         && !answer_began(session)
         && (sent == Sent::Nothing || is_replayable(session, ctx))
+}
+
+/// Where an upstream failed, the pool's budget must allow another attempt; to look past accounts that
+/// are limited or dead costs their vendors nothing.
+fn is_affordable(ctx: &mut Context, outcome: &Outcome, now: Instant) -> bool {
+    if !is_failure(outcome) {
+        return true;
+    }
+    let pool = ctx.request.as_ref().map(|request| &request.pool);
+    ctx.retry.retrying = pool.and_then(|pool| pool.retry(now));
+    ctx.retry.retrying.is_some()
+}
+
+fn is_failure(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Transient | Outcome::Overloaded)
 }
 
 /// Can all of the body be sent again?

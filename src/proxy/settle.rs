@@ -2,13 +2,14 @@
 //! the access line, once.
 
 use http::header::{HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, Result};
 use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
+use super::names;
 use super::origin::X_REQUEST_ID;
 use super::retry;
 use crate::clock::{self, Instant};
@@ -59,7 +60,8 @@ pub(super) fn clean_answer(
 ) -> Result<()> {
     let pass_limits = gateway.config.load().clients.pass_rate_limit_headers;
     let tells = |value: &HeaderValue| sent.is_some_and(|sent| sent.is_in(value.as_bytes()));
-    let hidden: Vec<HeaderName> = head
+    let mut parts = names::parts_of_answer(head);
+    let hidden: Vec<HeaderName> = parts
         .headers
         .iter()
         .filter(|(name, value)| is_hidden(name, pass_limits) || tells(value))
@@ -67,8 +69,10 @@ pub(super) fn clean_answer(
         .collect();
     hidden
         .iter()
-        .for_each(|name| drop(head.remove_header(name)));
-    add_own_headers(head, ctx)
+        .for_each(|name| drop(parts.headers.remove(name)));
+    put_own_headers(&mut parts.headers, ctx)?;
+    *head = parts.into();
+    Ok(())
 }
 
 fn is_hidden(name: &HeaderName, pass_limits: bool) -> bool {
@@ -85,13 +89,20 @@ fn is_hidden(name: &HeaderName, pass_limits: bool) -> bool {
 
 /// What each answer says of its request.
 pub(super) fn add_own_headers(head: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-    head.insert_header(X_REQUEST_ID, ctx.request_id())?;
+    let mut parts = names::parts_of_answer(head);
+    put_own_headers(&mut parts.headers, ctx)?;
+    *head = parts.into();
+    Ok(())
+}
+
+fn put_own_headers(headers: &mut HeaderMap, ctx: &Context) -> Result<()> {
+    headers.insert(X_REQUEST_ID, names::value(ctx.request_id())?);
     let exposed = ctx
         .client
         .as_ref()
         .is_some_and(|client| client.expose_account);
     if let Some(account) = ctx.line.account.as_deref().filter(|_| exposed) {
-        head.insert_header("x-poolgate-account", account)?;
+        headers.insert("x-poolgate-account", names::value(account)?);
     }
     Ok(())
 }

@@ -9,10 +9,11 @@ use http::header::{
     UPGRADE,
 };
 use http::{HeaderMap, Method, StatusCode, Version};
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::ResponseHeader;
 use pingora_core::Result;
 use pingora_proxy::Session;
 
+use super::names::value;
 use super::reject::Refused;
 use crate::dialect::{Dialect, Reject};
 use crate::key::{self, Client};
@@ -71,14 +72,14 @@ pub(super) fn admit(
 }
 
 /// The client's subprotocols but for those that carry its key: they go upstream.
-pub(super) fn put_protocols(session: &Session, head: &mut RequestHeader) -> Result<()> {
+pub(super) fn put_protocols(session: &Session, headers: &mut HeaderMap) -> Result<()> {
     let kept: Vec<&str> = key::protocols(&session.req_header().headers)
         .filter(|item| !key::is_key_protocol(item))
         .collect();
-    match kept.is_empty() {
-        true => Ok(()),
-        false => head.insert_header(SEC_WEBSOCKET_PROTOCOL, kept.join(", ")),
+    if !kept.is_empty() {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, value(&kept.join(", "))?);
     }
+    Ok(())
 }
 
 /// Does this header belong to the handshake, and so to no other request?

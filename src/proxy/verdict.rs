@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 
 use super::context::{Context, Failure, HeldAnswer};
 use super::meter;
+use super::names;
 use super::retry::{self, Sent, conclude};
 use super::settle;
 use super::upgrade;
@@ -34,6 +35,7 @@ pub(super) fn on_head(
     head: &mut ResponseHeader,
     ctx: &mut Context,
 ) -> Result<()> {
+    names::forget_spelling_of_answer(head);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return on_switch(session, head, ctx);
     }
@@ -96,6 +98,7 @@ fn good_head(session: &Session, head: &mut ResponseHeader, now: Instant, ctx: &m
     let (Some(request), Some(attempt)) = (&mut ctx.request, &mut ctx.attempt) else {
         return;
     };
+    ctx.retry.retrying = None;
     let dialect = request.demand.dialect;
     let wall = ctx.line.time + now.saturating_duration_since(ctx.began);
     let wait = success_hint(dialect, &head.headers, wall);

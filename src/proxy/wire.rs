@@ -63,7 +63,7 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Reject> {
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(bad("a line of the head is no header"));
         }
-        if !value.iter().all(|byte| VALUE[usize::from(*byte)]) {
+        if has_control(value) {
             return Err(bad("the head has control characters"));
         }
         fields += 1;
@@ -176,17 +176,14 @@ const TOKEN: [bool; 256] = among(b"!#$%&'*+-.^_`|~");
 /// No URI has others in it (RFC 3986 §2).
 const URI: [bool; 256] = among(b"!$%&'()*+,-./:;=?@[\\]^_{|}~");
 
-/// RFC 9110 §5.5: no control character but the tab, so no CR that some take for the end of a line.
-const VALUE: [bool; 256] = {
-    let mut table = [true; 256];
-    let mut byte = 0;
-    while byte < b' ' {
-        table[byte as usize] = byte == b'\t';
-        byte += 1;
-    }
-    table[127] = false;
-    table
-};
+/// RFC 9110 §5.5: a value has no control character but the tab, so no CR that some take for the end of
+/// a line. All bytes are looked at, whatever comes: without a way out the compiler takes many at a time.
+fn has_control(value: &[u8]) -> bool {
+    let is_control = |byte: u8| ((byte < b' ') & (byte != b'\t')) | (byte == 127);
+    value
+        .iter()
+        .fold(false, |found, byte| found | is_control(*byte))
+}
 
 /// Letters, digits and these.
 const fn among(others: &[u8]) -> [bool; 256] {

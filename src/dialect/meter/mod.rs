@@ -90,11 +90,16 @@ impl Meter {
 
     /// A meter for the answer to a call; `headers` are the answer's.
     pub fn new(dialect: Dialect, kind: Kind, headers: &HeaderMap) -> Meter {
+        let framing = Framing::of(kind, headers);
+        let places = match framing {
+            Framing::Sse => places_in_events(dialect, kind),
+            Framing::Json | Framing::Unread => places_in_document(dialect),
+        };
         Meter {
-            framing: Framing::of(kind, headers),
+            framing,
             sse: Sse::new(),
             hold: Hold::default(),
-            document: Document::new(dialect, kind),
+            document: Document::new(dialect, places),
         }
     }
 
@@ -256,6 +261,28 @@ const GENERATE: &[(Place, Catch)] = &[
     (&["promptFeedback", "blockReason"], Catch::End),
 ];
 
+fn places_in_events(dialect: Dialect, kind: Kind) -> &'static [(Place, Catch)] {
+    match (dialect, kind) {
+        (Dialect::OpenAi, Kind::Responses) => RESPONSES,
+        (Dialect::OpenAi, _) => CHAT,
+        (Dialect::Anthropic, _) => MESSAGES,
+        (Dialect::Gemini, _) => GENERATE,
+    }
+}
+
+/// Where its outermost bracket closes, a document has its end: nothing in it need be looked at for that.
+fn places_in_document(dialect: Dialect) -> &'static [(Place, Catch)] {
+    match dialect {
+        Dialect::OpenAi | Dialect::Anthropic => {
+            &[(&["usage"], Catch::Usage), (&["error"], Catch::Error)]
+        }
+        Dialect::Gemini => &[
+            (&["usageMetadata"], Catch::Usage),
+            (&["error"], Catch::Error),
+        ],
+    }
+}
+
 /// The JSON document that is passing by: a whole answer, or the data of one event.
 struct Document {
     scanner: Scanner<Catch>,
@@ -269,13 +296,7 @@ struct Document {
 const DONE: &[u8] = b"[DONE]";
 
 impl Document {
-    fn new(dialect: Dialect, kind: Kind) -> Document {
-        let places = match (dialect, kind) {
-            (Dialect::OpenAi, Kind::Responses) => RESPONSES,
-            (Dialect::OpenAi, _) => CHAT,
-            (Dialect::Anthropic, _) => MESSAGES,
-            (Dialect::Gemini, _) => GENERATE,
-        };
+    fn new(dialect: Dialect, places: &'static [(Place, Catch)]) -> Document {
         Document {
             scanner: Scanner::new(places),
             findings: Findings::new(dialect),

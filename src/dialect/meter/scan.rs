@@ -15,16 +15,20 @@ const DEEPEST: usize = 6;
 const LONGEST_NAME: usize = 24;
 
 /// What a number, `true`, `false` or `null` ends before.
-const ENDS_BARE: [bool; 256] = {
-    let mut ends = [false; 256];
-    let bytes = b",}] \t\r\n\"{[:";
+const ENDS_BARE: [bool; 256] = table(b",}] \t\r\n\"{[:");
+
+/// What begins or ends a text or a container.
+const OUTLINE: [bool; 256] = table(b"\"{}[]");
+
+const fn table(bytes: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
     let mut n = 0;
     while n < bytes.len() {
-        ends[bytes[n] as usize] = true;
+        table[bytes[n] as usize] = true;
         n += 1;
     }
-    ends
-};
+    table
+}
 
 /// Reads one document after the other; [`Scanner::reset`] lies between them. `T` marks places.
 pub(super) struct Scanner<T: 'static> {
@@ -124,13 +128,7 @@ impl<T: Copy> Scanner<T> {
                 State::Name { escaped } => at = self.name(bytes, at, escaped),
                 State::Text { escaped } => at = self.text(bytes, at, escaped, from, found),
                 State::Bare => at = self.bare(bytes, at, from, found),
-                State::Between if self.skipped > 0 => {
-                    let counts = |byte: &u8| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']');
-                    let Some(next) = bytes[at..].iter().position(counts) else {
-                        break;
-                    };
-                    at = self.between(bytes, at + next, &mut from, found);
-                }
+                State::Between if self.skipped > 0 => at = self.skip(bytes, at, from, found),
                 State::Between => at = self.between(bytes, at, &mut from, found),
                 State::Broken => return,
             }
@@ -138,6 +136,41 @@ impl<T: Copy> Scanner<T> {
         if self.catching.is_some() {
             self.keep(bytes.get(from..).unwrap_or_default());
         }
+    }
+
+    /// In a container where nothing is looked for: up to its end, or to the end of `bytes`. Only its
+    /// outline is read.
+    fn skip(
+        &mut self,
+        bytes: &[u8],
+        mut at: usize,
+        from: usize,
+        found: &mut impl FnMut(T, Option<&[u8]>),
+    ) -> usize {
+        let is_outline = |byte: &u8| OUTLINE[usize::from(*byte)];
+        while let Some(length) = bytes[at..].iter().position(is_outline) {
+            at += length + 1;
+            match bytes[at - 1] {
+                b'"' => {
+                    let rest = &bytes[at..];
+                    let end = memchr2(b'"', b'\\', rest).filter(|end| rest[*end] == b'"');
+                    let Some(end) = end else {
+                        self.state = State::Text { escaped: false };
+                        return at;
+                    };
+                    at += end + 1;
+                }
+                b'{' | b'[' => self.skipped = self.skipped.saturating_add(1),
+                _ => {
+                    self.skipped -= 1;
+                    if self.skipped == 0 {
+                        self.value_ends(&bytes[from..at], found);
+                        return at;
+                    }
+                }
+            }
+        }
+        bytes.len()
     }
 
     /// Between texts and bare values: up to the byte that begins or ends something, which is the
