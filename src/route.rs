@@ -25,7 +25,7 @@ pub fn pool<'a>(pools: &'a [Arc<Pool>], client: &Client) -> Option<&'a Arc<Pool>
     }
 }
 
-/// What `hash_on` may look at.
+/// What `hash_on` and `affinity.on` may look at.
 pub struct Caller<'a> {
     pub client: &'a Client,
     pub headers: &'a HeaderMap,
@@ -37,11 +37,19 @@ pub struct Caller<'a> {
 impl Caller<'_> {
     /// The hash of what tells callers apart in this pool; none where its strategy does not ask.
     pub fn place(&self, settings: &config::Pool) -> Option<u64> {
-        if settings.strategy != Strategy::Hash {
-            return None;
-        }
+        let asks = settings.strategy == Strategy::Hash;
+        asks.then(|| self.told_by(&settings.hash_on)).flatten()
+    }
+
+    /// The hash of what keeps a caller with its account in this pool.
+    pub fn session(&self, settings: &config::Pool) -> Option<u64> {
+        let asks = !settings.affinity.lifetime.is_zero();
+        asks.then(|| self.told_by(&settings.affinity.on)).flatten()
+    }
+
+    fn told_by(&self, id: &CallerId) -> Option<u64> {
         let hash = |text: &str| xxh3_64(text.as_bytes());
-        match &settings.hash_on {
+        match id {
             // Where no key is asked for, what a client sends as one still tells it from others.
             CallerId::ApiKey => {
                 let sent = || key::client_keys(self.headers, self.query).next().map(hash);

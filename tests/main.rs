@@ -10,6 +10,7 @@
 )]
 
 mod aborts;
+mod affinity;
 mod bodies;
 mod broken;
 mod clients;

@@ -225,6 +225,7 @@ impl Control for App {
             websocket,
             model: model.map(Arc::from),
             caller: caller.place(&pool.settings()),
+            session: caller.session(&pool.settings()),
             priority: client.may.priority,
             tried: Tried::new(),
             only: self.only_account(&client),

@@ -32,8 +32,6 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
     ("tiers.*.limits", Set, REFUSE, "keys of this tier would not be limited"),
     ("routes", Set, REFUSE, "requests would go to the first pool of the tier"),
     ("prices", Set, NOTE, "cost is not counted"),
-    ("pools.*.affinity.for", Not("0s"), NOTE, "each request is placed on its own"),
-    ("pools.*.affinity.on", Set, NOTE, "each request is placed on its own"),
     ("pools.*.usage", Not("observe"), NOTE, "usage is counted where the vendor states it"),
     ("pools.*.discover.account.rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
     ("pools.*.accounts[].rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),

@@ -15,6 +15,7 @@ use super::names;
 use super::origin;
 use super::reject::Refused;
 use super::upgrade;
+use crate::clock;
 use crate::config::{Config, Paths};
 use crate::dialect::{Call, Dialect, Kind, Peek, Reject};
 use crate::key::{self, Client, Refused as KeyRefused};
@@ -234,15 +235,23 @@ async fn read(
         peek: &peek,
         body: body.seen(),
     };
-    let caller = caller.place(&pool.settings());
+    let (place, session) = {
+        let settings = pool.settings();
+        (caller.place(&settings), caller.session(&settings))
+    };
+    let only = client.account.clone().or_else(|| {
+        let answer = peek.previous_response_id.as_deref();
+        answer.and_then(|answer| pool.account_that_knows(answer, clock::now()))
+    });
     let demand = Demand {
         dialect: target.dialect,
         websocket: target.websocket,
         model,
-        caller,
+        caller: place,
+        session,
         priority: client.may.priority,
         tried: Tried::new(),
-        only: client.account.clone(),
+        only,
     };
     let (kind, path) = (target.kind, target.path);
     let request = Request {
