@@ -32,6 +32,7 @@ mod outcomes;
 mod readers;
 mod rejects;
 mod renewals;
+mod routes;
 mod secrets;
 mod selection;
 mod slots;

@@ -30,7 +30,6 @@ const TABLE: &[(&str, When, Severity, &str)] = &[
     ("clients.max_concurrent_per_key", Set, REFUSE, "a key may use every connection"),
     ("tiers.*.max_concurrent", Set, REFUSE, "keys of this tier would not be limited"),
     ("tiers.*.limits", Set, REFUSE, "keys of this tier would not be limited"),
-    ("routes", Set, REFUSE, "requests would go to the first pool of the tier"),
     ("prices", Set, NOTE, "cost is not counted"),
     ("pools.*.usage", Not("observe"), NOTE, "usage is counted where the vendor states it"),
     ("pools.*.discover.account.rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
