@@ -75,7 +75,7 @@ impl Ledger for Watched {
     }
 
     async fn restore(&self, known: &[Assignment]) -> Result<(), LedgerError> {
-        self.up()?.restore(known).await
+        Ledger::restore(self.up()?, known).await
     }
 }
 
