@@ -13,7 +13,7 @@ use super::App;
 use crate::admin::Issuer;
 use crate::clock::{self, SystemTime};
 use crate::config::{Config, Open};
-use crate::key::{self, Attributes, KeyError, Place, Register};
+use crate::key::{self, Attributes, KeyError, Keys, Place, Register};
 use crate::pool::Pool;
 use crate::secret::Secret;
 use crate::store::{KeyRecord, Store, StoreError, millis};
@@ -35,12 +35,12 @@ pub(super) struct Issued {
 }
 
 impl Issued {
-    /// Reads the records before the first request comes. Those that cannot be read now (`None`) are
-    /// read as soon as they can be.
+    /// The keys of the configuration and of the records, before the first request comes. Records that
+    /// cannot be read now are read as soon as they can be.
     ///
     /// # Errors
     /// There is no time for anything to happen in.
-    pub(super) fn read(config: &Config) -> Result<(Issued, Option<Vec<KeyRecord>>)> {
+    pub(super) fn read(config: &Config) -> Result<(Issued, Arc<Keys>)> {
         let read = at_once(async {
             let store = Store::of(&config.state)?;
             read(&store, config).await
@@ -48,12 +48,17 @@ impl Issued {
         let (seen, records) = match read {
             Ok((seen, records)) => (Some(seen), Some(records)),
             Err(error) => {
-                tracing::error!("the issued keys cannot be read yet: {error}");
-                (None, None)
+                let kept = Store::of(&config.state).map(|store| store.kept_keys());
+                let kept = kept.ok().filter(|keys| !keys.is_empty());
+                match &kept {
+                    Some(_) => tracing::warn!("the issued keys are as they were last: {error}"),
+                    None => tracing::error!("the issued keys cannot be read yet: {error}"),
+                }
+                (None, kept)
             }
         };
         let seen = Mutex::new(seen);
-        Ok((Issued { seen }, records))
+        Ok((Issued { seen }, Arc::new(Keys::new(config, records))))
     }
 }
 

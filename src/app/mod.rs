@@ -156,8 +156,7 @@ impl App {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), clock::wall()).context("metrics")?;
         let metrics = Arc::new(metrics);
         records::check(&config.state)?;
-        let store = Store::of(&config.state)?.counted(metrics.clone());
-        let store = Arc::new(store);
+        let store = Arc::new(Store::of(&config.state)?.counted(metrics.clone()));
         let usage = records::usage(&config.state, &metrics)?;
         let egress = &config.egress;
         let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
@@ -177,8 +176,7 @@ impl App {
         renewals.prepare(&config, &store).context("tokens")?;
         let first = Arc::new(config);
         let config = &*first;
-        let (issued, records) = keys::Issued::read(config)?;
-        let keys = Arc::new(Keys::new(config, records));
+        let (issued, keys) = keys::Issued::read(config)?;
         let ledger = shared::ledger(sharing.as_ref(), &store);
         let slots = Arc::new(Slots::new(ledger, metrics.clone(), now));
         let resolver = Arc::new(Resolver::default());

@@ -99,7 +99,14 @@ impl Signals {
     async fn at_once(&self) {
         tracing::warn!("stopped at once, by a second signal");
         self.app.instances.kill();
+        self.end_at_once().await;
+    }
+
+    /// Neither a token that is on its way nor what was used is lost to a hurry, if there is a second.
+    async fn end_at_once(&self) {
         self.end_renewals(AT_ONCE).await;
+        let app = self.app.clone();
+        let _ = tokio::task::spawn_blocking(move || app.usage.end(AT_ONCE)).await;
     }
 
     /// A successor that is there takes over as soon as it can, whether or not it is asked to.
@@ -128,7 +135,7 @@ impl Signals {
                 if is_own {
                     self.app.instances.kill();
                 }
-                self.end_renewals(AT_ONCE).await;
+                self.end_at_once().await;
                 std::process::exit(0);
             }
         });

@@ -162,7 +162,8 @@ mod tests {
         check(pools, "poolgate.yaml: valid (1 account, 1 pool, 0 keys)");
         check(
             &format!(
-                "{pools}clients: {{keys: [{{name: x, key: sk-1}}, {{name: y, key: sk-2}}]}}\nstate: {{redis: redis://x}}"
+                "{}clients: {{keys: [{{name: x, key: sk-1}}, {{name: y, key: sk-2}}]}}",
+                pools.replace("default: {", "default: {usage: ask, ")
             ),
             "poolgate.yaml: valid (1 account, 1 pool, 2 keys), 1 note",
         );

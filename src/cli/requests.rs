@@ -118,8 +118,8 @@ mod tests {
             lines,
             [
                 "BEGAN                     KEY  MODEL  STATUS  MS  IN  OUT  TRIES",
-                "2026-11-21T10:00:00.000Z  ci              200  12   5    7  a:rate_limited b:success",
-                "2026-11-21T09:00:00.000Z  -    m          503   1           overloaded",
+                "2026-11-21T10:00:00.000Z  ci             200  12   5    7  a:rate_limited b:success",
+                "2026-11-21T09:00:00.000Z  -    m         503   1           overloaded",
             ]
         );
     }

@@ -154,7 +154,7 @@ impl Keys {
                         // The configuration goes before the records.
                         continue;
                     }
-                    let client = client(stated);
+                    let client = client(*stated);
                     if let Some((hash, until)) = former {
                         let former = || Entry::Former(client.clone(), until);
                         index.by_hash.entry(hash).or_insert_with(former);

@@ -54,7 +54,7 @@ impl Stated {
 /// What is known of a hash.
 pub(super) enum Known {
     /// Also the hash of the key before its rotation, and until when that one is good.
-    Good(KeyHash, Stated, Option<(KeyHash, SystemTime)>),
+    Good(KeyHash, Box<Stated>, Option<(KeyHash, SystemTime)>),
     Not(KeyHash, Refused),
 }
 
@@ -73,7 +73,7 @@ pub(super) fn all(config: &Config, records: Option<&[KeyRecord]>) -> (Vec<Known>
         let name = format!("keys_file:{}", number + 1);
         let id = format!("file:{}", &hash.to_hex()[..12]);
         let stated = Stated::plain(id.into(), name.into(), Some(hash));
-        known.push(Known::Good(hash, stated, None));
+        known.push(Known::Good(hash, Box::new(stated), None));
     }
     for record in records.unwrap_or_default() {
         known.extend(issued(config, record));
@@ -96,7 +96,7 @@ fn fixed(config: &Config) -> Vec<Known> {
                     expose_account: fixed.expose_account,
                     ..Stated::plain(id.into(), name.into(), Some(hash))
                 };
-                known.push(Known::Good(hash, stated, None));
+                known.push(Known::Good(hash, Box::new(stated), None));
             }
             Err(error) => tracing::error!(key = name, "the client key cannot be read: {error}"),
         }
@@ -139,7 +139,7 @@ fn issued(config: &Config, record: &KeyRecord) -> Vec<Known> {
         addresses,
         expose_account: record.expose_account,
     };
-    vec![Known::Good(hash, stated, former)]
+    vec![Known::Good(hash, Box::new(stated), former)]
 }
 
 fn refusal(config: &Config, record: &KeyRecord) -> Option<Refused> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, Row, Transaction};
 
+use super::copy::Copy;
 use super::{Store, StoreError};
 use crate::config::Limit;
 
@@ -185,7 +186,20 @@ impl Store {
             found.map_err(|error| self.db.told("keys", &error))
         };
         let found = self.db.within(found).await?;
-        found.iter().map(|row| self.read(row)).collect()
+        let keys: Vec<KeyRecord> = found
+            .iter()
+            .map(|row| self.read(row))
+            .collect::<Result<_, _>>()?;
+        if let Some(copy) = &self.copy {
+            copy.keep(&keys).await;
+        }
+        Ok(keys)
+    }
+
+    /// The keys as this gateway read them last, for a start while their server is away; none where
+    /// they were never read.
+    pub fn kept_keys(&self) -> Vec<KeyRecord> {
+        self.copy.as_ref().map(Copy::keys).unwrap_or_default()
     }
 
     /// A number that every change of a key raises: whoever reads it before [`Store::keys`] knows when
@@ -250,7 +264,7 @@ fn written(key: &KeyRecord) -> String {
 }
 
 /// Everybody reads the keys anew.
-pub(super) async fn count_up(change: &mut Transaction<'_, Any>) -> Result<(), sqlx::Error> {
+async fn count_up(change: &mut Transaction<'_, Any>) -> Result<(), sqlx::Error> {
     let counted = sqlx::query("UPDATE counters SET value = value + 1 WHERE name = 'keys'");
     counted.execute(&mut **change).await.map(drop)
 }

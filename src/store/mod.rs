@@ -5,6 +5,7 @@
 //! No request waits for them, but where it gets or changes its key's slot.
 
 mod backup;
+mod copy;
 mod db;
 mod error;
 mod keep;
@@ -39,6 +40,7 @@ use crate::clock::SystemTime;
 use crate::config;
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
+use copy::Copy;
 use db::Db;
 
 /// The name of SQLite's file in `state.dir`.
@@ -47,6 +49,8 @@ const FILE: &str = "poolgate.db";
 /// The records. They open themselves with their first use; while that fails, each use tries again.
 pub struct Store {
     db: Db,
+    /// Of the keys, where the database may be away.
+    copy: Option<Copy>,
 }
 
 impl Store {
@@ -56,7 +60,10 @@ impl Store {
     /// `state.postgres` cannot be understood.
     pub fn of(state: &config::State) -> Result<Self, StoreError> {
         match &state.postgres {
-            Some(url) => Store::on_server(url),
+            Some(url) => Ok(Store {
+                copy: Some(Copy::in_dir(&state.dir)),
+                ..Store::on_server(url)?
+            }),
             None => Ok(Store::in_dir(&state.dir)),
         }
     }
@@ -67,13 +74,14 @@ impl Store {
     /// It cannot be understood.
     pub fn on_server(url: &Secret) -> Result<Self, StoreError> {
         let db = Db::server(url)?;
-        Ok(Store { db })
+        Ok(Store { db, copy: None })
     }
 
     /// The records of this folder, not opened yet.
     pub fn in_dir(dir: &Path) -> Self {
         Store {
             db: Db::file(dir.join(FILE)),
+            copy: None,
         }
     }
 
@@ -81,6 +89,7 @@ impl Store {
     pub fn counted(self, metrics: Arc<Metrics>) -> Self {
         Store {
             db: self.db.counted(metrics),
+            ..self
         }
     }
 
@@ -105,6 +114,14 @@ impl Store {
     /// Where they are.
     pub fn place(&self) -> &Place {
         self.db.place()
+    }
+
+    /// They are not waited for any longer.
+    fn away(&self, cause: &str) -> StoreError {
+        StoreError::Away {
+            place: self.db.place().clone(),
+            cause: cause.to_owned(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The requests of the last days, one row each, and their sums by the hour, which are kept longer.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
@@ -196,20 +197,21 @@ impl Store {
     /// The records cannot be written.
     pub(super) async fn add_requests(
         &self,
-        rows: &[RequestRecord],
+        rows: &[Arc<RequestRecord>],
         again: bool,
     ) -> Result<(), StoreError> {
         self.db.within(self.try_to_add(rows, again)).await
     }
 
-    async fn try_to_add(&self, rows: &[RequestRecord], again: bool) -> Result<(), StoreError> {
+    async fn try_to_add(&self, rows: &[Arc<RequestRecord>], again: bool) -> Result<(), StoreError> {
         let told = |error| self.db.told("add_requests", &error);
         let mut adding = self.db.adding().await?;
         let known = match again {
             true => known(&mut adding, rows).await.map_err(told)?,
             false => HashSet::new(),
         };
-        let new: Vec<&RequestRecord> = rows.iter().filter(|row| !known.contains(&row.id)).collect();
+        let new = rows.iter().map(|row| &**row);
+        let new: Vec<&RequestRecord> = new.filter(|row| !known.contains(&row.id)).collect();
         let (many, single) = new.as_chunks::<ROWS>();
         for chunk in many {
             insert(&mut adding, chunk).await.map_err(told)?;
@@ -246,7 +248,7 @@ impl Store {
 
 async fn known(
     adding: &mut Transaction<'_, Any>,
-    rows: &[RequestRecord],
+    rows: &[Arc<RequestRecord>],
 ) -> Result<HashSet<i64>, sqlx::Error> {
     let places: Vec<String> = (1..=rows.len()).map(|n| format!("${n}")).collect();
     let sql = format!(

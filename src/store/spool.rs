@@ -36,7 +36,7 @@ pub(super) struct Writer {
     received: mpsc::Receiver<Row>,
     told: Arc<Told>,
     /// Those that the database has not taken yet, the oldest first.
-    spool: VecDeque<RequestRecord>,
+    spool: VecDeque<Arc<RequestRecord>>,
     /// So many of the first ones may have been taken, in a call whose answer was lost.
     doubtful: usize,
     next_id: i64,
@@ -106,7 +106,7 @@ impl Writer {
     }
 
     fn take(&mut self, row: Row) {
-        let request = RequestRecord::of(self.next_id, row);
+        let request = Arc::new(RequestRecord::of(self.next_id, row));
         self.next_id += 1;
         self.told.show(request.clone());
         if !request.is_used() {
@@ -129,7 +129,11 @@ impl Writer {
         while !self.spool.is_empty() {
             let rows = self.spool.len().min(BATCH);
             let batch = &self.spool.make_contiguous()[..rows];
-            match self.store.add_requests(batch, self.doubtful > 0).await {
+            let added = tokio::select! {
+                added = self.store.add_requests(batch, self.doubtful > 0) => added,
+                () = self.told.give_up.notified() => Err(self.store.away("this gateway ends")),
+            };
+            match added {
                 Ok(()) => {
                     self.spool.drain(..rows);
                     self.doubtful = self.doubtful.saturating_sub(rows);
@@ -205,7 +209,7 @@ impl Writer {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         let mut lines = io::BufWriter::new(file.as_file_mut());
         for row in self.spool.drain(..) {
-            serde_json::to_writer(&mut lines, &row)?;
+            serde_json::to_writer(&mut lines, &*row)?;
             lines.write_all(b"\n")?;
         }
         lines.flush()?;
@@ -230,7 +234,8 @@ impl Writer {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             let rows = text.lines().map(serde_json::from_str::<RequestRecord>);
             let room = MOST - self.spool.len();
-            self.spool.extend(rows.map_while(Result::ok).take(room));
+            let rows = rows.map_while(Result::ok).map(Arc::new);
+            self.spool.extend(rows.take(room));
             // Whoever ends before they are written leaves them again.
             if let Err(error) = std::fs::remove_file(&path) {
                 tracing::warn!("{}: {error}", path.display());

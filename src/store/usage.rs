@@ -59,9 +59,11 @@ pub(super) struct Told {
     /// Nothing more will be recorded; and what was, is written or left for the next start.
     pub(super) is_ending: AtomicBool,
     pub(super) has_ended: AtomicBool,
+    /// The database has had its time.
+    pub(super) give_up: Notify,
     /// Rows that the database has not taken yet.
     pub(super) unwritten: AtomicUsize,
-    pub(super) latest: Mutex<VecDeque<RequestRecord>>,
+    pub(super) latest: Mutex<VecDeque<Arc<RequestRecord>>>,
 }
 
 impl Usage {
@@ -86,6 +88,7 @@ impl Usage {
             answered: AtomicU64::new(0),
             is_ending: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
+            give_up: Notify::new(),
             unwritten: AtomicUsize::new(0),
             latest: Mutex::default(),
         });
@@ -100,13 +103,16 @@ impl Usage {
 
     /// Writes a request down, soon. One that finds too many others before it is lost, and counted.
     pub fn record(&self, row: Row) {
+        // Counted before the writer can count it off.
+        let before = self.told.waiting.fetch_add(1, Ordering::Relaxed);
         if self.rows.try_send(row).is_err() {
+            self.told.waiting.fetch_sub(1, Ordering::Relaxed);
             self.told.lost(1);
             return;
         }
         // The writer looks each second; being woken for each row would cost the request more than
         // the rest of this.
-        if self.told.waiting.fetch_add(1, Ordering::Relaxed) + 1 == BATCH {
+        if before + 1 == BATCH {
             self.told.wake.notify_one();
         }
     }
@@ -136,14 +142,21 @@ impl Usage {
     pub fn end(&self, most: Duration) {
         self.told.is_ending.store(true, Ordering::SeqCst);
         self.told.wake.notify_one();
-        let deadline = clock::now() + most;
-        while !self.told.has_ended.load(Ordering::SeqCst) && clock::now() < deadline {
-            std::thread::sleep(LOOK_EVERY);
+        let began = clock::now();
+        let has_ended_by = |deadline| {
+            while !self.told.has_ended.load(Ordering::SeqCst) && clock::now() < deadline {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            self.told.has_ended.load(Ordering::SeqCst)
+        };
+        if !has_ended_by(began + most / 2) {
+            self.told.give_up.notify_one();
+            has_ended_by(began + most);
         }
     }
 
     /// The latest requests of this process, the latest first; also those that reached no account.
-    pub fn latest(&self, most: usize) -> Vec<RequestRecord> {
+    pub fn latest(&self, most: usize) -> Vec<Arc<RequestRecord>> {
         let latest = self.told.latest.lock();
         latest.iter().rev().take(most).cloned().collect()
     }
@@ -165,7 +178,7 @@ impl Told {
     }
 
     /// Shows a request to whoever asks for the latest.
-    pub(super) fn show(&self, request: RequestRecord) {
+    pub(super) fn show(&self, request: Arc<RequestRecord>) {
         let mut latest = self.latest.lock();
         if latest.len() >= LATEST {
             latest.pop_front();

@@ -93,6 +93,37 @@ fn a_gateway_starts_without_its_database_and_ends_without_it() {
 }
 
 #[test]
+fn issued_keys_are_let_in_by_a_gateway_that_starts_while_the_database_is_away() {
+    let mut server = Postgres::start();
+    let vendors = Mock::several(1, &[]);
+    let state = Database::state_of(&server.url(), "");
+    let mut gateway = Gateway::start(&configuration(&state, &vendors));
+    let (code, key, said) = gateway
+        .program
+        .command(&["keys", "create", "--name", "one"]);
+    assert_eq!(code, Some(0), "{said}");
+    let key = key
+        .split_whitespace()
+        .find(|word| word.starts_with("sk-pg-"));
+    let key = key.unwrap().to_owned();
+    let ask = |gateway: &Gateway| gateway.send(&chat(false).bearer(&key)).status;
+    wait_for("the key to be known", || {
+        (ask(&gateway) == 200).then_some(())
+    });
+    server.stop();
+    assert_eq!(ask(&gateway), 200);
+    gateway.restart(Signal::SIGTERM);
+    assert_eq!(ask(&gateway), 200);
+    assert_eq!(gateway.send(&chat(false).bearer("sk-pg-other")).status, 401);
+    server.start_again();
+    let (code, _, said) = gateway.program.command(&["keys", "revoke", "one"]);
+    assert_eq!(code, Some(0), "{said}");
+    wait_for("the revocation", || (ask(&gateway) == 401).then_some(()));
+    let kept = std::fs::read_to_string(gateway.program.folder().join("data/keys.copy"));
+    assert!(!kept.unwrap().contains(&key));
+}
+
+#[test]
 fn a_start_with_a_wrong_url_or_a_newer_database_ends_with_the_reason() {
     let server = Postgres::start();
     let vendors = Mock::several(1, &[]);

@@ -124,7 +124,7 @@ fn half_a_backup_changes_nothing_and_says_where_it_ends() {
         (without_last, "it ends early"),
         (no_rows.join("\n") + "\n", "some rows are missing"),
         (
-            whole.replace("\"requests\",\"columns\"", "\"secrets\",\"columns\""),
+            whole.replace("\"table\":\"requests\"", "\"table\":\"secrets\""),
             "a table that is not known",
         ),
         (

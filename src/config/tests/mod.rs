@@ -300,10 +300,13 @@ fn only_keys_that_ask_for_something_are_told_as_not_served() {
         []
     );
     assert_eq!(
-        told(&with_account(
-            "routes: [{model: m, pool: default}]\nstate: {redis: 'redis://x'}"
-        )),
-        [("routes".to_owned(), Severity::Refused)]
+        told(
+            "routes: [{model: m, pool: p}]\npools: {p: {usage: ask, accounts: [{id: a, upstream: openai}]}}"
+        ),
+        [
+            ("routes".to_owned(), Severity::Refused),
+            ("pools.p.usage".to_owned(), Severity::Note)
+        ]
     );
 }
 
