@@ -171,8 +171,7 @@ impl App {
             .map(|pool| Pool::new(pool, &metrics, served_since))
             .collect();
         let sharing = shared::Sharing::new(&config, &store, &metrics, &pools)?;
-        let others = sharing.as_ref().map(shared::Sharing::others);
-        let renewals = renewals::Renewals::new(metrics.clone(), others);
+        let renewals = renewals::Renewals::new(metrics.clone(), sharing.as_ref());
         renewals.prepare(&config, &store).context("tokens")?;
         let first = Arc::new(config);
         let config = &*first;

@@ -12,6 +12,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::task::JoinHandle;
 
 use super::App;
+use super::shared::Sharing;
 use crate::clock;
 use crate::config::{self, Config, SecretSource};
 use crate::credential::cache::TokenCache;
@@ -57,11 +58,11 @@ struct Task {
 }
 
 impl Renewals {
-    pub(super) fn new(metrics: Arc<Metrics>, others: Option<Others>) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, sharing: Option<&Sharing>) -> Self {
         Renewals {
             metrics,
             keeper: Mutex::default(),
-            others: Mutex::new(others),
+            others: Mutex::new(sharing.map(Sharing::others)),
             tasks: Mutex::default(),
             underway: Arc::default(),
         }

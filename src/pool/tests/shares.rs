@@ -134,7 +134,7 @@ fn what_happens_to_an_account_is_told_and_what_is_heard_is_not_told_on() {
     here.end(lease, &Outcome::Transient);
     let told = news.try_recv().unwrap();
     assert!(matches!(told, News::Opened { ms: 30_000, .. }), "{told:?}");
-    assert_eq!(here.pool.standing(here.now), [told.clone()]);
+    assert_eq!(here.pool.standing(here.now), std::slice::from_ref(&told));
     assert!(there.pool.hear(&told, 10 * SECOND, there.now));
     assert!(there.take().is_none());
     assert!(silence.try_recv().is_err());
