@@ -168,7 +168,7 @@ mod tests {
             "poolgate.yaml: valid (1 account, 1 pool, 2 keys), 1 note",
         );
         check(
-            &format!("{pools}routes: [{{model: m, pool: default}}]"),
+            &format!("{pools}admin: {{address: \"unix:/run/poolgate.sock\"}}"),
             "poolgate.yaml: valid (1 account, 1 pool, 0 keys); but `run` refuses 1 key",
         );
     }
