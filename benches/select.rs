@@ -56,6 +56,7 @@ fn lease_and_release(criterion: &mut Criterion) {
                     websocket: false,
                     model: None,
                     caller: Some(0),
+                    session: Some(1),
                     priority: 0,
                     tried: Default::default(),
                     only: None,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use wildmatch::WildMatch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{self, CallerId, Strategy};
@@ -25,7 +26,54 @@ pub fn pool<'a>(pools: &'a [Arc<Pool>], client: &Client) -> Option<&'a Arc<Pool>
     }
 }
 
-/// What `hash_on` may look at.
+/// Where a request goes.
+#[derive(Clone)]
+pub struct Way {
+    pub pool: Arc<Pool>,
+    /// The name by which the model goes on, where a route gives it another.
+    pub alias: Option<Arc<str>>,
+    /// Asked where that pool cannot serve.
+    pub fallback: Option<Arc<Pool>>,
+}
+
+/// The way of a request for this path and model: that of the first route that it matches and that leads
+/// to a pool which the key may use; without one, [`pool`]. Keys that stay with their account take no
+/// route.
+pub fn way(
+    routes: &[config::Route],
+    pools: &[Arc<Pool>],
+    client: &Client,
+    path: &str,
+    model: Option<&str>,
+) -> Option<Way> {
+    let named = |name: &String| {
+        let is_it = |pool: &&Arc<Pool>| *pool.name == **name && client.may.allows_pool(name);
+        pools.iter().find(is_it).cloned()
+    };
+    let stays = client.is_bound() || client.takes_slot();
+    for route in routes.iter().filter(|_| !stays) {
+        let is_path = route.path.as_ref().is_none_or(|it| it.matches(path));
+        let is_model = |it: &WildMatch| model.is_some_and(|model| it.matches(model));
+        if is_path
+            && route.model.as_ref().is_none_or(is_model)
+            && let Some(pool) = named(&route.pool)
+        {
+            let alias = route.rename.as_deref().filter(|name| model != Some(name));
+            return Some(Way {
+                pool,
+                alias: alias.map(Arc::from),
+                fallback: route.fallback.as_ref().and_then(named),
+            });
+        }
+    }
+    Some(Way {
+        pool: pool(pools, client)?.clone(),
+        alias: None,
+        fallback: None,
+    })
+}
+
+/// What `hash_on` and `affinity.on` may look at.
 pub struct Caller<'a> {
     pub client: &'a Client,
     pub headers: &'a HeaderMap,
@@ -37,11 +85,19 @@ pub struct Caller<'a> {
 impl Caller<'_> {
     /// The hash of what tells callers apart in this pool; none where its strategy does not ask.
     pub fn place(&self, settings: &config::Pool) -> Option<u64> {
-        if settings.strategy != Strategy::Hash {
-            return None;
-        }
+        let asks = settings.strategy == Strategy::Hash;
+        asks.then(|| self.told_by(&settings.hash_on)).flatten()
+    }
+
+    /// The hash of what keeps a caller with its account in this pool.
+    pub fn session(&self, settings: &config::Pool) -> Option<u64> {
+        let asks = !settings.affinity.lifetime.is_zero();
+        asks.then(|| self.told_by(&settings.affinity.on)).flatten()
+    }
+
+    fn told_by(&self, id: &CallerId) -> Option<u64> {
         let hash = |text: &str| xxh3_64(text.as_bytes());
-        match &settings.hash_on {
+        match id {
             // Where no key is asked for, what a client sends as one still tells it from others.
             CallerId::ApiKey => {
                 let sent = || key::client_keys(self.headers, self.query).next().map(hash);

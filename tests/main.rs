@@ -10,6 +10,7 @@
 )]
 
 mod aborts;
+mod affinity;
 mod bodies;
 mod broken;
 mod clients;
@@ -33,6 +34,7 @@ mod readers;
 mod records;
 mod rejects;
 mod renewals;
+mod routes;
 mod secrets;
 mod selection;
 mod shared;

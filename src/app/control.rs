@@ -213,7 +213,11 @@ impl Control for App {
             return Err("the key may not use this model");
         }
         let pools = self.pools.load();
-        let pool = route::pool(&pools, &client).ok_or("no pool serves this key")?;
+        let routes = &self.config.load().routes;
+        let path = call.path.as_ref();
+        let way = route::way(routes, &pools, &client, path, model);
+        let route::Way { pool, alias, .. } = way.ok_or("no pool serves this key")?;
+        let model = alias.as_deref().filter(|_| model.is_some()).or(model);
         let peek = Peek::default();
         let caller = route::Caller {
             client: &client,
@@ -227,6 +231,7 @@ impl Control for App {
             websocket,
             model: model.map(Arc::from),
             caller: caller.place(&pool.settings()),
+            session: caller.session(&pool.settings()),
             priority: client.may.priority,
             tried: Tried::new(),
             only: self.only_account(&client),

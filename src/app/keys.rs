@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The name of the key that a first start beyond loopback issues.
 const FIRST: &str = "first";
 
+/// In `state.dir` once there was a key: records that cannot be read do not open the gate then.
+const ISSUED: &str = "keys_were_issued";
+
 /// What is known of the records.
 pub(super) struct Issued {
     /// The number of the last change that the index has; none before they were read. Whoever reads
@@ -48,13 +51,10 @@ impl Issued {
         let (seen, records) = match read {
             Ok((seen, records)) => (Some(seen), Some(records)),
             Err(error) => {
-                let kept = Store::of(&config.state).map(|store| store.kept_keys());
-                let kept = kept.ok().filter(|keys| !keys.is_empty());
-                match &kept {
-                    Some(_) => tracing::warn!("the issued keys are as they were last: {error}"),
-                    None => tracing::error!("the issued keys cannot be read yet: {error}"),
-                }
-                (None, kept)
+                tracing::error!("the issued keys cannot be read yet: {error}");
+                // A file of which no key is known to have been in it keeps nobody out.
+                let is_ours = config.state.postgres.is_none();
+                (None, (is_ours && !has_issued(config)).then(Vec::new))
             }
         };
         let seen = Mutex::new(seen);
@@ -81,7 +81,16 @@ async fn read(store: &Store, config: &Config) -> Result<(i64, Vec<KeyRecord>), K
     older.become_records(store, clock::wall()).await?;
     // In this order: what changes in between is read again.
     let version = store.keys_version().await?;
-    Ok((version, store.keys().await?))
+    let keys = store.keys().await?;
+    if !keys.is_empty() && !has_issued(config) {
+        std::fs::write(config.state.dir.join(ISSUED), "")?;
+    }
+    Ok((version, keys))
+}
+
+/// Have there ever been keys in these records?
+fn has_issued(config: &Config) -> bool {
+    config.state.dir.join(ISSUED).exists()
 }
 
 /// Does something that needs the records where there is no runtime yet. Connections do not outlive the

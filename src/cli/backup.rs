@@ -95,7 +95,7 @@ impl Restore {
     async fn read(&self, state: &State) -> anyhow::Result<(Counts, Option<Secret>)> {
         let mut lines = BufReader::new(File::open(&self.file)?);
         std::fs::create_dir_all(&state.dir)?;
-        Ok(Store::of(state)?.restore(&mut lines).await?)
+        Ok(Store::of(state)?.restore_from(&mut lines).await?)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use wildmatch::WildMatch;
+
 use super::document::Kind;
 use super::form::{
     Amount, COUNT, Checked, Flag, Form, ID, MANY, NONEMPTY, Number, RANK, REAL_SPAN, SPAN, Size,
@@ -175,9 +177,10 @@ pub(super) fn routes(s: &mut Section<'_, '_>) -> Vec<Route> {
         if let Some(fallback) = &fallback {
             s.refer("fallback", Kind::Pool, fallback);
         }
+        let pattern = |text: String| WildMatch::new(&text);
         Route {
-            path,
-            model,
+            path: path.map(pattern),
+            model: model.map(pattern),
             rename,
             pool,
             fallback,

@@ -27,9 +27,6 @@ const NOTE: Severity = Severity::Note;
 #[rustfmt::skip] // One line a key, so that a feature that lands deletes its line.
 const TABLE: &[(&str, When, Severity, &str)] = &[
     ("admin.address", Begins("unix:"), REFUSE, "admin needs an address and a port"),
-    ("routes", Set, REFUSE, "requests would go to the first pool of the tier"),
-    ("pools.*.affinity.for", Not("0s"), NOTE, "each request is placed on its own"),
-    ("pools.*.affinity.on", Set, NOTE, "each request is placed on its own"),
     ("pools.*.usage", Not("observe"), NOTE, "usage is counted where the vendor states it"),
     ("pools.*.discover.account.rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
     ("pools.*.accounts[].rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),

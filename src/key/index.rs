@@ -105,7 +105,8 @@ impl Entry {
 }
 
 impl Keys {
-    /// The keys of this configuration, and of the records as far as they are known.
+    /// The keys of this configuration and of the records; none: there may be some, which cannot be read
+    /// now.
     pub fn new(config: &Config, records: Option<Vec<KeyRecord>>) -> Self {
         let keys = Keys {
             index: ArcSwap::default(),
@@ -135,8 +136,7 @@ impl Keys {
     fn build(&self, config: &Config, kept: &mut Kept) {
         let Kept { live, records } = kept;
         let (known, shuts) = source::all(config, records.as_deref());
-        self.had_keys
-            .fetch_or(shuts || records.is_none(), Ordering::SeqCst);
+        self.had_keys.fetch_or(shuts, Ordering::SeqCst);
         let mut index = Index {
             is_partial: records.is_none(),
             ..Index::default()
@@ -166,8 +166,8 @@ impl Keys {
                 }
             }
         }
-        index.anybody = self
-            .is_open(config)
+        // Before the records were read there may be keys in them.
+        index.anybody = (self.is_open(config) && !index.is_partial)
             .then(|| client(Stated::plain(ANYBODY.into(), ANYBODY.into(), None)));
         live.retain(|id, _| index.by_id.contains_key(id));
         self.index.store(Arc::new(index));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::account::Account;
 use super::breaker;
 use super::live::reason;
-use super::{Pool, marks};
+use super::{Pool, affinity, marks};
 use crate::clock::Instant;
 
 /// Reasons for not serving that go along whatever the successor has read. A login that is needed goes
@@ -44,6 +44,12 @@ pub struct Bequest {
     expected_us: u64,
     /// Hash of a model, and until when the account cannot serve it.
     marks: Vec<(u64, i64)>,
+    /// Callers who are at home here.
+    #[serde(default)]
+    homes: Vec<affinity::Kept>,
+    /// Answers that it alone knows.
+    #[serde(default)]
+    answers: Vec<affinity::Kept>,
 }
 
 /// Of an account whose secret is refused.
@@ -109,6 +115,8 @@ impl Pool {
             marks: marks
                 .map(|(model, until)| (model, from_now(until)))
                 .collect(),
+            homes: self.homes.load().of(account.slot, now),
+            answers: self.answers.of(account.slot, now),
         }
     }
 
@@ -176,6 +184,7 @@ impl Pool {
         for (model, until) in left.marks.iter().take(marks::MOST) {
             self.marks.mark(account.slot, *model, at(*until), now);
         }
+        self.take_in(account, &left.homes, &left.answers, now);
         // Whatever has to be looked at again is found by a look now.
         self.due.add(account.slot, now);
         self.publish(account);

@@ -31,16 +31,19 @@ impl Pool {
             account.is_some_and(|account| account.slot == slot)
         };
         let allows = |slot| limited(slot).is_none() && (only.is_none() || is_named(slot));
+        let home = self.home(demand, now).filter(|home| allows(*home));
         let chosen = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
             view.groups.iter().find_map(|group| {
                 let ready = group.ready(&table);
-                group.picker.pick(&Choice {
+                let at_home = home.filter(|home| ready.contains(*home));
+                let choice = Choice {
                     table: &table,
                     ready,
                     allows: &allows,
                     caller: demand.caller,
                     now,
-                })
+                };
+                at_home.or_else(|| group.picker.pick(&choice))
             })
         });
         let others = self

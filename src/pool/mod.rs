@@ -4,11 +4,13 @@
 //! the deadline. [`Lease::report`] is the way back.
 
 mod account;
+mod affinity;
 mod bequest;
 mod breaker;
 mod budget;
 mod due;
 mod explain;
+mod home;
 mod lease;
 mod live;
 mod marks;
@@ -70,6 +72,8 @@ pub struct Demand {
     pub model: Option<Arc<str>>,
     /// Hash of what tells callers apart (`hash_on`); none = no place of its own.
     pub caller: Option<u64>,
+    /// Hash of what tells callers apart who stay with their account (`affinity.on`); none = anybody.
+    pub session: Option<u64>,
     /// In the queue; lower goes first.
     pub priority: i32,
     /// Accounts that this request has asked already.
@@ -100,6 +104,10 @@ pub struct Pool {
     sharing: share::Sharing,
     /// Where others are told of what happens to accounts here.
     outbox: OnceLock<mpsc::Sender<News>>,
+    /// Of callers.
+    homes: ArcSwap<affinity::Homes>,
+    /// Of answers that others may go on from.
+    answers: affinity::Homes,
     budget: budget::Budget,
     in_flight: AtomicU32,
     /// Places that a predecessor's requests still hold.
@@ -127,6 +135,8 @@ impl Pool {
             marks: marks::Marks::default(),
             sharing: share::Sharing::default(),
             outbox: OnceLock::new(),
+            homes: ArcSwap::default(),
+            answers: affinity::Homes::default(),
             budget: budget::Budget::default(),
             in_flight: AtomicU32::new(0),
             elsewhere: AtomicU32::new(0),
@@ -233,10 +243,7 @@ impl Pool {
         let table = self.table.load();
         let taken = match &demand.only {
             Some(id) => self.take_named(id, &table, demand, ticks),
-            None => table.with_view(demand.lane(), demand.model.as_deref(), |view| {
-                let mut groups = view.groups.iter();
-                groups.find_map(|group| self.take_from(group, &table, demand, ticks))
-            }),
+            None => self.take_any(&table, demand, ticks),
         };
         match taken {
             Some((account, entry)) => {
@@ -257,6 +264,29 @@ impl Pool {
                 None
             }
         }
+    }
+
+    /// Takes the account where the caller is at home, or else the one that the strategy proposes; an
+    /// account of a better priority before either.
+    fn take_any(
+        &self,
+        table: &Table,
+        demand: &Demand,
+        now: u64,
+    ) -> Option<(Arc<Account>, breaker::Entry)> {
+        let home = self.home(demand, now);
+        let taken = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
+            view.groups.iter().find_map(|group| {
+                let at_home = home.and_then(|home| self.take_home(home, group, table, demand, now));
+                at_home.or_else(|| self.take_from(group, table, demand, now))
+            })
+        });
+        if let Some((account, _)) = &taken
+            && home != Some(account.slot)
+        {
+            self.settle_down(home, account, table, demand, now);
+        }
+        taken
     }
 
     fn take_from(

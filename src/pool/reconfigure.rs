@@ -45,6 +45,12 @@ impl Pool {
         for gone in old.accounts().filter(|a| !stay.contains(&*a.id)) {
             gone.live.block(reason::DRAINING);
             self.marks.clear(gone.slot);
+            self.homes.load().clear(gone.slot);
+            self.answers.clear(gone.slot);
+        }
+        let most = config.affinity.max_entries;
+        if most != self.settings.load().affinity.max_entries {
+            self.homes.rcu(|homes| homes.of_size(most));
         }
         self.settings.store(Arc::new(config.clone()));
         self.table

@@ -7,7 +7,7 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::body::{self, Replay};
-use super::context::{Context, Request};
+use super::context::{Context, Fallback, Request};
 use super::head;
 use super::limits::{self, Bill};
 use super::local;
@@ -15,11 +15,12 @@ use super::names;
 use super::origin;
 use super::reject::Refused;
 use super::upgrade;
+use crate::clock;
 use crate::config::{Config, Paths};
 use crate::dialect::{Call, Dialect, Kind, Peek, Reject};
 use crate::key::{self, Client, Refused as KeyRefused};
 use crate::pool::{Demand, Pool, Tried};
-use crate::route::{self, Caller};
+use crate::route::{self, Caller, Way};
 
 /// Longest name of a model. Names are looked up and remembered, and clients write them.
 const MODEL_LENGTH: usize = 256;
@@ -67,12 +68,12 @@ pub(super) async fn accept(
         return Err(Reject::draining().into());
     }
     let target = target(&config, session, websocket)?;
-    let (client, pool) = admitted(gateway, session, ctx)?;
+    let (client, way) = admitted(gateway, &config, session, ctx, &target)?;
     if target.websocket {
-        upgrade::admit(session, &client, &pool, target.dialect)?;
+        upgrade::admit(session, &client, &way.pool, target.dialect)?;
     }
     ctx.permit = Some(limits::permit(gateway, &client).await?);
-    let (request, bill) = read(gateway, &config, session, target, &client, pool).await?;
+    let (request, bill) = read(gateway, &config, session, target, &client, way).await?;
     ctx.bill = Some(bill);
     ctx.line.path = request.kind.map_or("other", path_name);
     ctx.line.model = request.demand.model.as_deref().map(str::to_owned);
@@ -104,6 +105,14 @@ struct Target {
     path: Option<String>,
     model: Option<String>,
     stream: Option<bool>,
+}
+
+impl Target {
+    /// The vendor's path, also where the client's is another one.
+    fn path<'a>(&'a self, session: &'a Session) -> &'a str {
+        let asked = || session.req_header().uri.path();
+        self.path.as_deref().unwrap_or_else(asked)
+    }
 }
 
 fn target(config: &Config, session: &Session, websocket: bool) -> Result<Target, Refused> {
@@ -158,25 +167,45 @@ fn authenticate(
     Ok(client)
 }
 
-/// Who calls, and that one's pool. A reload brings pools, exchanges the keys, and takes pools away, in
+/// Who calls, and where the request goes as far as its head says. A reload brings pools, exchanges the keys, and takes pools away, in
 /// this order: a key whose pool is gone was read before, and is read again.
 fn admitted(
     gateway: &Gateway,
+    config: &Config,
     session: &Session,
     ctx: &mut Context,
-) -> Result<(Arc<Client>, Arc<Pool>), Refused> {
+    target: &Target,
+) -> Result<(Arc<Client>, Way), Refused> {
+    let path = target.path(session);
     for _ in 0..RELOADS {
         let client = authenticate(gateway, session, ctx)?;
         ctx.line.key = Some(client.name.clone());
         ctx.client = Some(client.clone());
         let pools = gateway.pools.load();
-        if let Some(pool) = route::pool(&pools, &client) {
-            return Ok((client, pool.clone()));
+        let model = target.model.as_deref();
+        if let Some(way) = route::way(&config.routes, &pools, &client, path, model) {
+            return Ok((client, way));
         }
     }
     match ctx.client.as_ref().is_some_and(|client| client.is_bound()) {
         true => Err(Reject::account_gone().into()),
         false => Err(Reject::not_found().into()),
+    }
+}
+
+/// The longest body that is kept so that it can be sent again. Where the body decides the pool, that of
+/// the pool with the longest.
+fn max_replay(gateway: &Gateway, config: &Config, pool: &Pool) -> usize {
+    let of = |pool: &Pool| pool.settings().retry.max_body;
+    match config.routes.is_empty() {
+        true => of(pool),
+        false => gateway
+            .pools
+            .load()
+            .iter()
+            .map(|pool| of(pool))
+            .max()
+            .unwrap_or(0),
     }
 }
 
@@ -187,11 +216,11 @@ async fn read(
     session: &mut Session,
     target: Target,
     client: &Client,
-    pool: Arc<Pool>,
+    way: Way,
 ) -> Result<(Request, Bill), Refused> {
     let sizes = body::Limits {
         max_body: config.clients.max_body,
-        max_replay: pool.settings().retry.max_body,
+        max_replay: max_replay(gateway, config, &way.pool),
         timeout: config.clients.body_timeout,
     };
     let (body, budget) = body::read(gateway, session, &sizes).await?;
@@ -222,6 +251,19 @@ async fn read(
         gateway.metrics.key_rejected("model");
         return Err(Reject::permission_denied("this model").into());
     }
+    // The body may name the model that a route asks for.
+    let way = match config.routes.is_empty() || model_in_path {
+        true => way,
+        false => {
+            let (pools, path) = (gateway.pools.load(), target.path(session));
+            route::way(&config.routes, &pools, client, path, model.as_deref()).unwrap_or(way)
+        }
+    };
+    let said = way.alias.as_ref().and_then(|_| model.clone());
+    let model = way.alias.clone().filter(|_| said.is_some()).or(model);
+    let sure = model
+        .as_deref()
+        .filter(|_| model_in_path || body.is_complete());
     let size = body::stated_length(session).unwrap_or(body.seen().len());
     let bill = Bill::estimated(client, target.kind, sure, size, peek.max_tokens);
     let bill = limits::hold(gateway, client, sure, bill).await?;
@@ -234,20 +276,40 @@ async fn read(
         peek: &peek,
         body: body.seen(),
     };
-    let caller = caller.place(&pool.settings());
+    let told = |pool: &Pool| {
+        let settings = pool.settings();
+        (caller.place(&settings), caller.session(&settings))
+    };
+    let Way { pool, fallback, .. } = way;
+    let (place, session) = told(&pool);
+    let fallback = fallback.map(|pool| {
+        let (caller, session) = told(&pool);
+        Fallback {
+            pool,
+            caller,
+            session,
+        }
+    });
+    let only = client.account.clone().or_else(|| {
+        let answer = peek.previous_response_id.as_deref();
+        answer.and_then(|answer| pool.account_that_knows(answer, clock::now()))
+    });
     let demand = Demand {
         dialect: target.dialect,
         websocket: target.websocket,
         model,
-        caller,
+        caller: place,
+        session,
         priority: client.may.priority,
         tried: Tried::new(),
-        only: client.account.clone(),
+        only,
     };
     let (kind, path) = (target.kind, target.path);
     let request = Request {
         kind,
         path,
+        said,
+        fallback,
         model_in_path,
         stream,
         pool,

@@ -56,6 +56,10 @@ pub(super) struct Request {
     pub(super) kind: Option<Kind>,
     /// The vendor's path, where the client's is another one.
     pub(super) path: Option<String>,
+    /// The model's name as the client wrote it, where a route gave it another.
+    pub(super) said: Option<Arc<str>>,
+    /// Asked where the pool cannot serve.
+    pub(super) fallback: Option<Fallback>,
     /// The model stands in the path.
     pub(super) model_in_path: bool,
     pub(super) stream: bool,
@@ -70,7 +74,28 @@ pub(super) struct Request {
     pub(super) new_slot: Option<Arc<str>>,
 }
 
+/// Another pool, and what tells the caller from others there.
+pub(super) struct Fallback {
+    pub(super) pool: Arc<Pool>,
+    pub(super) caller: Option<u64>,
+    pub(super) session: Option<u64>,
+}
+
 impl Request {
+    /// From now on the fallback's accounts are asked. False: there is none, or they are asked already.
+    pub(super) fn fall_back(&mut self) -> bool {
+        let Some(fallback) = self.fallback.take() else {
+            return false;
+        };
+        self.demand.caller = fallback.caller;
+        self.demand.session = fallback.session;
+        // Slots are those of a pool's own table.
+        self.demand.tried.clear();
+        self.demand.only = None;
+        self.pool = fallback.pool;
+        true
+    }
+
     /// Nothing will be sent again: gives back the memory that a body took which is on its way.
     pub(super) fn forget_body(&mut self, attempt: &mut Attempt) {
         if attempt.sent && matches!(self.body, Replay::Whole(_)) {

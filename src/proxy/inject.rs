@@ -135,17 +135,9 @@ fn add_user_agent_suffix(gateway: &Gateway, headers: &mut HeaderMap) -> Result<(
     Ok(())
 }
 
-/// Where the account's upstream knows the model under another name, the body says that name.
+/// Where a route or the account's upstream knows the model under another name, the body says that name.
 fn rewrite_model(request: &Request, attempt: &mut Attempt, account: &Account) {
-    let Some(asked) = request
-        .demand
-        .model
-        .as_deref()
-        .filter(|_| !request.model_in_path)
-    else {
-        return;
-    };
-    let Some(name) = account.model_name(asked).filter(|name| *name != asked) else {
+    let Some(name) = renamed(request, account).filter(|_| !request.model_in_path) else {
         return;
     };
     attempt.rewritten = request
@@ -153,6 +145,13 @@ fn rewrite_model(request: &Request, attempt: &mut Attempt, account: &Account) {
         .whole()
         .and_then(|body| replace_model(body, name))
         .map(Bytes::from);
+}
+
+/// The model's name at this account's upstream, where it is not what the client wrote.
+fn renamed<'a>(request: &'a Request, account: &'a Account) -> Option<&'a str> {
+    let asked = request.demand.model.as_deref()?;
+    let name = account.model_name(asked).unwrap_or(asked);
+    (name != request.said.as_deref().unwrap_or(asked)).then_some(name)
 }
 
 /// Path and query at this account's upstream.
@@ -171,13 +170,8 @@ fn target(
     } else {
         path
     };
-    match request
-        .demand
-        .model
-        .as_deref()
-        .filter(|_| request.model_in_path)
-    {
-        Some(asked) => push_renamed(&mut target, path, asked, account),
+    match renamed(request, account).filter(|_| request.model_in_path) {
+        Some(name) => push_renamed(&mut target, path, name),
         None => target.push_str(path),
     }
     let query = uri.query().unwrap_or_default();
@@ -217,14 +211,13 @@ fn without_version(path: &str) -> &str {
 }
 
 /// Gemini names the model in the path: `/v1beta/models/NAME:verb`, whose colon may be escaped.
-fn push_renamed(target: &mut String, path: &str, asked: &str, account: &Account) {
-    let renamed = account.model_name(asked).and_then(|name| {
-        let (before, rest) = path.split_once("/models/")?;
+fn push_renamed(target: &mut String, path: &str, name: &str) {
+    let renamed = path.split_once("/models/").map(|(before, rest)| {
         let colon = rest.rfind(':').map(|at| (at, 1));
         let escaped = rest.to_ascii_uppercase().rfind("%3A").map(|at| (at, 3));
         let verb = colon.max(escaped).map(|(at, length)| &rest[at + length..]);
         let verb = verb.map(|verb| format!(":{verb}")).unwrap_or_default();
-        Some(format!("{before}/models/{}{verb}", encoded(name)))
+        format!("{before}/models/{}{verb}", encoded(name))
     });
     target.push_str(renamed.as_deref().unwrap_or(path));
 }

@@ -99,11 +99,17 @@ pub(super) fn report(
         .reading
         .take()
         .or_else(|| attempt.meter.take().map(Meter::finish));
-    if let Some(usage) = reading.and_then(|reading| reading.usage) {
-        attempt.lease.add_tokens(&usage);
-        ctx.line.usage = Some(usage);
-    }
     let request = ctx.request.as_ref();
+    if let Some(reading) = reading {
+        if let (Some(answer), Some(request)) = (reading.begun.id(), request) {
+            let account = attempt.lease.account();
+            request.pool.remember_answer(answer, account, now);
+        }
+        if let Some(usage) = reading.usage {
+            attempt.lease.add_tokens(&usage);
+            ctx.line.usage = Some(usage);
+        }
+    }
     let about = Report {
         model: request.and_then(|request| request.demand.model.as_deref()),
         detail,

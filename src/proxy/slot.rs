@@ -43,8 +43,7 @@ impl Seeker<'_> {
     /// The account that the strategy chooses; of a key with a slot the one that it holds.
     pub(super) async fn lease(mut self, now: Instant) -> Result<Lease, Unserved> {
         if !self.client.takes_slot() {
-            let Request { pool, demand, .. } = self.request;
-            return Ok(pool.lease(demand, now, self.deadline).await?);
+            return self.anywhere(now).await;
         }
         let slots = &self.gateway.slots;
         let enters = || slots.enter(self.client, now);
@@ -63,6 +62,19 @@ impl Seeker<'_> {
         }
         // In a box: this happens seldom, and each request would have room for it.
         Box::pin(self.elsewhere(why)).await
+    }
+
+    /// Where there is a fallback, it is asked as soon as nobody of the pool is free.
+    async fn anywhere(self, now: Instant) -> Result<Lease, Unserved> {
+        let Request { pool, demand, .. } = &*self.request;
+        if self.request.fallback.is_some() {
+            if let Some(lease) = pool.try_lease(demand, now) {
+                return Ok(lease);
+            }
+            self.request.fall_back();
+        }
+        let Request { pool, demand, .. } = &*self.request;
+        Ok(pool.lease(demand, now, self.deadline).await?)
     }
 
     async fn at_slot(&mut self, now: Instant) -> Result<Lease, Refusal> {

@@ -136,7 +136,7 @@ impl Store {
     ///
     /// # Errors
     /// It is no whole backup, or the records cannot be written; they are as they were.
-    pub async fn restore(
+    pub async fn restore_from(
         &self,
         from: &mut dyn BufRead,
     ) -> Result<(Counts, Option<Secret>), BackupError> {

@@ -213,11 +213,10 @@ impl Store {
         let new = rows.iter().map(|row| &**row);
         let new: Vec<&RequestRecord> = new.filter(|row| !known.contains(&row.id)).collect();
         let (many, single) = new.as_chunks::<ROWS>();
-        for chunk in many {
-            insert(&mut adding, chunk).await.map_err(told)?;
-        }
-        for row in single {
-            insert(&mut adding, &[*row]).await.map_err(told)?;
+        let many = many.iter().map(<[_; ROWS]>::as_slice);
+        let numbered = self.db.is_server();
+        for rows in many.chain(single.chunks(1)) {
+            insert(&mut adding, rows, numbered).await.map_err(told)?;
         }
         count(&mut adding, &new).await.map_err(told)?;
         adding.commit().await.map_err(told)
@@ -266,19 +265,23 @@ async fn known(
 async fn insert(
     adding: &mut Transaction<'_, Any>,
     rows: &[&RequestRecord],
+    numbered: bool,
 ) -> Result<(), sqlx::Error> {
-    let places = |row: usize| {
+    let place = |n: usize| match numbered {
+        true => format!("${n}"),
+        // SQLite takes `$1` for a name, and finds each of a thousand names by going through them.
+        false => "?".to_owned(),
+    };
+    let values = |row: usize| {
         let first = row * COLUMNS.len() + 1;
-        let places: Vec<String> = (first..first + COLUMNS.len())
-            .map(|n| format!("${n}"))
-            .collect();
+        let places: Vec<String> = (first..first + COLUMNS.len()).map(place).collect();
         format!("({})", places.join(","))
     };
-    let places: Vec<String> = (0..rows.len()).map(places).collect();
+    let values: Vec<String> = (0..rows.len()).map(values).collect();
     let sql = format!(
         "INSERT INTO requests ({}) VALUES {}",
         COLUMNS.join(","),
-        places.join(",")
+        values.join(",")
     );
     let mut query = sqlx::query(AssertSqlSafe(sql));
     for row in rows {

@@ -73,7 +73,7 @@ fn writer() {
         for n in 0.. {
             let name = format!("{round}-{n}-of-the-keys");
             let mut new = key(&name);
-            new.hash = format!("{:064x}", round.parse::<u64>().unwrap() << 32 | n);
+            new.hash = format!("{:064x}", (round.parse::<u64>().unwrap() << 32) | n);
             store.put_key(&new).await.unwrap();
             println_whole(&format!("done put {name}"));
             if n % 2 == 0 {

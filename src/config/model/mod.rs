@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use wildmatch::WildMatch;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -195,8 +197,9 @@ pub enum LimitUnit {
 
 #[derive(Clone, Debug)]
 pub struct Route {
-    pub path: Option<String>,
-    pub model: Option<String>,
+    /// Patterns; none = any.
+    pub path: Option<WildMatch>,
+    pub model: Option<WildMatch>,
     /// The value that replaces `model` in the request.
     pub rename: Option<String>,
     pub pool: String,

@@ -301,10 +301,10 @@ fn only_keys_that_ask_for_something_are_told_as_not_served() {
     );
     assert_eq!(
         told(
-            "routes: [{model: m, pool: p}]\npools: {p: {usage: ask, accounts: [{id: a, upstream: openai}]}}"
+            "admin: {address: 'unix:admin.sock'}\npools: {p: {usage: ask, accounts: [{id: a, upstream: openai}]}}"
         ),
         [
-            ("routes".to_owned(), Severity::Refused),
+            ("admin.address".to_owned(), Severity::Refused),
             ("pools.p.usage".to_owned(), Severity::Note)
         ]
     );

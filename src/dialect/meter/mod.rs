@@ -46,6 +46,15 @@ pub struct Begun {
     pub sequence: Option<u64>,
 }
 
+impl Begun {
+    /// `response.id`, if it is one that can be written as it is.
+    pub fn id(&self) -> Option<&str> {
+        let text = std::str::from_utf8(self.id.as_deref()?).ok()?;
+        let text = text.strip_prefix('"')?.strip_suffix('"')?;
+        (!text.is_empty() && !text.contains('\\')).then_some(text)
+    }
+}
+
 impl Reading {
     /// Whether the client knows that the answer is over, well or badly.
     pub fn is_over(&self) -> bool {
@@ -93,7 +102,7 @@ impl Meter {
         let framing = Framing::of(kind, headers);
         let places = match framing {
             Framing::Sse => places_in_events(dialect, kind),
-            Framing::Json | Framing::Unread => places_in_document(dialect),
+            Framing::Json | Framing::Unread => places_in_document(dialect, kind),
         };
         Meter {
             framing,
@@ -271,8 +280,13 @@ fn places_in_events(dialect: Dialect, kind: Kind) -> &'static [(Place, Catch)] {
 }
 
 /// Where its outermost bracket closes, a document has its end: nothing in it need be looked at for that.
-fn places_in_document(dialect: Dialect) -> &'static [(Place, Catch)] {
+fn places_in_document(dialect: Dialect, kind: Kind) -> &'static [(Place, Catch)] {
     match dialect {
+        Dialect::OpenAi if kind == Kind::Responses => &[
+            (&["usage"], Catch::Usage),
+            (&["error"], Catch::Error),
+            (&["id"], Catch::Id),
+        ],
         Dialect::OpenAi | Dialect::Anthropic => {
             &[(&["usage"], Catch::Usage), (&["error"], Catch::Error)]
         }

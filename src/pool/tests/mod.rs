@@ -1,5 +1,6 @@
 //! What requests and operators can rely on of a pool, without a socket and in a time of the test's own.
 
+mod affinity;
 mod bequests;
 mod ceilings;
 mod changes;
@@ -49,6 +50,7 @@ fn anything() -> Demand {
         websocket: false,
         model: None,
         caller: None,
+        session: None,
         priority: 0,
         tried: Default::default(),
         only: None,

@@ -1,0 +1,107 @@
+//! Which pool a request goes to: by path, by model, under another name, and where that one cannot serve.
+
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::support::{Gateway, Mock, Request, get, post};
+
+/// Pools `a`, `b` … of one simulated vendor each, and this before them.
+fn gateway(before: &str, pools: usize) -> (Gateway, Vec<Mock>) {
+    let vendors = Mock::several(pools, &[]);
+    let mut text = format!("{before}\npools:\n");
+    for (name, vendor) in ('a'..).zip(&vendors) {
+        text += &format!(
+            "  {name}: {{accounts: [{{id: {name}, upstream: '{}', credential: {{api_key: key-{name}}}}}]}}\n",
+            vendor.url()
+        );
+    }
+    (Gateway::start(&text), vendors)
+}
+
+fn chat(model: &str) -> Request {
+    post(
+        "/v1/chat/completions",
+        &json!({"messages": [{"role": "user", "content": "é"}], "model": model}),
+    )
+}
+
+/// Which pool was asked, by its account's key, `-` for none; what came there.
+fn asked(gateway: &Gateway, request: Request) -> (char, Value) {
+    let answer = gateway.send(&request.header("x-mock-echo", 1));
+    let echo = answer.json();
+    let key = |name: &str| echo["headers"][name][0].as_str()?.chars().last();
+    let which = key("authorization").or_else(|| key("x-goog-api-key"));
+    (which.unwrap_or('-'), echo)
+}
+
+/// Of a body, as the simulated vendor tells it.
+fn hash(body: &str) -> String {
+    format!("{:016x}", xxh3_64(body.as_bytes()))
+}
+
+#[test]
+fn path_and_model_decide_and_the_first_that_matches_wins() {
+    let routes = "routes:
+  - {path: /v1/embeddings, pool: b}
+  - {model: 'claude-*', pool: c}
+  - {model: 'claude-opus-*', pool: b}";
+    let (gateway, _vendors) = gateway(routes, 3);
+    let pool_of = |request| asked(&gateway, request).0;
+    let embed = |path| post(path, &json!({"model": "claude-embed", "input": "x"}));
+    assert_eq!(pool_of(embed("/v1/embeddings")), 'b');
+    assert_eq!(pool_of(embed("/embeddings")), 'b', "the same path");
+    assert_eq!(pool_of(chat("claude-opus-4")), 'c');
+    assert_eq!(pool_of(chat("gpt-5")), 'a');
+    assert_eq!(pool_of(get("/v1/models")), 'a');
+    let gemini = "/v1beta/models/claude-x:generateContent";
+    assert_eq!(pool_of(post(gemini, &json!({"contents": []}))), 'c');
+}
+
+#[test]
+fn an_alias_changes_the_name_of_the_model_and_nothing_else() {
+    let (gateway, _vendors) = gateway("routes: [{model: fast, as: gpt-5-mini, pool: b}]", 2);
+    let (pool, echo) = asked(&gateway, chat("fast"));
+    assert_eq!(pool, 'b');
+    let sent = r#"{"messages":[{"content":"é","role":"user"}],"model":"gpt-5-mini"}"#;
+    assert_eq!(echo["body_xxh3"], hash(sent));
+    let gemini = "/v1beta/models/fast:generateContent";
+    let (_, echo) = asked(&gateway, post(gemini, &json!({"contents": []})));
+    assert_eq!(echo["path"], "/v1beta/models/gpt-5-mini:generateContent");
+    let (_, echo) = asked(&gateway, chat("slow"));
+    assert_eq!(echo["body_xxh3"], hash(&sent.replace("gpt-5-mini", "slow")));
+}
+
+#[test]
+fn where_the_pool_cannot_serve_its_fallback_does() {
+    let routes = "routes: [{model: m, pool: b, fallback: c}, {model: n, pool: b}]";
+    let (gateway, vendors) = gateway(routes, 3);
+    let pool_of = |model| asked(&gateway, chat(model)).0;
+    assert_eq!(pool_of("m"), 'b');
+    gateway.act("b", "disable");
+    assert_eq!(pool_of("m"), 'c');
+    assert_eq!(pool_of("n"), '-');
+    gateway.act("b", "enable");
+    // An attempt that fails leads on, too.
+    vendors[1].set(&json!({"connections": "reset"}));
+    let answer = gateway.send(&chat("m"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn a_route_holds_only_for_keys_whose_tier_has_its_pool() {
+    let before = "clients:
+  keys: [{name: x, key: key-x, tier: some}, {name: y, key: key-y}]
+tiers: {some: {pools: [a, c]}}
+routes: [{model: m, pool: b, fallback: c}, {model: m, pool: c}]";
+    let (gateway, _vendors) = gateway(before, 3);
+    let pool_of = |key| asked(&gateway, chat("m").bearer(key)).0;
+    assert_eq!((pool_of("key-x"), pool_of("key-y")), ('c', 'b'));
+}
+
+#[test]
+fn a_dry_run_goes_the_same_way() {
+    let (gateway, _vendors) = gateway("routes: [{model: fast, as: gpt-5-mini, pool: b}]", 2);
+    let ask = |model| post("/api/v1/route", &json!({"model": model}));
+    assert_eq!(gateway.admin(ask("fast")).json()["account"], "b");
+    assert_eq!(gateway.admin(ask("slow")).json()["account"], "a");
+}
