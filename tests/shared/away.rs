@@ -11,7 +11,7 @@ use crate::support::{
 
 /// How long a fault lasts.
 fn fault() -> Duration {
-    Duration::from_secs(count(6, 30) as u64)
+    Duration::from_secs(count(3, 30) as u64)
 }
 
 /// What clients saw in a while: the times that requests took, in order.

@@ -5,6 +5,7 @@ mod ledger;
 mod limits;
 mod places;
 mod script;
+mod secured;
 mod slots;
 mod tokens;
 mod told;
