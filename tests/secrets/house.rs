@@ -2,13 +2,14 @@
 //! everything it leaves behind.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::planted::Planted;
 use super::tattler::Tattler;
-use crate::support::{Gateway, free_address};
+use crate::support::{Gateway, Redis, free_address, get, wait_for};
 
 /// The accounts, in the order of preference; each has a vendor of its own.
 pub(super) const ACCOUNTS: [&str; 6] = ["inline", "file", "env", "header", "query", "extra"];
@@ -17,6 +18,7 @@ pub(super) struct House {
     pub(super) planted: Planted,
     pub(super) gateway: Gateway,
     vendors: Vec<Tattler>,
+    _redis: Redis,
     /// Everything that clients were told.
     pub(super) told: Vec<u8>,
 }
@@ -25,8 +27,10 @@ pub(super) struct House {
 fn configuration(
     planted: &mut Planted,
     vendors: &[Tattler],
+    redis: SocketAddr,
     log: &str,
 ) -> (String, String, String) {
+    let password = planted.at("redis password").to_owned();
     let mut secret = |place: &str| planted.plant(place);
     let mut accounts = String::new();
     for (n, (name, vendor)) in ACCOUNTS.iter().zip(vendors).enumerate() {
@@ -61,7 +65,7 @@ clients:
 notify:
   - {{webhook: \"https://hooks.test/{hook}\", secret: {hook_secret}}}
 state:
-  redis: \"redis://:{redis}@127.0.0.1:1/\"
+  redis: \"redis://:{password}@{redis}/\"
   postgres: \"postgres://u:{postgres}@127.0.0.1:1/d\"
 log: {log}
 pools:
@@ -75,7 +79,7 @@ pools:
         client = secret("client key"),
         hook = secret("hook url"),
         hook_secret = secret("hook secret"),
-        redis = secret("redis password"),
+        password = password,
         postgres = secret("postgres password"),
     );
     let keys = format!("{}\n", secret("client key of the file"));
@@ -86,7 +90,9 @@ pools:
 pub(super) fn house(log: &str) -> House {
     let mut planted = Planted::default();
     let vendors: Vec<Tattler> = ACCOUNTS.iter().map(|_| Tattler::start()).collect();
-    let (text, keys, admin) = configuration(&mut planted, &vendors, log);
+    let password = planted.plant("redis password");
+    let redis = Redis::start_with(&["--requirepass", &password]);
+    let (text, keys, admin) = configuration(&mut planted, &vendors, redis.address, log);
     let files = [
         ("keys.txt", &*keys),
         ("admin.key", &*admin),
@@ -102,10 +108,16 @@ pub(super) fn house(log: &str) -> House {
     let (_, most) = getrlimit(Resource::RLIMIT_CORE).unwrap();
     setrlimit(Resource::RLIMIT_CORE, most, most).unwrap();
     let gateway = Gateway::start_with(&text, &files, &environment);
+    let token = planted.at("admin token").to_owned();
+    wait_for("Redis to be reached", || {
+        let metrics = get("/metrics").bearer(&token).send(gateway.admin_address);
+        metrics.text().contains("poolgate_redis_up 1").then_some(())
+    });
     House {
         planted,
         gateway,
         vendors,
+        _redis: redis,
         told: vec![],
     }
 }
