@@ -22,6 +22,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Rows that wait in memory: half an hour of 50 requests a second, some 40 MB.
 const MOST: usize = 100_000;
 
+/// Even a slow database takes so many in its time.
+const LEAST: usize = 16;
+
 /// How often old rows are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
@@ -39,6 +42,8 @@ pub(super) struct Writer {
     spool: VecDeque<Arc<RequestRecord>>,
     /// So many of the first ones may have been taken, in a call whose answer was lost.
     doubtful: usize,
+    /// How many are written at a time: fewer to a database that is too slow for more.
+    batch: usize,
     next_id: i64,
     is_away: bool,
     lost: usize,
@@ -61,6 +66,7 @@ impl Writer {
             told,
             spool: VecDeque::new(),
             doubtful: 0,
+            batch: BATCH,
             // Two processes hardly ever begin so near to each other that they meet.
             next_id: fastrand::i64(1..i64::MAX >> 1),
             is_away: false,
@@ -127,7 +133,7 @@ impl Writer {
     /// Writes all that waits, or as much as the database takes.
     async fn write(&mut self) {
         while !self.spool.is_empty() {
-            let rows = self.spool.len().min(BATCH);
+            let rows = self.spool.len().min(self.batch);
             let batch = &self.spool.make_contiguous()[..rows];
             let added = tokio::select! {
                 added = self.store.add_requests(batch, self.doubtful > 0) => added,
@@ -136,10 +142,12 @@ impl Writer {
             match added {
                 Ok(()) => {
                     self.spool.drain(..rows);
+                    self.batch = (self.batch * 2).min(BATCH);
                     self.doubtful = self.doubtful.saturating_sub(rows);
                 }
                 Err(error) => {
                     self.doubtful = self.doubtful.max(rows);
+                    self.batch = (self.batch / 2).max(LEAST);
                     self.note(Some(&error));
                     break;
                 }
