@@ -209,6 +209,74 @@ fn max_replay(gateway: &Gateway, config: &Config, pool: &Pool) -> usize {
     }
 }
 
+/// What the body says, as far as it is here.
+fn look<'a>(target: &Target, body: &'a Replay) -> Peek<'a> {
+    let has_json = target.kind.is_some() && !matches!(body, Replay::None);
+    match (has_json, body.is_complete()) {
+        (true, true) => Peek::of(body.seen()),
+        (true, false) => Peek::of_beginning(body.seen()),
+        (false, _) => Peek::default(),
+    }
+}
+
+/// The model that is asked for, which the key may use.
+fn allowed_model(
+    gateway: &Gateway,
+    client: &Client,
+    target: &Target,
+    peek: &Peek<'_>,
+    is_sure: bool,
+) -> Result<Option<Arc<str>>, Refused> {
+    let model = target.model.as_deref().or(peek.model.as_deref());
+    if model.is_some_and(|model| model.len() > MODEL_LENGTH) {
+        return Err(Reject::bad_request("the name of the model is too long").into());
+    }
+    let asks_for_model = !matches!(target.kind, Some(Kind::Models) | None);
+    if asks_for_model && !client.may.allows_model(model.filter(|_| is_sure)) {
+        gateway.metrics.key_rejected("model");
+        return Err(Reject::permission_denied("this model").into());
+    }
+    Ok(model.map(Arc::from))
+}
+
+/// What the request asks of its pool, and of the fallback if there is one.
+fn demand(
+    target: &Target,
+    caller: &Caller<'_>,
+    model: Option<Arc<str>>,
+    way: &Way,
+) -> (Demand, Option<Fallback>) {
+    let told = |pool: &Pool| {
+        let settings = pool.settings();
+        (caller.place(&settings), caller.session(&settings))
+    };
+    let (place, session) = told(&way.pool);
+    let fallback = way.fallback.as_ref().map(|pool| {
+        let (caller, session) = told(pool);
+        Fallback {
+            pool: pool.clone(),
+            caller,
+            session,
+        }
+    });
+    let client = caller.client;
+    let only = client.account.clone().or_else(|| {
+        let answer = caller.peek.previous_response_id.as_deref();
+        answer.and_then(|answer| way.pool.account_that_knows(answer, clock::now()))
+    });
+    let demand = Demand {
+        dialect: target.dialect,
+        websocket: target.websocket,
+        model,
+        caller: place,
+        session,
+        priority: client.may.priority,
+        tried: Tried::new(),
+        only,
+    };
+    (demand, fallback)
+}
+
 /// Reads the body, looks for the model in it, and says what the request asks of its pool.
 async fn read(
     gateway: &Gateway,
@@ -224,33 +292,11 @@ async fn read(
         timeout: config.clients.body_timeout,
     };
     let (body, budget) = body::read(gateway, session, &sizes).await?;
-    let has_json = target.kind.is_some() && !matches!(body, Replay::None);
-    let peek = match (has_json, body.is_complete()) {
-        (true, true) => Peek::of(body.seen()),
-        (true, false) => Peek::of_beginning(body.seen()),
-        (false, _) => Peek::default(),
-    };
-    let asks_for_model = !matches!(target.kind, Some(Kind::Models) | None);
+    let peek = look(&target, &body);
     let model_in_path = target.model.is_some();
-    let model: Option<Arc<str>> = target
-        .model
-        .as_deref()
-        .or(peek.model.as_deref())
-        .map(Arc::from);
-    if model
-        .as_ref()
-        .is_some_and(|model| model.len() > MODEL_LENGTH)
-    {
-        return Err(Reject::bad_request("the name of the model is too long").into());
-    }
     // Of a body that is not all here another model may count in the end.
-    let sure = model
-        .as_deref()
-        .filter(|_| model_in_path || body.is_complete());
-    if asks_for_model && !client.may.allows_model(sure) {
-        gateway.metrics.key_rejected("model");
-        return Err(Reject::permission_denied("this model").into());
-    }
+    let is_sure = model_in_path || body.is_complete();
+    let model = allowed_model(gateway, client, &target, &peek, is_sure)?;
     // The body may name the model that a route asks for.
     let way = match config.routes.is_empty() || model_in_path {
         true => way,
@@ -261,9 +307,7 @@ async fn read(
     };
     let said = way.alias.as_ref().and_then(|_| model.clone());
     let model = way.alias.clone().filter(|_| said.is_some()).or(model);
-    let sure = model
-        .as_deref()
-        .filter(|_| model_in_path || body.is_complete());
+    let sure = model.as_deref().filter(|_| is_sure);
     let size = body::stated_length(session).unwrap_or(body.seen().len());
     let bill = Bill::estimated(client, target.kind, sure, size, peek.max_tokens);
     let bill = limits::hold(gateway, client, sure, bill).await?;
@@ -276,34 +320,8 @@ async fn read(
         peek: &peek,
         body: body.seen(),
     };
-    let told = |pool: &Pool| {
-        let settings = pool.settings();
-        (caller.place(&settings), caller.session(&settings))
-    };
-    let Way { pool, fallback, .. } = way;
-    let (place, session) = told(&pool);
-    let fallback = fallback.map(|pool| {
-        let (caller, session) = told(&pool);
-        Fallback {
-            pool,
-            caller,
-            session,
-        }
-    });
-    let only = client.account.clone().or_else(|| {
-        let answer = peek.previous_response_id.as_deref();
-        answer.and_then(|answer| pool.account_that_knows(answer, clock::now()))
-    });
-    let demand = Demand {
-        dialect: target.dialect,
-        websocket: target.websocket,
-        model,
-        caller: place,
-        session,
-        priority: client.may.priority,
-        tried: Tried::new(),
-        only,
-    };
+    let (demand, fallback) = demand(&target, &caller, model, &way);
+    let pool = way.pool;
     let (kind, path) = (target.kind, target.path);
     let request = Request {
         kind,

@@ -84,6 +84,10 @@ pub(super) struct Fallback {
 impl Request {
     /// From now on the fallback's accounts are asked. False: there is none, or they are asked already.
     pub(super) fn fall_back(&mut self) -> bool {
+        // Another account does not know the answer that is gone on from.
+        if self.demand.only.is_some() {
+            return false;
+        }
         let Some(fallback) = self.fallback.take() else {
             return false;
         };
@@ -91,7 +95,6 @@ impl Request {
         self.demand.session = fallback.session;
         // Slots are those of a pool's own table.
         self.demand.tried.clear();
-        self.demand.only = None;
         self.pool = fallback.pool;
         true
     }
