@@ -6,6 +6,7 @@ use http::HeaderMap;
 use wildmatch::WildMatch;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::clock::Instant;
 use crate::config::{self, CallerId, Strategy};
 use crate::dialect::{Peek, json_value};
 use crate::key::{self, Client};
@@ -34,6 +35,23 @@ pub struct Way {
     pub alias: Option<Arc<str>>,
     /// Asked where that pool cannot serve.
     pub fallback: Option<Arc<Pool>>,
+}
+
+impl Way {
+    /// The same, but to the fallback if that is where the answer was given that the request goes on from.
+    pub fn to_whoever_knows(self, answer: Option<&str>, now: Instant) -> Way {
+        let knows = |pool: &Arc<Pool>| {
+            answer.is_some_and(|answer| pool.account_that_knows(answer, now).is_some())
+        };
+        match self.fallback {
+            Some(fallback) if knows(&fallback) => Way {
+                pool: fallback,
+                alias: self.alias,
+                fallback: None,
+            },
+            _ => self,
+        }
+    }
 }
 
 /// The way of a request for this path and model: that of the first route that it matches and that leads

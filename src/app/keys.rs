@@ -74,6 +74,7 @@ impl Issued {
 /// They cannot be had.
 pub async fn records(config: &Config) -> Result<Store> {
     super::state::prepare_dir(&config.state.dir)?;
+    keys_may_be_issued(&config.state.dir)?;
     let store = Store::of(&config.state)?;
     store.ready().await?;
     let older = key::Issued::in_state(&config.state.dir);
@@ -88,15 +89,29 @@ async fn read(store: &Store, config: &Config) -> Result<(i64, Vec<KeyRecord>), K
     // In this order: what changes in between is read again.
     let version = store.keys_version().await?;
     let keys = store.keys().await?;
-    if !keys.is_empty() && !has_issued(config) {
-        std::fs::write(config.state.dir.join(ISSUED), "")?;
+    if !keys.is_empty() {
+        keys_may_be_issued(&config.state.dir)?;
     }
     Ok((version, keys))
 }
 
-/// Have there ever been keys in these records?
+/// Have there ever been keys in these records? What cannot be looked at may say so.
 fn has_issued(config: &Config) -> bool {
-    config.state.dir.join(ISSUED).exists()
+    let dir = &config.state.dir;
+    let is_there = |path: std::path::PathBuf| path.try_exists().unwrap_or(true);
+    is_there(dir.join(ISSUED)) || is_there(key::Issued::in_state(dir).path().to_owned())
+}
+
+/// Records that cannot be read do not open the gate from now on.
+///
+/// # Errors
+/// The state folder cannot be written.
+pub fn keys_may_be_issued(state: &std::path::Path) -> std::io::Result<()> {
+    let marker = state.join(ISSUED);
+    match marker.try_exists() {
+        Ok(true) => Ok(()),
+        _ => std::fs::write(marker, ""),
+    }
 }
 
 /// Does something that needs the records where there is no runtime yet. Connections do not outlive the
@@ -285,7 +300,10 @@ impl App {
             accounts: &accounts,
         };
         let changed = change(&register).await?;
-        self.look_at_keys().await?;
+        // It is done, and of a new key nobody else knows: what is not seen at once is seen soon.
+        if let Err(error) = self.look_at_keys().await {
+            tracing::warn!("a change of keys is in force with a delay: {error}");
+        }
         Ok(changed)
     }
 }

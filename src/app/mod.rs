@@ -32,7 +32,7 @@ use pingora_core::server::{ExecutionPhase, ListenFds, RunArgs, Server};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, Semaphore};
 
-pub use keys::records;
+pub use keys::{keys_may_be_issued, records};
 pub use renewals::token_cache;
 
 use crate::admin::Auth;

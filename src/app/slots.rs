@@ -136,7 +136,9 @@ impl App {
         if self.leaving() {
             return Scope::None;
         }
-        if self.keys.is_partial() {
+        // Without records in common each gateway has keys of its own.
+        let is_apart = state.redis.is_some() && state.postgres.is_none();
+        if is_apart || self.keys.is_partial() {
             return Scope::Nobody;
         }
         match state.redis.is_some() || state.postgres.is_some() {

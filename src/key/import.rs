@@ -2,6 +2,7 @@
 //! pool's `client_keys:*` hashes in Redis as they are.
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -97,13 +98,14 @@ impl Register<'_> {
     pub async fn import(&self, text: &str, now: SystemTime) -> Result<Imported, Vec<String>> {
         let mut problems = Vec::new();
         let mut records: Vec<KeyRecord> = Vec::new();
+        let mut hashes = HashSet::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() {
                 continue;
             }
             match self.imported(line, now) {
-                Ok(record) if records.iter().any(|other| other.hash == record.hash) => {
+                Ok(record) if !hashes.insert(record.hash.clone()) => {
                     problems.push(format!("line {}: this key is there twice", number + 1));
                 }
                 Ok(record) => records.push(record),
@@ -120,7 +122,13 @@ impl Register<'_> {
             .await
             .map_err(|error| told(error.into()))?;
         let all = records.len();
-        records.retain(|record| !known.iter().any(|known| known.hash == record.hash));
+        // A key that was rotated away is no new one either.
+        let former = |record: &KeyRecord| record.previous.as_ref().map(|(hash, _)| hash.clone());
+        let known: HashSet<String> = known
+            .iter()
+            .flat_map(|known| former(known).into_iter().chain([known.hash.clone()]))
+            .collect();
+        records.retain(|record| !known.contains(&record.hash));
         let added = records.len();
         let put = self.store.put_keys(&records).await;
         put.map_err(|error| told(error.into()))?;

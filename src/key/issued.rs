@@ -21,6 +21,10 @@ impl Issued {
         }
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes records of the keys in the file, which then goes away.
     ///
     /// # Errors

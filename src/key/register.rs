@@ -49,6 +49,9 @@ pub struct Register<'a> {
 /// So many names an error lists.
 const LISTED: usize = 20;
 
+/// A grace beyond a hundred years is as good as none that ends.
+const LONGEST_GRACE: Duration = Duration::from_secs(100 * 366 * 86_400);
+
 impl Register<'_> {
     /// Issues a key.
     ///
@@ -103,7 +106,7 @@ impl Register<'_> {
     ) -> Result<(KeyRecord, Secret), KeyError> {
         let key = new_key(&self.config.clients.key_prefix)?;
         let record = self.alter(id, |record| {
-            let until = millis(now + grace);
+            let until = millis(now + grace.min(LONGEST_GRACE));
             record.previous = (!grace.is_zero()).then(|| (record.hash.clone(), until));
             put_key(record, &key);
             Ok(())

@@ -158,6 +158,15 @@ fn refusal(config: &Config, record: &KeyRecord) -> Option<Refused> {
         );
         return Some(Refused::Disabled);
     }
+    let is_address = |text: &String| super::written::address(text).is_some();
+    if !record.allowed_ips.iter().all(is_address) {
+        let key = &*record.name;
+        tracing::error!(
+            key,
+            "an address in the record of this key cannot be read: it is refused"
+        );
+        return Some(Refused::Disabled);
+    }
     None
 }
 

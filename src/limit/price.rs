@@ -44,6 +44,18 @@ impl Prices {
     }
 }
 
+impl Prices {
+    /// What a model costs whose name is not known for sure: each kind of token at its dearest.
+    pub fn dearest(&self) -> Option<Price> {
+        let prices = self.0.iter().map(|(_, price)| *price);
+        prices.reduce(|a, b| Price {
+            input: a.input.max(b.input),
+            cached: a.cached.max(b.cached),
+            output: a.output.max(b.output),
+        })
+    }
+}
+
 impl Price {
     /// In billionths; cached tokens are a part of the input.
     pub fn cost(&self, usage: &Usage) -> u64 {

@@ -89,8 +89,13 @@ impl Pool {
 
     /// This account has given this answer.
     pub fn remember_answer(&self, answer: &str, account: &Account, now: Instant) {
-        self.answers
-            .put(answer_id(answer), account.slot, ANSWERS, self.ticks(now));
+        // The slot of an account that is gone may be another's by now.
+        let table = self.table.load();
+        if table.account(account.slot).is_some_and(|it| it.is(account)) {
+            let answer = answer_id(answer);
+            self.answers
+                .put(answer, account.slot, ANSWERS, self.ticks(now));
+        }
     }
 
     /// A predecessor's callers, and answers that were given to them, are at home here.

@@ -305,6 +305,7 @@ async fn read(
             route::way(&config.routes, &pools, client, path, model.as_deref()).unwrap_or(way)
         }
     };
+    let way = way.to_whoever_knows(peek.previous_response_id.as_deref(), clock::now());
     let said = way.alias.as_ref().and_then(|_| model.clone());
     let model = way.alias.clone().filter(|_| said.is_some()).or(model);
     let sure = model.as_deref().filter(|_| is_sure);

@@ -83,7 +83,7 @@ pub(super) struct Fallback {
 
 impl Request {
     /// From now on the fallback's accounts are asked. False: there is none, or they are asked already.
-    pub(super) fn fall_back(&mut self) -> bool {
+    pub(super) fn fall_back(&mut self, now: Instant) -> bool {
         // Another account does not know the answer that is gone on from.
         if self.demand.only.is_some() {
             return false;
@@ -96,7 +96,21 @@ impl Request {
         // Slots are those of a pool's own table.
         self.demand.tried.clear();
         self.pool = fallback.pool;
+        self.pool.count_request(now);
         true
+    }
+
+    /// A lease of the fallback's, if somebody is free there at once.
+    pub(super) fn lease_of_fallback(&mut self, now: Instant) -> Option<Lease> {
+        let fallback = self.fallback.as_ref()?;
+        let demand = Demand {
+            caller: fallback.caller,
+            session: fallback.session,
+            tried: Default::default(),
+            ..self.demand.clone()
+        };
+        let lease = fallback.pool.try_lease(&demand, now)?;
+        self.fall_back(now).then_some(lease)
     }
 
     /// Nothing will be sent again: gives back the memory that a body took which is on its way.

@@ -55,7 +55,11 @@ impl Bill {
     ) -> Bill {
         Bill {
             hold: None,
-            price: model.and_then(|model| client.prices.of_model(model)),
+            price: match model {
+                Some(model) => client.prices.of_model(model),
+                // Else a body that is too long to be looked through would cost nothing.
+                None => client.prices.dearest(),
+            },
             estimate: Usage {
                 input: size as u64 / BYTES_PER_TOKEN,
                 output: most.unwrap_or(USUAL_ANSWER),

@@ -19,7 +19,7 @@ pub(super) fn forget_spelling(head: &mut RequestHeader) {
 /// An answer loses the spelling.
 pub(super) fn forget_spelling_of_answer(head: &mut ResponseHeader) {
     if head.has_case() {
-        *head = parts_of_answer(head).into();
+        let _ = change_answer(head, |_| Ok(()));
     }
 }
 
@@ -29,10 +29,28 @@ pub(super) fn parts(head: &mut RequestHeader) -> request::Parts {
     replace(head, none.into()).into()
 }
 
-/// The same of an answer.
-pub(super) fn parts_of_answer(head: &mut ResponseHeader) -> response::Parts {
+/// Changes what an answer's head is made of.
+///
+/// # Errors
+/// Those of `change`; what it has changed by then stays changed.
+pub(super) fn change_answer(
+    head: &mut ResponseHeader,
+    change: impl FnOnce(&mut response::Parts) -> Result<()>,
+) -> Result<()> {
+    // The words behind the status are no part of the parts; the usual ones come back by themselves.
+    let usual = head.status.canonical_reason();
+    let words = head
+        .get_reason_phrase()
+        .filter(|words| Some(*words) != usual);
+    let words = words.map(str::to_owned);
     let none = http::Response::new(()).into_parts().0;
-    replace(head, none.into()).into()
+    let mut parts: response::Parts = replace(head, none.into()).into();
+    let changed = change(&mut parts);
+    *head = parts.into();
+    if words.is_some() {
+        head.set_reason_phrase(words.as_deref())?;
+    }
+    changed
 }
 
 /// A text as the value of a header.

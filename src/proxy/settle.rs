@@ -63,19 +63,16 @@ pub(super) fn clean_answer(
 ) -> Result<()> {
     let pass_limits = gateway.config.load().clients.pass_rate_limit_headers;
     let tells = |value: &HeaderValue| sent.is_some_and(|sent| sent.is_in(value.as_bytes()));
-    let mut parts = names::parts_of_answer(head);
-    let hidden: Vec<HeaderName> = parts
-        .headers
-        .iter()
-        .filter(|(name, value)| is_hidden(name, pass_limits) || tells(value))
-        .map(|(name, _)| name.clone())
-        .collect();
-    hidden
-        .iter()
-        .for_each(|name| drop(parts.headers.remove(name)));
-    put_own_headers(&mut parts.headers, ctx)?;
-    *head = parts.into();
-    Ok(())
+    names::change_answer(head, |parts| {
+        let headers = &mut parts.headers;
+        let hidden: Vec<HeaderName> = headers
+            .iter()
+            .filter(|(name, value)| is_hidden(name, pass_limits) || tells(value))
+            .map(|(name, _)| name.clone())
+            .collect();
+        hidden.iter().for_each(|name| drop(headers.remove(name)));
+        put_own_headers(headers, ctx)
+    })
 }
 
 fn is_hidden(name: &HeaderName, pass_limits: bool) -> bool {
@@ -92,10 +89,7 @@ fn is_hidden(name: &HeaderName, pass_limits: bool) -> bool {
 
 /// What each answer says of its request.
 pub(super) fn add_own_headers(head: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-    let mut parts = names::parts_of_answer(head);
-    put_own_headers(&mut parts.headers, ctx)?;
-    *head = parts.into();
-    Ok(())
+    names::change_answer(head, |parts| put_own_headers(&mut parts.headers, ctx))
 }
 
 fn put_own_headers(headers: &mut HeaderMap, ctx: &Context) -> Result<()> {

@@ -64,17 +64,25 @@ impl Seeker<'_> {
         Box::pin(self.elsewhere(why)).await
     }
 
-    /// Where there is a fallback, it is asked as soon as nobody of the pool is free.
+    /// Where there is a fallback, it is asked as soon as nobody of the pool is free; and where nobody
+    /// there is free either, when the pool gives the request up.
     async fn anywhere(self, now: Instant) -> Result<Lease, Unserved> {
-        let Request { pool, demand, .. } = &*self.request;
         if self.request.fallback.is_some() {
+            let Request { pool, demand, .. } = &*self.request;
             if let Some(lease) = pool.try_lease(demand, now) {
                 return Ok(lease);
             }
-            self.request.fall_back();
+            if let Some(lease) = self.request.lease_of_fallback(now) {
+                return Ok(lease);
+            }
         }
         let Request { pool, demand, .. } = &*self.request;
-        Ok(pool.lease(demand, now, self.deadline).await?)
+        let leased = pool.lease(demand, now, self.deadline).await;
+        if leased.is_err() && self.request.fall_back(now) {
+            let Request { pool, demand, .. } = &*self.request;
+            return Ok(pool.lease(demand, clock::now(), self.deadline).await?);
+        }
+        Ok(leased?)
     }
 
     async fn at_slot(&mut self, now: Instant) -> Result<Lease, Refusal> {

@@ -34,6 +34,13 @@ pub enum Scope {
     All,
 }
 
+/// Another gateway may know a key, or a change of it, a moment before this one does: only a slot that was
+/// not used for a while is surely free.
+fn settled(scope: Scope, at: Moment) -> Option<i64> {
+    const A_WHILE: Duration = Duration::from_secs(10);
+    (scope != Scope::All).then(|| millis(at.wall).saturating_sub(span(A_WHILE)))
+}
+
 impl Slots {
     /// Brings memory and book together, and frees what nobody holds any more. Called again and
     /// again.
@@ -186,9 +193,11 @@ impl Slots {
         let is_record = !held.key.contains(':') && &*held.key != "-";
         match client {
             None if scope == Scope::All || (scope == Scope::Records && is_record) => {
-                return Some(("gone", None));
+                return Some(("gone", settled(scope, at)));
             }
-            Some(client) if !client.takes_slot_in(&held.tier) => return Some(("changed", None)),
+            Some(client) if !client.takes_slot_in(&held.tier) => {
+                return Some(("changed", settled(scope, at)));
+            }
             Some(client) if client.expires_at.is_some_and(|end| end <= at.wall) => {
                 return Some(("expired", None));
             }

@@ -96,9 +96,11 @@ impl SharedSlots {
         let mut copied: Option<Vec<Assignment>> = None;
         loop {
             let book = wanted.borrow_and_update().clone();
+            let is_read = self.told.load(Ordering::SeqCst) != 0;
             match self.copy(copied.as_deref(), &book).await {
                 Ok(()) => {
-                    copied = Some(book);
+                    // What the records had before is looked at with the first book that is one.
+                    copied = is_read.then_some(book);
                     if wanted.changed().await.is_err() {
                         return;
                     }
@@ -209,8 +211,9 @@ impl SharedSlots {
     async fn put_together(&self) -> Result<(), LedgerError> {
         let mut known = self.known.lock().clone();
         if known.is_empty() {
-            // A process that has just begun; records that cannot be read know nothing.
-            let copy = self.records.all().await.unwrap_or_default();
+            // A process that has just begun: what it knows is in the records, and while those are away
+            // there is no book yet.
+            let copy = self.records.all().await?;
             known.extend(copy.into_iter().map(|slot| (slot.key.clone(), slot)));
         }
         let known: Vec<Assignment> = known.into_values().collect();

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::any::AnyRow;
@@ -28,29 +29,41 @@ impl From<StoreError> for LedgerError {
     }
 }
 
+/// So long a step may take; a connection that died silently would have it wait for a quarter of an hour.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Gives `work` its time.
+async fn in_time<T>(work: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
+    let done = tokio::time::timeout(LONGEST, work).await;
+    done.unwrap_or_else(|_| Err(LedgerError("the records do not answer in time".to_owned())))
+}
+
 #[async_trait]
 impl Ledger for Store {
     async fn place(&self, ask: &Ask<'_>) -> Result<Placed, LedgerError> {
-        let told = |error| self.db.told("slots", &error);
-        let mut step = self.db.change().await?;
-        let held = slot_of(&mut step, ask).await.map_err(told)?;
-        let accounts = accounts(&mut step, ask).await.map_err(told)?;
-        let placed = match decide(ask, held.as_ref(), &accounts.tally) {
-            Decision::Keep { next_rotation } => keep(&mut step, held, next_rotation).await,
-            Decision::Take { candidate } => take(&mut step, ask, held, candidate).await,
-            Decision::Full { gives_up } => {
-                let next_release = accounts.next_release(ask);
-                let freed = match gives_up {
-                    true => free(&mut step, ask.key).await,
-                    false => Ok(()),
-                };
-                freed.map(|()| Some(Placed::Full { next_release }))
-            }
-        };
-        let placed = placed.map_err(told)?;
-        step.commit().await.map_err(told)?;
-        // Only what holds a slot is kept.
-        placed.ok_or_else(|| LedgerError("the book of slots contradicts itself".to_owned()))
+        in_time(async move {
+            let told = |error| self.db.told("slots", &error);
+            let mut step = self.db.change().await?;
+            let held = slot_of(&mut step, ask).await.map_err(told)?;
+            let accounts = accounts(&mut step, ask).await.map_err(told)?;
+            let placed = match decide(ask, held.as_ref(), &accounts.tally) {
+                Decision::Keep { next_rotation } => keep(&mut step, held, next_rotation).await,
+                Decision::Take { candidate } => take(&mut step, ask, held, candidate).await,
+                Decision::Full { gives_up } => {
+                    let next_release = accounts.next_release(ask);
+                    let freed = match gives_up {
+                        true => free(&mut step, ask.key).await,
+                        false => Ok(()),
+                    };
+                    freed.map(|()| Some(Placed::Full { next_release }))
+                }
+            };
+            let placed = placed.map_err(told)?;
+            step.commit().await.map_err(told)?;
+            // Only what holds a slot is kept.
+            placed.ok_or_else(|| LedgerError("the book of slots contradicts itself".to_owned()))
+        })
+        .await
     }
 
     async fn release(
@@ -59,58 +72,73 @@ impl Ledger for Store {
         account: &str,
         unused_since: Option<i64>,
     ) -> Result<bool, LedgerError> {
-        const FREE: &str =
-            "DELETE FROM assignments WHERE key = $1 AND account = $2 AND last_used <= $3";
-        let told = |error| self.db.told("slots", &error);
-        let mut step = self.db.change().await?;
-        let freed = sqlx::query(FREE)
-            .bind(key)
-            .bind(account)
-            .bind(unused_since.unwrap_or(i64::MAX));
-        let freed = freed.execute(&mut *step).await.map_err(told)?;
-        if freed.rows_affected() > 0 {
-            count_up(&mut step).await.map_err(told)?;
-        }
-        step.commit().await.map_err(told)?;
-        Ok(freed.rows_affected() > 0)
+        in_time(async move {
+            const FREE: &str =
+                "DELETE FROM assignments WHERE key = $1 AND account = $2 AND last_used <= $3";
+            let told = |error| self.db.told("slots", &error);
+            let mut step = self.db.change().await?;
+            let freed = sqlx::query(FREE)
+                .bind(key)
+                .bind(account)
+                .bind(unused_since.unwrap_or(i64::MAX));
+            let freed = freed.execute(&mut *step).await.map_err(told)?;
+            if freed.rows_affected() > 0 {
+                count_up(&mut step).await.map_err(told)?;
+            }
+            step.commit().await.map_err(told)?;
+            Ok(freed.rows_affected() > 0)
+        })
+        .await
     }
 
     async fn touch(&self, used: &[(Arc<str>, i64)]) -> Result<(), LedgerError> {
-        const USED: &str =
-            "UPDATE assignments SET last_used = $2 WHERE key = $1 AND last_used < $2";
-        let told = |error| self.db.told("slots", &error);
-        let mut step = self.db.adding().await?;
-        for (key, at) in used {
-            let touched = sqlx::query(USED).bind(&**key).bind(*at);
-            touched.execute(&mut *step).await.map_err(told)?;
-        }
-        Ok(step.commit().await.map_err(told)?)
+        in_time(async move {
+            const USED: &str =
+                "UPDATE assignments SET last_used = $2 WHERE key = $1 AND last_used < $2";
+            let told = |error| self.db.told("slots", &error);
+            let mut step = self.db.adding().await?;
+            for (key, at) in used {
+                let touched = sqlx::query(USED).bind(&**key).bind(*at);
+                touched.execute(&mut *step).await.map_err(told)?;
+            }
+            Ok(step.commit().await.map_err(told)?)
+        })
+        .await
     }
 
     async fn all(&self) -> Result<Vec<Assignment>, LedgerError> {
-        const ALL: &str = "SELECT tier, key, account, last_rotation, next_rotation, \
+        in_time(async move {
+            const ALL: &str = "SELECT tier, key, account, last_rotation, next_rotation, \
              previous_account, last_used FROM assignments ORDER BY key, tier";
-        let rows = sqlx::query(ALL).fetch_all(self.db.reading().await?).await;
-        let all = rows.and_then(|rows| rows.iter().map(read).collect());
-        Ok(all.map_err(|error| self.db.told("slots", &error))?)
+            let rows = sqlx::query(ALL).fetch_all(self.db.reading().await?).await;
+            let all = rows.and_then(|rows| rows.iter().map(read).collect());
+            Ok(all.map_err(|error| self.db.told("slots", &error))?)
+        })
+        .await
     }
 
     async fn version(&self) -> Result<u64, LedgerError> {
-        let version = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'slots'")
-            .fetch_optional(self.db.reading().await?)
-            .await;
-        let version: Option<i64> = version.map_err(|error| self.db.told("slots", &error))?;
-        Ok(version.unwrap_or_default().unsigned_abs())
+        in_time(async move {
+            let version = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'slots'")
+                .fetch_optional(self.db.reading().await?)
+                .await;
+            let version: Option<i64> = version.map_err(|error| self.db.told("slots", &error))?;
+            Ok(version.unwrap_or_default().unsigned_abs())
+        })
+        .await
     }
 
     async fn restore(&self, known: &[Assignment]) -> Result<(), LedgerError> {
-        let told = |error| self.db.told("slots", &error);
-        let mut step = self.db.change().await?;
-        for assignment in known {
-            put(&mut step, assignment).await.map_err(told)?;
-        }
-        count_up(&mut step).await.map_err(told)?;
-        Ok(step.commit().await.map_err(told)?)
+        in_time(async move {
+            let told = |error| self.db.told("slots", &error);
+            let mut step = self.db.change().await?;
+            for assignment in known {
+                put(&mut step, assignment).await.map_err(told)?;
+            }
+            count_up(&mut step).await.map_err(told)?;
+            Ok(step.commit().await.map_err(told)?)
+        })
+        .await
     }
 }
 
