@@ -112,7 +112,8 @@ impl Pool {
         }
     }
 
-    fn is_marked(&self, account: &Account, demand: &Demand, now: u64) -> bool {
+    /// Has the account said that it does not know the model, or may not serve it now?
+    pub(super) fn is_marked(&self, account: &Account, demand: &Demand, now: u64) -> bool {
         let model = demand.model.as_deref().map(marks::model_id);
         model.is_some_and(|model| self.marks.until(account.slot, model, now).is_some())
     }

@@ -23,13 +23,11 @@ impl Pool {
         now: u64,
     ) -> Option<(Arc<Account>, breaker::Entry)> {
         let account = table.find(id)?;
-        let model = demand.model.as_deref();
-        let is_marked = || {
-            let model = model.map(marks::model_id);
-            model.is_some_and(|model| self.marks.until(account.slot, model, now).is_some())
-        };
-        let serves = demand.lane().takes(account) && table.serves(account.slot, model);
-        if !serves || demand.tried.contains(&account.slot) || is_marked() {
+        let serves = demand.lane().takes(account)
+            && table.serves(account.slot, demand.model.as_deref())
+            && !demand.tried.contains(&account.slot)
+            && !self.is_marked(account, demand, now);
+        if !serves {
             return None;
         }
         let entry = account.acquire(self);
