@@ -108,7 +108,7 @@ impl Sharing {
         let tiers = config.tiers.iter();
         let legacy = tiers.filter(|(_, tier)| tier.legacy_redis_names);
         let names = legacy.map(|(name, _)| name.clone());
-        self.slots.keep_legacy_names(names.collect());
+        self.slots.keep_legacy_names(&names.collect::<Vec<_>>());
     }
 
     /// From now on this pool's accounts have the places that others leave them.

@@ -105,7 +105,9 @@ impl Seeker<'_> {
             if candidates.is_empty() {
                 return Err(pool.why_none(demand, now).into());
             }
-            let placed = slots.place(self.client, tier, &candidates, at(now)).await;
+            let patience = self.deadline.saturating_duration_since(now);
+            let placed = slots.place(self.client, tier, &candidates, at(now), patience);
+            let placed = placed.await;
             let sits = placed.map_err(|no_slot| self.unplaced(no_slot, why.take()))?;
             self.request.demand.only = Some(sits.account.clone());
             if sits.is_new {

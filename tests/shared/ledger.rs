@@ -57,6 +57,7 @@ fn ask<'a>(key: &'a str, candidates: &'a [Candidate], rotate_every: i64) -> Ask<
         tier: "medium",
         candidates,
         limit: 2,
+        may_stay: false,
         rotate_every,
         idle_release: DAY,
         now: 1_800_000_000_000,
@@ -231,7 +232,7 @@ fn the_older_systems_names_say_what_is_true() {
     let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
     let book = Book::open(&redis, &runtime);
     settled(&redis, &book, &runtime);
-    book.slots.keep_legacy_names(vec!["medium".to_owned()]);
+    book.slots.keep_legacy_names(&["medium".to_owned()]);
     let accounts = candidates(&["a"]);
     let place = |key: &str| {
         runtime

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, TlsCertificates};
+use redis::{AsyncConnectionConfig, Client, TlsCertificates};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
@@ -50,6 +50,8 @@ pub(super) struct Link {
     client: Client,
     connection: Mutex<Option<MultiplexedConnection>>,
     is_up: AtomicBool,
+    /// Which run of the server this is; nothing where it does not say.
+    run: Mutex<Arc<str>>,
     misses: Mutex<Misses>,
     /// It is away, as somebody has just found out.
     lost: Notify,
@@ -103,6 +105,7 @@ impl Link {
             client,
             connection: Mutex::default(),
             is_up: AtomicBool::new(false),
+            run: Mutex::new("".into()),
             misses: Mutex::default(),
             lost: Notify::new(),
             tried: watch::Sender::new(false),
@@ -113,6 +116,13 @@ impl Link {
     /// Does it answer, as far as is known?
     pub(super) fn is_up(&self) -> bool {
         self.is_up.load(Ordering::SeqCst)
+    }
+
+    /// The name of the server's run, which one that is started again or promoted does not have. Known
+    /// once it was connected to.
+    pub(super) async fn run(&self) -> Arc<str> {
+        self.first_try().await;
+        self.run.lock().clone()
     }
 
     /// Asks, and waits a moment for the answer. `operation` is one of a few fixed words.
@@ -204,23 +214,39 @@ impl Link {
             .get_multiplexed_async_connection_with_config(&config);
         let mut connection = made.await.map_err(|error| error.to_string())?;
         for _ in 0..PROOFS {
-            let answer: redis::RedisResult<()> = ping(&mut connection).await;
+            let answer: redis::RedisResult<()> =
+                redis::cmd("PING").query_async(&mut connection).await;
             answer.map_err(|error| error.to_string())?;
         }
+        let run = run_of(&mut connection).await;
+        *self.run.lock() = run.map_err(|error| error.to_string())?;
         Ok(connection)
     }
 
-    /// Returns when it is away. Looks now and then, for nobody may ask anything else.
+    /// Returns when it is away. Looks now and then, for nobody may ask anything else; and what is
+    /// between may connect to another server meanwhile.
     async fn watch(&self) {
         while self.is_up() {
             tokio::select! {
                 () = self.lost.notified() => {}
-                () = sleep(LOOK_EVERY) => drop(self.ask("ping", ping::<()>).await),
+                () = sleep(LOOK_EVERY) => {
+                    if let Ok(run) = self.ask("ping", run_of).await {
+                        *self.run.lock() = run;
+                    }
+                }
             }
         }
     }
 }
 
-async fn ping<T: FromRedisValue>(connection: &mut MultiplexedConnection) -> redis::RedisResult<T> {
-    redis::cmd("PING").query_async(connection).await
+async fn run_of(connection: &mut MultiplexedConnection) -> redis::RedisResult<Arc<str>> {
+    let mut ask = redis::cmd("INFO");
+    let said: redis::RedisResult<String> = ask.arg("server").query_async(connection).await;
+    let said = match said {
+        // A server that somebody else keeps may not tell this. It answers all the same.
+        Err(error) if matches!(error.code(), Some("NOPERM" | "ERR")) => String::new(),
+        said => said?,
+    };
+    let run = said.lines().find_map(|line| line.strip_prefix("run_id:"));
+    Ok(run.unwrap_or_default().trim().into())
 }

@@ -163,6 +163,7 @@ async fn what_another_gateway_did_to_a_key_is_seen() {
         tier: "medium",
         candidates: &candidates,
         limit: 2,
+        may_stay: false,
         rotate_every: 1000,
         idle_release: 1000,
         now: crate::store::millis(world.began.wall),

@@ -40,7 +40,7 @@ struct Watched {
 impl Watched {
     fn up(&self) -> Result<&Store, LedgerError> {
         match self.away.load(Ordering::SeqCst) {
-            true => Err(LedgerError("it is away".to_owned())),
+            true => Err(LedgerError::failed("it is away")),
             false => Ok(&self.store),
         }
     }
@@ -148,7 +148,9 @@ impl World {
             rank: 0,
         };
         let candidates: Vec<_> = accounts.iter().map(candidate).collect();
-        self.slots.place(client, tier, &candidates, at).await
+        let patience = SECOND * 30;
+        let placed = self.slots.place(client, tier, &candidates, at, patience);
+        placed.await
     }
 
     async fn sweep(&self, at: Moment) {
