@@ -76,6 +76,10 @@ pub(super) struct Count {
     /// Of what all gateways share: drawn and not used yet, and used without having been drawn.
     pub(super) left: u64,
     pub(super) owed: u64,
+    /// All that was ever drawn.
+    pub(super) ever: u64,
+    /// Nothing is left of it until then, as was said last.
+    pub(super) spent_until: Option<Instant>,
 }
 
 /// What one request holds of its key's limits. It is settled, or dropped and given back as if it had
@@ -206,6 +210,8 @@ impl Rule {
                 held: 0,
                 left: 0,
                 owed: 0,
+                ever: 0,
+                spent_until: None,
             })),
         }
     }
@@ -288,10 +294,10 @@ impl Rule {
                 })
             }
         };
-        let left = count.left.saturating_add(taken.drawn.saturating_sub(used));
-        let owed = count.owed.saturating_add(used.saturating_sub(taken.drawn));
-        let both = left.min(owed);
-        (count.left, count.owed) = (left - both, owed - both);
+        count.credit(
+            taken.drawn.saturating_sub(used),
+            used.saturating_sub(taken.drawn),
+        );
     }
 }
 

@@ -13,5 +13,5 @@ mod window;
 pub use limits::{Ask, Exceeded, Hold, Limits, Spent};
 pub use permit::{Permit, Permits};
 pub use price::{BILLION, Price, Prices};
-pub use shared::{Draw, Drawn, Tally};
+pub use shared::{Draw, Drawn, Late, Tally};
 pub use window::Window;

@@ -68,7 +68,7 @@ fn draw(shared: &Arc<Shared>, runtime: &Runtime, want: u64, known: u64) -> Drawn
 }
 
 fn draw_of(shared: &Arc<Shared>, runtime: &Runtime, limit: &str, want: u64, known: u64) -> Drawn {
-    runtime.block_on(shared.draw(Draw {
+    let draw = Draw {
         limit,
         most: 10,
         span: HOUR,
@@ -76,7 +76,9 @@ fn draw_of(shared: &Arc<Shared>, runtime: &Runtime, limit: &str, want: u64, know
         least: 1,
         want,
         known,
-    }))
+        ever: 0,
+    };
+    runtime.block_on(shared.draw(draw, Box::new(|_| {})))
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn a_window_slides() {
     let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
     let one = connect(redis.url(), &runtime);
     let draw = |want: u64, least: u64| {
-        runtime.block_on(one.draw(Draw {
+        let draw = Draw {
             limit: "short",
             most: 3,
             span: Duration::from_millis(400),
@@ -131,7 +133,9 @@ fn a_window_slides() {
             least,
             want,
             known: 0,
-        }))
+            ever: 0,
+        };
+        runtime.block_on(one.draw(draw, Box::new(|_| {})))
     };
     assert_eq!(draw(3, 3), Drawn::Granted(3));
     let Drawn::Spent(wait) = draw(1, 1) else {

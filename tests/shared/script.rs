@@ -35,11 +35,11 @@ impl Player {
             using: self.using,
             hold: self.limit.max(self.using),
             need: (self.using + self.waiting).min(most),
-            room: true,
+            room: 1,
         };
         let beat = wait_for("an answer", || {
             runtime
-                .block_on(self.shared.beat(std::slice::from_ref(&ask)))
+                .block_on(self.shared.beat(std::slice::from_ref(&ask), false))
                 .ok()
         });
         self.limit = beat.given[0].share.min(beat.given[0].target);
@@ -56,7 +56,7 @@ impl Player {
 
 /// Time goes on by itself only in Redis: this is as if it had lost everything long ago.
 fn settled(redis: &Redis) {
-    redis.command(&["HSET", "test:{places}:facts", "born", "1"]);
+    redis.command(&["HSET", "test:{places}:facts", "settles", "0"]);
 }
 
 #[test]
@@ -147,8 +147,8 @@ fn a_beat_that_comes_late_changes_nothing() {
         using: 0,
         hold: 0,
         need: 0,
-        room: false,
+        room: 0,
     };
-    assert!(runtime.block_on(player.shared.beat(&[ask])).is_err());
+    assert!(runtime.block_on(player.shared.beat(&[ask], false)).is_err());
     assert_eq!(redis.command(&["HGET", "test:{places}:of:a", &me]), before);
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, TlsCertificates};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::clock::{self, Instant};
@@ -21,6 +21,8 @@ use crate::telemetry::Metrics;
 
 /// The longest that anybody waits for an answer.
 const ANSWER: Duration = Duration::from_millis(50);
+/// An answer that matters even when nobody waits for it any more is heard for so long.
+const LATE: Duration = Duration::from_secs(10);
 /// For a connection with its TLS; nobody but the task that keeps it waits for that.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Who asks before the first connection waits so long for it.
@@ -131,18 +133,55 @@ impl Link {
         operation: &'static str,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
     ) -> Result<T, Away> {
+        let mut connection = self.connected().await?;
+        let answer = async { ask(&mut connection).await.map_err(|e| e.to_string()) };
+        self.in_time(operation, answer).await
+    }
+
+    /// The same; an answer that nobody waits for any more goes to `late`.
+    pub(super) async fn ask_even_late<T: Send + 'static, F>(
+        &self,
+        operation: &'static str,
+        ask: impl FnOnce(MultiplexedConnection) -> F,
+        late: impl FnOnce(T) + Send + 'static,
+    ) -> Result<T, Away>
+    where
+        F: Future<Output = redis::RedisResult<T>> + Send + 'static,
+    {
+        let mut connection = self.connected().await?;
+        connection.set_response_timeout(LATE);
+        let (sender, answer) = oneshot::channel();
+        let asked = ask(connection);
+        tokio::spawn(async move {
+            let said = asked.await.map_err(|error| error.to_string());
+            if let Err(Ok(said)) = sender.send(said) {
+                late(said);
+            }
+        });
+        let lost = |_| Err("the connection is lost".to_owned());
+        let answer = async { answer.await.unwrap_or_else(lost) };
+        self.in_time(operation, answer).await
+    }
+
+    async fn connected(&self) -> Result<MultiplexedConnection, Away> {
         self.first_try().await;
         let connection = self.connection.lock().clone();
-        let Some(mut connection) = connection.filter(|_| self.is_up()) else {
-            return Err(Away);
-        };
+        connection.filter(|_| self.is_up()).ok_or(Away)
+    }
+
+    /// Waits a moment for the answer, and counts it where none comes.
+    async fn in_time<T>(
+        &self,
+        operation: &'static str,
+        answer: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, Away> {
         let began = clock::now();
-        let why = match timeout(ANSWER, ask(&mut connection)).await {
+        let why = match timeout(ANSWER, answer).await {
             Ok(Ok(answer)) => {
                 *self.misses.lock() = Misses::default();
                 return Ok(answer);
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(why)) => why,
             Err(_) => "no answer in time".to_owned(),
         };
         if let Some(metrics) = &self.metrics {

@@ -152,7 +152,10 @@ impl SharedSlots {
         let (born, version) = self.put_back(&known).await?;
         if !known.is_empty() {
             let slots = known.len();
-            tracing::info!(slots, "the book of slots in Redis is told what is known here");
+            tracing::info!(
+                slots,
+                "the book of slots in Redis is told what is known here"
+            );
         }
         self.copies.told(born, version);
         Ok(())
