@@ -154,12 +154,7 @@ fn rewrite_model(request: &Request, attempt: &mut Attempt, account: &Account) ->
 
 /// Ends a request by its client's fault.
 fn refused() -> Box<Error> {
-    Error::create(
-        ErrorType::ReadError,
-        ErrorSource::Downstream,
-        None,
-        None,
-    )
+    Error::create(ErrorType::ReadError, ErrorSource::Downstream, None, None)
 }
 
 /// The model's name at this account's upstream, where it is not what the client wrote.

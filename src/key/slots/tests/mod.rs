@@ -35,11 +35,15 @@ struct Watched {
     store: Store,
     asked: AtomicU32,
     away: AtomicBool,
+    is_known_away: AtomicBool,
 }
 
 impl Watched {
     fn up(&self) -> Result<&Store, LedgerError> {
         match self.away.load(Ordering::SeqCst) {
+            true if self.is_known_away.load(Ordering::SeqCst) => {
+                Err(LedgerError::away("it is away"))
+            }
             true => Err(LedgerError::failed("it is away")),
             false => Ok(&self.store),
         }
@@ -103,6 +107,7 @@ impl World {
             store: Store::open(dir.path()).await.unwrap(),
             asked: AtomicU32::new(0),
             away: AtomicBool::new(false),
+            is_known_away: AtomicBool::new(false),
         });
         let began = clock::moment();
         let metrics = Arc::new(Metrics::new("test", began.wall).unwrap());
