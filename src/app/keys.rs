@@ -241,7 +241,8 @@ async fn look(app: &App) {
             }
             Ok(()) | Err(_) => {}
         }
-        app.usage.counts_for(app.keys.longest_window().unwrap_or_default());
+        app.usage
+            .counts_for(app.keys.longest_window().unwrap_or_default());
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

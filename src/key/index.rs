@@ -177,7 +177,10 @@ impl Keys {
         // Before the records were read there may be keys in them.
         index.anybody = (self.is_open(config) && !index.is_partial)
             .then(|| client(Stated::plain(ANYBODY.into(), ANYBODY.into(), None)));
-        let windows = index.by_id.values().filter_map(|client| client.limits.span());
+        let windows = index
+            .by_id
+            .values()
+            .filter_map(|client| client.limits.span());
         index.longest_window = windows.max();
         // What counts goes on counting, should the key be there again with the next change: it may be
         // disabled for a while, or its file not be readable.

@@ -192,6 +192,8 @@ async fn put(
     };
     let sql = form.insert(rows.len(), numbered);
     let query = sqlx::query(AssertSqlSafe(sql));
-    let query = rows.iter().fold(query, |query, row| row.bind_to(query, run));
+    let query = rows
+        .iter()
+        .fold(query, |query, row| row.bind_to(query, run));
     query.execute(&mut **adding).await.map(drop)
 }

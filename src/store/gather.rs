@@ -72,6 +72,20 @@ impl Sums {
         }
     }
 
+    fn requests_only(&self) -> Sums {
+        Sums {
+            requests: self.requests,
+            ..Sums::default()
+        }
+    }
+
+    fn all_else(&self) -> Sums {
+        Sums {
+            requests: 0,
+            ..*self
+        }
+    }
+
     fn add(&mut self, other: &Sums) {
         let add = |sum: &mut i64, more: i64| *sum = sum.saturating_add(more);
         add(&mut self.requests, other.requests);
@@ -194,18 +208,15 @@ impl Gather {
         // taken to be a little later, as nothing is to count for too short a time.
         let grain = (row.grain.as_millis() as i64).max(self.grain);
         let at = |time: i64| time + (-time).rem_euclid(grain);
-        let only_requests = Sums {
-            requests: 1,
-            ..Sums::default()
-        };
-        let all_else = Sums {
-            requests: 0,
-            ..sums
-        };
         let ended = began.saturating_add(i64::try_from(line.duration.as_millis()).unwrap_or(0));
+        let (from, to) = (at(began), at(ended));
         let texts = put(&mut self.texts, &[&key, &model]);
-        for (time, sums) in [(began, only_requests), (ended, all_else)] {
-            let new = add(&mut self.spent, at(time), texts, &sums, true);
+        let spent = match from == to {
+            true => [(from, sums), (from, Sums::default())],
+            false => [(from, sums.requests_only()), (to, sums.all_else())],
+        };
+        for (at, sums) in spent.iter().filter(|(_, sums)| *sums != Sums::default()) {
+            let new = add(&mut self.spent, *at, texts, sums, true);
             self.sums += usize::from(new == Some(true));
         }
         true
@@ -290,7 +301,9 @@ fn sorted(grains: Grains) -> impl Iterator<Item = (i64, Box<str>, Sums)> {
     grains.into_iter().flat_map(|(at, grain)| {
         let mut grain: Vec<_> = grain.into_iter().collect();
         grain.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        grain.into_iter().map(move |(texts, sums)| (at, texts, sums))
+        grain
+            .into_iter()
+            .map(move |(texts, sums)| (at, texts, sums))
     })
 }
 

@@ -221,7 +221,9 @@ impl Usage {
     pub fn latest(&self, most: usize) -> Vec<RequestRecord> {
         let latest = self.told.latest.lock();
         let latest = latest.iter().rev().take(most);
-        latest.map(|(id, row)| RequestRecord::of(*id, row)).collect()
+        latest
+            .map(|(id, row)| RequestRecord::of(*id, row))
+            .collect()
     }
 
     fn ask(&self) -> u64 {
