@@ -12,7 +12,7 @@ use super::client::{Client, Grant};
 use super::hash::{ByHash, KeyHash};
 use super::slots::Seat;
 use super::source::{self, ANYBODY, Known, Stated};
-use crate::clock::{Moment, SystemTime};
+use crate::clock::{self, Instant, Moment, SystemTime};
 use crate::config::{Assignment, Config, Open, Tier};
 use crate::limit::{Limits, Permits, Prices, Spent};
 use crate::store::{KeyRecord, SpentRecord, millis};
@@ -68,6 +68,12 @@ struct Live {
     seat: Arc<Seat>,
 }
 
+impl Live {
+    fn is_counting(&self, now: Instant) -> bool {
+        self.permits.under_way() > 0 || self.limits.is_counting(now)
+    }
+}
+
 #[derive(Default)]
 struct Index {
     by_hash: ByHash<Entry>,
@@ -78,6 +84,8 @@ struct Index {
     revoked: HashSet<String>,
     /// A key that is not here may be in the records all the same.
     is_partial: bool,
+    /// Of all limits.
+    longest_window: Option<Duration>,
 }
 
 /// What a hash leads to.
@@ -174,7 +182,15 @@ impl Keys {
         // Before the records were read there may be keys in them.
         index.anybody = (self.is_open(config) && !index.is_partial)
             .then(|| client(Stated::plain(ANYBODY.into(), ANYBODY.into(), None)));
-        live.retain(|id, _| index.by_id.contains_key(id));
+        let windows = index
+            .by_id
+            .values()
+            .filter_map(|client| client.limits.span());
+        index.longest_window = windows.max();
+        // What counts goes on counting, should the key be there again with the next change: it may be
+        // disabled for a while, or its file not be readable.
+        let now = clock::now();
+        live.retain(|id, live| index.by_id.contains_key(id) || live.is_counting(now));
         self.index.store(Arc::new(index));
     }
 
@@ -233,12 +249,7 @@ impl Keys {
 
     /// The longest window of a limit; none without limits.
     pub fn longest_window(&self) -> Option<Duration> {
-        let index = self.index.load();
-        let windows = index
-            .by_id
-            .values()
-            .filter_map(|client| client.limits.span());
-        windows.max()
+        self.index.load().longest_window
     }
 
     /// Takes what was used before this process into its key's limits; `at`: now.
@@ -251,12 +262,10 @@ impl Keys {
             cost: spent.cost,
         };
         // What a clock that was set back calls the future is now.
-        let ago =
-            |time: i64| Duration::from_millis(millis(at.wall).saturating_sub(time).max(0) as u64);
-        let moment = |time| at.now.checked_sub(ago(time));
-        if let (Some(began), Some(ended)) = (moment(spent.began), moment(spent.ended)) {
+        let ago = millis(at.wall).saturating_sub(spent.at).max(0) as u64;
+        if let Some(then) = at.now.checked_sub(Duration::from_millis(ago)) {
             let model = spent.model.as_deref();
-            client.limits.remember(model, &used, began, ended);
+            client.limits.remember(model, spent.requests, &used, then);
         }
     }
 

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use wildmatch::WildMatch;
 
 use super::price::BILLION;
-use super::window::Window;
+use super::window::{self, Window};
 use crate::clock::Instant;
 use crate::config::{self, LimitUnit};
 
@@ -167,17 +167,34 @@ impl Limits {
         Ok(hold)
     }
 
-    /// Counts what was used before this process was there: a request that came at `began` and ended
-    /// at `ended`.
-    pub fn remember(&self, model: Option<&str>, spent: &Spent, began: Instant, ended: Instant) {
+    /// Uses that are no further apart than this need not be told apart: none of the windows does it.
+    /// Without a limit an hour, for one that may come.
+    pub fn grain(&self) -> Duration {
+        const SECOND: Duration = Duration::from_secs(1);
+        const HOUR: Duration = Duration::from_secs(3600);
+        let shortest = self.rules.iter().map(|rule| rule.span).min();
+        shortest.map_or(HOUR, |span| window::grain(span).clamp(SECOND, HOUR))
+    }
+
+    /// Counts what was used before this process was there.
+    pub fn remember(&self, model: Option<&str>, requests: u64, spent: &Spent, at: Instant) {
         for rule in self.rules.iter().filter(|rule| rule.is_for(model)) {
-            let (amount, at) = match rule.unit {
-                LimitUnit::Requests => (1, began),
-                LimitUnit::Tokens => (spent.tokens, ended),
-                LimitUnit::Cost => (spent.cost, ended),
+            let amount = match rule.unit {
+                LimitUnit::Requests => requests,
+                LimitUnit::Tokens => spent.tokens,
+                LimitUnit::Cost => spent.cost,
             };
             rule.count.lock().window.add(amount, at);
         }
+    }
+
+    /// Something counts, or is held for requests under way.
+    pub fn is_counting(&self, now: Instant) -> bool {
+        let counts = |rule: &Rule| {
+            let mut count = rule.count.lock();
+            count.held > 0 || count.window.used(now) > 0
+        };
+        self.rules.iter().any(counts)
     }
 }
 
