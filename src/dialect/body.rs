@@ -55,8 +55,17 @@ impl<'a> Peek<'a> {
     fn from(fields: [Option<&'a [u8]>; FIELDS.len()]) -> Peek<'a> {
         // A field that is null is as good as absent.
         let fields = fields.map(|raw| raw.filter(|raw| raw != b"null"));
-        let [model, stream, tokens, completion, output, options, cache_key, metadata, previous] =
-            fields;
+        let [
+            model,
+            stream,
+            tokens,
+            completion,
+            output,
+            options,
+            cache_key,
+            metadata,
+            previous,
+        ] = fields;
         let max_tokens = tokens.or(completion).or(output);
         Peek {
             model: model.and_then(text),

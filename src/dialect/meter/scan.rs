@@ -188,10 +188,12 @@ impl<T: Copy> Scanner<T> {
                 b'"' if self.skipped == 0 && self.name_next => {
                     self.name_length = 0;
                     self.state = State::Name { escaped: false };
+                    return self.name(bytes, at, false);
                 }
                 b'"' => {
                     self.value_begins();
                     self.state = State::Text { escaped: false };
+                    return self.text(bytes, at, false, *from, found);
                 }
                 b'{' | b'[' => self.container_begins(byte == b'{'),
                 b'}' | b']' => self.container_ends(byte == b'}', &bytes[*from..at], found),

@@ -64,7 +64,11 @@ impl Counts {
         let (in_prompt, in_input) = (cached(of_prompt)?, cached(of_input)?);
         Some(Counts {
             input: count(prompt)?.or(count(input)?),
-            cached: if of_prompt.is_some() { in_prompt } else { in_input },
+            cached: if of_prompt.is_some() {
+                in_prompt
+            } else {
+                in_input
+            },
             cached_is_in_input: true,
             output: count(completion)?.or(count(output)?),
             ..Counts::default()
