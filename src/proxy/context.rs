@@ -12,7 +12,7 @@ use super::body::Replay;
 use super::limits::Bill;
 use crate::clock::{self, Instant};
 use crate::credential::Secrets;
-use crate::dialect::{Dialect, Kind, Meter, Reading, Reject};
+use crate::dialect::{Kind, Meter, Reading, Reject};
 use crate::key::{Client, Seated};
 use crate::limit::Permit;
 use crate::pool::{Account, Demand, Lease, Outcome, Pool, Refusal, Retrying};
@@ -23,8 +23,6 @@ pub struct Context {
     pub(super) began: Instant,
     /// The access line, filled in as the request goes.
     pub(super) line: AccessLine,
-    /// The shape of errors, also of those that come before the call is known.
-    pub(super) dialect: Dialect,
     pub(super) client: Option<Arc<Client>>,
     /// One of the requests that the key may have under way.
     pub(super) permit: Option<Permit>,
@@ -218,7 +216,6 @@ impl Context {
         Context {
             began: clock::now(),
             line,
-            dialect: Dialect::OpenAi,
             client: None,
             permit: None,
             bill: None,
