@@ -58,6 +58,7 @@ fn lease_and_release(criterion: &mut Criterion) {
                     caller: Some(0),
                     session: Some(1),
                     priority: 0,
+                    key: 0,
                     tried: Default::default(),
                     only: None,
                 };

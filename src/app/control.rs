@@ -233,6 +233,7 @@ impl Control for App {
             caller: caller.place(&pool.settings()),
             session: caller.session(&pool.settings()),
             priority: client.may.priority,
+            key: client.turn(),
             tried: Tried::new(),
             only: self.only_account(&client),
         };

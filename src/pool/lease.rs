@@ -88,6 +88,6 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.forget_request();
         self.account.release(self.entry, &self.pool);
-        self.pool.released(self.began);
+        self.pool.released(&self.account);
     }
 }

@@ -46,7 +46,7 @@ struct Views {
 
 /// What must hold of an account, whatever the model: it speaks the dialect and, where one is asked
 /// for, takes WebSockets.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lane {
     dialect: Dialect,
     websocket: bool,

@@ -271,6 +271,7 @@ fn demand(
         caller: place,
         session,
         priority: client.may.priority,
+        key: client.turn(),
         tried: Tried::new(),
         only,
     };

@@ -52,6 +52,7 @@ fn anything() -> Demand {
         caller: None,
         session: None,
         priority: 0,
+        key: 0,
         tried: Default::default(),
         only: None,
     }
