@@ -129,6 +129,11 @@ impl Grant {
         self.models.iter().all(|models| models.allow(model))
     }
 
+    /// Is there a model that it does not allow?
+    pub fn narrows_models(&self) -> bool {
+        self.models.iter().any(|models| !models.0.is_empty())
+    }
+
     pub fn allows_pool(&self, name: &str) -> bool {
         self.pools.is_empty() || self.pools.iter().any(|pool| pool == name)
     }

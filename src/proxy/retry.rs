@@ -51,7 +51,8 @@ pub(super) fn conclude(
     {
         retrying.failed(now);
     }
-    let again = may_try_again(session, ctx, &outcome, sent) && is_affordable(ctx, &outcome, now);
+    let again =
+        may_try_again(session, ctx, &outcome, sent, now) && is_affordable(ctx, &outcome, now);
     remember(&mut ctx.retry, &attempt, &outcome, sent);
     let renews = outcome == Outcome::AuthExpired && sent == Sent::Answered && !ctx.retry.renewed;
     if renews && again {
@@ -139,7 +140,13 @@ fn remember(retry: &mut Retry, attempt: &Attempt, outcome: &Outcome, sent: Sent)
 }
 
 /// The third column of `contract/http.md` §2, and the limits of `retry`.
-fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent) -> bool {
+fn may_try_again(
+    session: &Session,
+    ctx: &Context,
+    outcome: &Outcome,
+    sent: Sent,
+    now: Instant,
+) -> bool {
     let Some(request) = &ctx.request else {
         return false;
     };
@@ -156,8 +163,10 @@ fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent
     let safe = request.kind.is_some()
         || sent == Sent::Nothing
         || matches!(outcome, Outcome::AuthDead | Outcome::RateLimited { .. });
+    let in_time = request.deadline.is_none_or(|deadline| now < deadline);
     allowed
         && safe
+        && in_time
         && ctx.retry.attempts < retry.attempts
         && !answer_began(session)
         && (sent == Sent::Nothing || is_replayable(session, ctx))

@@ -404,7 +404,8 @@ async fn who_waits_in_vain_is_told_within_a_second() {
             None
         }),
         ("removed", Cause::NoneUsable, |rig, held| {
-            rig.pool.reconfigure(&config("", &[] as &[&str]));
+            rig.pool
+                .reconfigure(&config("", &["id: z, enabled: false"]));
             Some(held)
         }),
     ];
@@ -502,8 +503,9 @@ async fn of_a_crowd_that_leaves_at_random_nothing_is_left() {
             lease.is_some()
         }));
     }
-    settle().await;
-    assert_eq!(rig.pool.summary().waiting, crowd);
+    while rig.pool.summary().waiting < crowd {
+        settle().await;
+    }
     drop(held);
     let mut served = 0;
     for task in tasks {
