@@ -4,6 +4,7 @@ mod affinity;
 mod bequests;
 mod ceilings;
 mod changes;
+mod day;
 mod invariants;
 mod logins;
 mod named;
