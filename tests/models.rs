@@ -141,7 +141,7 @@ routes:
 fn an_account_that_cannot_answer_is_left_out_and_without_any_the_client_is_told() {
     let vendors = [vendor(&["m-1"]), vendor(&["m-2"]), vendor(&["m-3"])];
     vendors[0].set(&json!({"connections": "reset"}));
-    vendors[1].set(&json!({"status": 500}));
+    vendors[1].set(&json!({"behaviour": {"status": "500"}}));
     let gateway = Gateway::start(&pool(&vendors, ""));
     assert_eq!(names(&gateway.get("/v1/models")), ["m-3"]);
     // Whether there is such a model nobody knows.

@@ -184,7 +184,7 @@ fn the_time_to_come_again_grows_with_those_who_wait() {
         // One a second, and four of them go first.
         assert!((3..=30).contains(&wait), "{wait}");
         assert!(answer.header("x-should-retry").is_none());
-        vendors[0].set(&json!({"delay": "1ms"}));
+        vendors[0].set(&json!({"behaviour": {"delay": "1ms"}}));
         for sent in sent.into_iter().chain([more]) {
             assert_eq!(sent.join().unwrap().0.status, 200);
         }
