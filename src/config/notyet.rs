@@ -28,8 +28,6 @@ const NOTE: Severity = Severity::Note;
 const TABLE: &[(&str, When, Severity, &str)] = &[
     ("admin.address", Begins("unix:"), REFUSE, "admin needs an address and a port"),
     ("pools.*.usage", Not("observe"), NOTE, "usage is counted where the vendor states it"),
-    ("pools.*.discover.account.rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
-    ("pools.*.accounts[].rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
 ];
 
 /// Tells every key of `root` that is in the table.

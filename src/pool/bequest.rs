@@ -90,7 +90,7 @@ impl Pool {
             fingerprint: account.credential.fingerprint(),
             tried_at: (rare.login_probe_at != u64::MAX).then(|| from_now(rare.login_probe_at)),
         });
-        let marks = self.marks.of(account.slot, now).into_iter();
+        let marks = self.marks.of(account.slot).into_iter();
         Bequest {
             id: account.config.id.clone(),
             in_flight: live.in_flight(),

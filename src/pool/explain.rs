@@ -104,6 +104,11 @@ impl Pool {
             _ if has(reason::NO_PROGRAM) => "waits for its program".to_owned(),
             _ if has(reason::UNHEALTHY) => "fails its health check".to_owned(),
             _ if has(reason::COOLING) => format!("is cooling{until}"),
+            _ if has(reason::LIMITED) => {
+                let limited_by = account.live.rare.lock().limited_by.clone();
+                let limit = limited_by.unwrap_or_else(|| "a limit".into());
+                format!("has reached its limit of {limit}{until}")
+            }
             Some(at) => format!("is limited for this model until {at}"),
             None if !account.live.breaker.admits() => format!("has an open breaker{until}"),
             None if !account.is_ready() => {

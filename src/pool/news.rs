@@ -117,7 +117,7 @@ impl Pool {
         }
         let opened = live.breaker.open_until().and_then(left);
         all.extend(opened.map(|ms| News::Opened { account: id(), ms }));
-        let marks = self.marks.of(account.slot, ticks).into_iter();
+        let marks = self.marks.of(account.slot).into_iter();
         all.extend(marks.filter_map(|(model, until)| {
             Some(News::Lacks {
                 account: id(),

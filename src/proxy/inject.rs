@@ -55,6 +55,7 @@ fn change(gateway: &Gateway, session: &Session, head: &mut Parts, ctx: &mut Cont
         return Err(verdict::give_up());
     };
     let account = attempt.lease.account().clone();
+    attempt.lease.sent();
     attempt.secrets = account.credential.secrets();
     let injection = account
         .credential

@@ -23,6 +23,8 @@ use super::{Dialect, Kind, Usage, VendorError};
 pub struct Reading {
     /// `None`: the vendor stated none.
     pub usage: Option<Usage>,
+    /// The usage is only what was stated as the answer began, of which the end was not seen.
+    pub is_partial: bool,
     /// The first error event, or the error of an answer whose status was good.
     pub error: Option<StreamError>,
     /// The dialect's own end was seen; also of an answer that has none and cannot be judged.
@@ -182,6 +184,7 @@ impl Meter {
         } = self.document.findings;
         Reading {
             usage: counts.usage(),
+            is_partial: counts.is_beginning() && !complete,
             error,
             complete,
             is_stream: self.framing == Framing::Sse,
@@ -224,6 +227,8 @@ impl Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Catch {
     Usage,
+    /// Stated as a message begins.
+    FirstUsage,
     Error,
     /// Tells which event this is.
     Type,
@@ -258,7 +263,7 @@ const RESPONSES: &[(Place, Catch)] = &[
 ];
 const MESSAGES: &[(Place, Catch)] = &[
     (&["type"], Catch::Type),
-    (&["message", "usage"], Catch::Usage),
+    (&["message", "usage"], Catch::FirstUsage),
     (&["usage"], Catch::Usage),
     (&["error"], Catch::Error),
 ];
@@ -399,6 +404,7 @@ impl Findings {
                 Dialect::Anthropic => self.counts.anthropic(raw),
                 Dialect::Gemini => self.counts.gemini(raw),
             },
+            (Catch::FirstUsage, Some(raw)) => self.counts.anthropic_begins(raw),
             (Catch::Error, raw) => self.error(raw.unwrap_or_default()),
             (Catch::Type, Some(raw)) => {
                 self.event.ends = matches!(
@@ -420,7 +426,15 @@ impl Findings {
             (Catch::Sequence, Some(raw)) => {
                 self.begun.sequence = serde_json::from_slice(raw).ok();
             }
-            (Catch::Usage | Catch::Type | Catch::Index | Catch::Id | Catch::Sequence, None) => {}
+            (
+                Catch::Usage
+                | Catch::FirstUsage
+                | Catch::Type
+                | Catch::Index
+                | Catch::Id
+                | Catch::Sequence,
+                None,
+            ) => {}
         }
     }
 
