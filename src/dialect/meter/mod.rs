@@ -4,6 +4,7 @@
 mod hold;
 mod scan;
 mod sse;
+mod strip;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -15,7 +16,9 @@ use http::{HeaderMap, HeaderValue};
 use self::hold::Hold;
 use self::scan::{Place, Scanner};
 use self::sse::{Piece, Sse};
+use self::strip::Strip;
 use self::usage::Counts;
+use super::json::is_object;
 use super::{Dialect, Kind, Usage, VendorError};
 
 /// What an answer said about itself.
@@ -84,6 +87,7 @@ pub struct Meter {
     sse: Sse,
     hold: Hold,
     document: Document,
+    strip: Option<Strip>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,13 +115,24 @@ impl Meter {
             sse: Sse::new(),
             hold: Hold::default(),
             document: Document::new(dialect, places),
+            strip: None,
         }
+    }
+
+    /// The same, for a client who did not ask for the event that says nothing but the usage: it gets the
+    /// stream without it.
+    pub fn without_usage_event(mut self) -> Meter {
+        self.strip = (self.framing == Framing::Sse).then(Strip::default);
+        self
     }
 
     /// Reads on, and returns what may go to the client now. Of an event stream these are whole
     /// events: no client can do anything with a part of one. An error within a document is kept
     /// back until all of it is there.
     pub fn pass(&mut self, bytes: Bytes) -> Bytes {
+        if self.strip.is_some() {
+            return self.pass_stripped(bytes);
+        }
         let ended = self.push(&bytes);
         match self.framing {
             Framing::Sse | Framing::Json => self.hold.pass(bytes, ended),
@@ -360,6 +375,8 @@ struct Findings {
     begun: Begun,
     is_told: bool,
     ends_whole: bool,
+    /// The event that ended last says nothing but the usage of an answer that was over.
+    is_usage_event: bool,
     /// Answers in one (`n`, `candidateCount`), as far as they have shown themselves.
     choices: u32,
     /// How many of them have come to their end.
@@ -376,6 +393,10 @@ struct Event {
     ended: u32,
     /// It says so by its type, or holds an error.
     is_error: bool,
+    /// It states usage.
+    has_usage: bool,
+    /// It holds a part of an answer.
+    has_choice: bool,
     code: Option<Vec<u8>>,
     message: Option<Vec<u8>>,
 }
@@ -391,6 +412,7 @@ impl Findings {
             begun: Begun::default(),
             is_told: false,
             ends_whole: true,
+            is_usage_event: false,
             choices: 1,
             ended: 0,
             event: Event::default(),
@@ -398,6 +420,8 @@ impl Findings {
     }
 
     fn catch(&mut self, catch: Catch, raw: Option<&[u8]>) {
+        self.event.has_usage |= catch == Catch::Usage && raw.is_some_and(is_object);
+        self.event.has_choice |= matches!(catch, Catch::End | Catch::Index);
         match (catch, raw) {
             (Catch::Usage, Some(raw)) => match self.dialect {
                 Dialect::OpenAi => self.counts.openai(raw),
@@ -460,6 +484,8 @@ impl Findings {
     fn event_ends(&mut self, is_whole: bool, is_done: bool) {
         let event = std::mem::take(&mut self.event);
         self.ends_whole = is_whole || is_done;
+        let says_nothing = !event.has_choice && !event.is_error;
+        self.is_usage_event = is_whole && event.has_usage && says_nothing && self.complete;
         self.is_ended |= is_whole && event.ends || is_done && self.dialect == Dialect::OpenAi;
         if is_whole {
             self.ended = self.ended.saturating_add(event.ended);
