@@ -278,6 +278,7 @@ fn account_json(control: &dyn Control, account: &AccountView) -> Value {
         "tokens": account.tokens,
         "breaker": breaker,
         "cooling_until": time(account.cooling_until),
+        "limited_by": account.limited_by.as_deref(),
         "rate_limits": account.rate_limits.iter().map(level_json).collect::<Vec<_>>(),
         "last_used": time(account.last_used),
         "last_success": time(account.last_success),

@@ -83,7 +83,7 @@ pub(super) struct Rule {
 pub(super) struct Count {
     pub(super) window: Window,
     /// For requests under way whose amount is not known yet.
-    held: u64,
+    pub(super) held: u64,
     /// Of what all gateways share: drawn and not used yet, and used without having been drawn.
     pub(super) left: u64,
     pub(super) owed: u64,

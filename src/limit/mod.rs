@@ -1,6 +1,7 @@
 //! How much of something is allowed: at a time, and in a time. Knows neither keys nor accounts.
 
 mod counts;
+mod kept;
 mod limits;
 #[cfg(test)]
 mod limits_tests;
@@ -12,6 +13,7 @@ mod shared_tests;
 mod window;
 
 pub use counts::Counts;
+pub use kept::Kept;
 pub use limits::{Ask, Exceeded, Hold, Level, Limits, Spent};
 pub use permit::{Permit, Permits};
 pub use price::{BILLION, Price, Prices};

@@ -27,6 +27,8 @@ pub(super) struct Marks {
 /// Of one account and one model.
 pub(super) struct Mark {
     until: AtomicU64,
+    /// Of a limit; else the account does not have the model.
+    is_limit: AtomicBool,
     /// One request tries whether it still holds.
     is_tried: AtomicBool,
 }
@@ -116,12 +118,21 @@ impl Marks {
         }
     }
 
-    /// Marks the account. False: there are too many marks already.
-    pub(super) fn mark(&self, slot: u32, model: u64, until: u64, now: u64) -> bool {
+    /// Is it because of a limit that this account does not serve this model?
+    pub(super) fn is_limit(&self, slot: u32, model: u64) -> bool {
+        let map = self.map.load();
+        let mark = find(&map, slot, model);
+        mark.is_some_and(|mark| mark.is_limit.load(Ordering::SeqCst))
+    }
+
+    /// Marks the account, because of a limit or because it does not have the model. False: there are too
+    /// many marks already.
+    pub(super) fn mark(&self, slot: u32, model: u64, is_limit: bool, until: u64, now: u64) -> bool {
         let _writer = self.writer.lock();
         let map = self.map.load();
         if let Some(mark) = find(&map, slot, model) {
             mark.until.fetch_max(until, Ordering::SeqCst);
+            mark.is_limit.store(is_limit, Ordering::SeqCst);
             return true;
         }
         let mut map = Map::clone(&map);
@@ -130,6 +141,7 @@ impl Marks {
         }
         let mark = Mark {
             until: AtomicU64::new(until),
+            is_limit: AtomicBool::new(is_limit),
             is_tried: AtomicBool::new(false),
         };
         map.entry(model).or_default().push((slot, Arc::new(mark)));
@@ -144,17 +156,21 @@ impl Marks {
     pub(super) fn next(&self, slot: u32, now: u64) -> Option<u64> {
         let marks = self.of(slot).into_iter();
         marks
-            .map(|(_, until)| until)
+            .map(|(_, _, until)| until)
             .filter(|until| *until > now)
             .min()
     }
 
-    /// The marks of an account: model and until when; also those that are over, and untried.
-    pub(super) fn of(&self, slot: u32) -> Vec<(u64, u64)> {
+    /// The marks of an account: model, whether it is a limit, and until when; also those that are over, and
+    /// untried.
+    pub(super) fn of(&self, slot: u32) -> Vec<(u64, bool, u64)> {
         let map = self.map.load();
         let of_model = |(model, marked): (&u64, &Vec<(u32, Arc<Mark>)>)| {
             let own = marked.iter().find(|(marked, _)| *marked == slot);
-            own.map(|(_, mark)| (*model, mark.until.load(Ordering::SeqCst)))
+            own.map(|(_, mark)| {
+                let is_limit = mark.is_limit.load(Ordering::SeqCst);
+                (*model, is_limit, mark.until.load(Ordering::SeqCst))
+            })
         };
         map.iter().filter_map(of_model).collect()
     }
@@ -182,7 +198,7 @@ mod tests {
     #[test]
     fn a_mark_holds_for_its_account_and_model_until_its_time() {
         let marks = Marks::default();
-        assert!(marks.mark(3, 7, 100, 0));
+        assert!(marks.mark(3, 7, true, 100, 0));
         assert_eq!(marks.until(3, 7, 99), Some(100));
         assert_eq!(marks.until(3, 7, 100), None);
         assert_eq!(marks.until(4, 7, 0), None);
@@ -195,14 +211,14 @@ mod tests {
     fn when_it_is_over_one_request_tries_until_it_says_how_it_went() {
         let marks = Marks::default();
         let enter = |now| marks.enter(3, Some("m"), now);
-        marks.mark(3, model_id("m"), 100, 0);
+        marks.mark(3, model_id("m"), true, 100, 0);
         assert!(enter(99).is_err());
         let trial = enter(100).ok().flatten().unwrap();
         assert!(enter(100).is_err());
         assert_eq!(marks.until(3, model_id("m"), 150), Some(150));
         drop(trial);
         let trial = enter(100).ok().flatten().unwrap();
-        marks.mark(3, model_id("m"), 300, 200);
+        marks.mark(3, model_id("m"), true, 300, 200);
         marks.lift(&trial, 200);
         assert!(enter(250).is_err(), "what came meanwhile holds");
         drop(trial);
@@ -215,8 +231,8 @@ mod tests {
     #[test]
     fn invented_model_names_fill_at_most_a_thousand_marks() {
         let marks = Marks::default();
-        assert!((0..MOST as u64).all(|model| marks.mark(1, model, 100, 0)));
-        assert!(!marks.mark(1, 5_000, 100, 0));
-        assert!(marks.mark(1, 5_000, 300, 200), "old ones make room");
+        assert!((0..MOST as u64).all(|model| marks.mark(1, model, true, 100, 0)));
+        assert!(!marks.mark(1, 5_000, true, 100, 0));
+        assert!(marks.mark(1, 5_000, true, 300, 200), "old ones make room");
     }
 }

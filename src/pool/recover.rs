@@ -149,10 +149,10 @@ impl Pool {
             let until = ticks.saturating_add(wait.as_millis() as u64);
             let model = model.map(marks::model_id);
             let marked =
-                model.is_some_and(|model| pool.marks.mark(limited.slot, model, until, ticks));
+                model.is_some_and(|model| pool.marks.mark(limited.slot, model, true, until, ticks));
             if let Some(model) = model.filter(|_| marked) {
                 pool.due.add(limited.slot, until);
-                pool.tell_lack(limited, model, wait);
+                pool.tell_lack(limited, model, wait, true);
             } else {
                 pool.cool(limited, wait, true, ticks);
             }
@@ -185,11 +185,12 @@ impl Pool {
         self.due.add(account.slot, until);
     }
 
-    fn tell_lack(&self, account: &Account, model: u64, wait: Duration) {
+    fn tell_lack(&self, account: &Account, model: u64, wait: Duration, for_limit: bool) {
         self.tell(|| News::Lacks {
             account: account.config.id.clone(),
             model,
             ms: wait.as_millis() as u64,
+            for_limit,
         });
     }
 
@@ -228,8 +229,8 @@ impl Pool {
             .is_some_and(|current| current.is(account))
         {
             let model = marks::model_id(model);
-            if self.marks.mark(account.slot, model, until, ticks) {
-                self.tell_lack(account, model, MODEL_UNAVAILABLE);
+            if self.marks.mark(account.slot, model, false, until, ticks) {
+                self.tell_lack(account, model, MODEL_UNAVAILABLE, false);
             }
         }
     }

@@ -49,6 +49,8 @@ impl Pool {
         let waits = |why: u32, until: u64| (live.blocked() & why != 0).then_some(until);
         let cooling = waits(reason::COOLING, rare.cooling_until);
         let cooling = cooling.max(waits(reason::LIMITED, rare.limited_until));
+        let is_limited = live.blocked() & reason::LIMITED != 0;
+        let limited_by = rare.limited_by.clone().filter(|_| is_limited);
         let (since, last_error) = (rare.since, rare.last_error.clone());
         let (mishaps, current_request) = (rare.mishaps, rare.current_request.clone());
         drop(rare);
@@ -79,6 +81,7 @@ impl Pool {
             consecutive_failures: live.breaker.consecutive_failures(),
             breaker,
             cooling_until: cooling.map(time),
+            limited_by,
             rate_limits: account
                 .limits
                 .iter()

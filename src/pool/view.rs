@@ -66,7 +66,9 @@ pub struct AccountView {
     pub consecutive_failures: u32,
     pub breaker: BreakerView,
     pub cooling_until: Option<SystemTime>,
-    /// Its own limits.
+    /// Its own limit that it has reached, in words.
+    pub limited_by: Option<Arc<str>>,
+    /// All of them.
     pub rate_limits: Vec<Level>,
     pub last_used: Option<SystemTime>,
     pub last_success: Option<SystemTime>,
