@@ -271,6 +271,7 @@ fn demand(
     caller: &Caller<'_>,
     model: Option<Arc<str>>,
     way: &Way,
+    tokens: Option<u64>,
 ) -> (Demand, Option<Fallback>) {
     let told = |pool: &Pool| {
         let settings = pool.settings();
@@ -296,6 +297,7 @@ fn demand(
         model,
         caller: place,
         session,
+        tokens,
         priority: client.may.priority,
         key: client.turn(),
         tried: Tried::new(),
@@ -348,7 +350,7 @@ async fn read(
         peek: &peek,
         body: body.seen(),
     };
-    let (demand, fallback) = demand(&target, &caller, model, &way);
+    let (demand, fallback) = demand(&target, &caller, model, &way, bill.tokens());
     let pool = way.pool;
     let (kind, path) = (target.kind, target.path);
     let request = Request {

@@ -52,6 +52,7 @@ fn anything() -> Demand {
         model: None,
         caller: None,
         session: None,
+        tokens: Some(1_000),
         priority: 0,
         key: 0,
         tried: Default::default(),
