@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::{Gateway, Mock, Request, get, post};
+use crate::support::{Gateway, Mock, Request, post};
 
 /// Pools `a`, `b` … of one simulated vendor each, and this before them.
 fn gateway(before: &str, pools: usize) -> (Gateway, Vec<Mock>) {

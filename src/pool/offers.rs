@@ -56,7 +56,7 @@ impl Offer {
 
     /// An account whose upstream can be asked: one that is full, or limited, lists its models as well.
     pub fn asked(&self) -> Option<&Arc<Account>> {
-        const OUT: u32 = !reason::COOLING;
+        const OUT: u32 = !(reason::COOLING | reason::LIMITED);
         let serves = |account: &&Arc<Account>| account.live.blocked() & OUT == 0;
         let mut accounts = self.accounts.iter().filter(serves);
         let first = accounts.next()?;

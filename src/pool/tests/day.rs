@@ -38,6 +38,9 @@ const LIMITS: [Option<u32>; 8] = [
     Some(220),
 ];
 
+/// The first accounts keep to limits of their own, so that their vendors need not refuse.
+const OWN_LIMITS: usize = 2;
+
 /// The account that works for a minute and fails for one.
 const FLAPS: usize = 6;
 
@@ -142,6 +145,15 @@ fn knowing_all(plans: &[Plan]) -> Vec<bool> {
     served
 }
 
+/// An account as it is configured.
+fn account((n, limit): (usize, &Option<u32>)) -> String {
+    let own = limit.filter(|_| n < OWN_LIMITS);
+    let own = own.map_or(String::new(), |limit| {
+        format!(", rate_limits: [{{requests: {limit}, window: {WINDOW}s}}]")
+    });
+    format!("id: account_{n}, max_concurrent: {PLACES}{own}")
+}
+
 struct Day {
     pool: Arc<Pool>,
     began: Instant,
@@ -188,6 +200,7 @@ impl Day {
         const ATTEMPTS: usize = 3;
         let mut demand = Demand {
             key: plan.key,
+            tokens: Some(1_000),
             ..anything()
         };
         let mut retrying: Option<Retrying> = None;
@@ -231,8 +244,7 @@ impl Day {
 async fn a_day_of_windows_bursts_and_broken_accounts_costs_no_request_that_could_be_served() {
     let mut rng = Rng::with_seed(7);
     let plans = plans(&mut rng);
-    let account = |n| format!("id: account_{n}, max_concurrent: {PLACES}");
-    let accounts: Vec<String> = (0..LIMITS.len()).map(account).collect();
+    let accounts: Vec<String> = LIMITS.iter().enumerate().map(account).collect();
     let day = Arc::new(Day {
         pool: Rig::new("", &accounts).pool,
         began: clock::now(),
