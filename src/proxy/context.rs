@@ -67,6 +67,8 @@ pub(super) struct Request {
     pub(super) pool: Arc<Pool>,
     pub(super) demand: Demand,
     pub(super) body: Replay,
+    /// When nobody waits for an answer any more, as the client or the pool's settings say.
+    pub(super) deadline: Option<Instant>,
     /// The body's share of the memory for bodies.
     pub(super) budget: Option<OwnedSemaphorePermit>,
     /// Its key's slot is in use while this is held.
@@ -141,6 +143,8 @@ pub(super) struct Attempt {
     pub(super) held: Option<HeldAnswer>,
     /// The body as this account needs it, if it is another one.
     pub(super) rewritten: Option<Bytes>,
+    /// We asked for the usage of the stream, and the client did not.
+    pub(super) asked_usage: bool,
     pub(super) meter: Option<Meter>,
     /// What was kept of the body went out: all of it, or its beginning.
     pub(super) head_sent: bool,

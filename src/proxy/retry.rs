@@ -7,6 +7,7 @@ use pingora_proxy::Session;
 
 use super::body::Replay;
 use super::context::{Attempt, Context, RefusedToken, Request, Retry};
+use super::limits::{Bill, at_least};
 use super::verdict::answer_began;
 use crate::clock::{self, Instant};
 use crate::dialect::Meter;
@@ -51,7 +52,7 @@ pub(super) fn conclude(
     {
         retrying.failed(now);
     }
-    let may = may_try_again(session, ctx, &outcome, sent);
+    let may = may_try_again(session, ctx, &outcome, sent, now);
     let again_here = may && has_attempts(ctx) && is_affordable(ctx, &outcome, now);
     // What a pool spends on failures is its own: another one begins anew.
     let elsewhere = may && !again_here && ctx.request.as_ref().is_some_and(Request::may_fall_back);
@@ -92,7 +93,9 @@ pub(super) fn anew(session: &Session, ctx: &mut Context) -> bool {
     }
     ctx.retry.fresh_connection = true;
     ctx.retry.attempts -= 1;
-    ctx.attempt = None;
+    if let Some(mut attempt) = ctx.attempt.take() {
+        attempt.lease.unsent();
+    }
     true
 }
 
@@ -118,6 +121,14 @@ pub(super) fn report(
         if let Some(usage) = reading.usage {
             attempt.lease.add_tokens(&usage);
             ctx.line.usage = Some(usage);
+            let mut used = usage;
+            if reading.is_partial {
+                used = at_least(usage, ctx.line.bytes_out);
+                ctx.bill.iter_mut().for_each(Bill::broke_off);
+            }
+            attempt
+                .lease
+                .came_to(used.input.saturating_add(used.output));
         }
     }
     let about = Report {
@@ -148,8 +159,14 @@ fn remember(retry: &mut Retry, attempt: &Attempt, outcome: &Outcome, sent: Sent)
     }
 }
 
-/// The third column of `contract/http.md` §2.
-fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent) -> bool {
+/// The third column of `contract/http.md` §2, and the last moment of the request.
+fn may_try_again(
+    session: &Session,
+    ctx: &Context,
+    outcome: &Outcome,
+    sent: Sent,
+    now: Instant,
+) -> bool {
     let Some(request) = &ctx.request else {
         return false;
     };
@@ -166,8 +183,10 @@ fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent
     let safe = request.kind.is_some()
         || sent == Sent::Nothing
         || matches!(outcome, Outcome::AuthDead | Outcome::RateLimited { .. });
+    let in_time = request.deadline.is_none_or(|deadline| now < deadline);
     allowed
         && safe
+        && in_time
         && !answer_began(session)
         && (sent == Sent::Nothing || is_replayable(session, ctx))
 }
