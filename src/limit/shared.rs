@@ -142,7 +142,13 @@ impl Rule {
                 std::mem::take(&mut count.left),
                 std::mem::take(&mut count.owed),
             );
-            (left, owed, count.window.used(now))
+            // A request is in its window already, and is to be drawn.
+            let itself = match self.unit {
+                LimitUnit::Requests => taken.amount,
+                LimitUnit::Tokens | LimitUnit::Cost => 0,
+            };
+            let known = count.window.used(now).saturating_sub(itself);
+            (left, owed, known)
         };
         // Of what a lone request may come to nobody knows how much it needs.
         let least = match self.unit {

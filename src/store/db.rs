@@ -220,7 +220,12 @@ impl Db {
             self.count("wait");
             let cause = format!("it does not answer within {} s", LONGEST.as_secs());
             let place = self.place.clone();
-            Err(self.noted(StoreError::Away { place, cause }))
+            let error = StoreError::Away { place, cause };
+            // That one takes long says nothing of the others.
+            Err(match self.has_answered() {
+                true => error,
+                false => self.noted(error),
+            })
         })
     }
 
