@@ -309,6 +309,8 @@ impl App {
         // Not between what a reload reads and what it puts in force.
         let _one_at_a_time = self.changes_accounts.lock();
         self.keys.set_records(&self.config.load(), records);
+        // A revoked key's slot is another one's at once.
+        self.slots.wake();
     }
 
     /// Changes keys, and returns when requests see it.

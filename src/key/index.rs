@@ -1,6 +1,6 @@
 //! The index of all keys, which requests read without a lock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -80,6 +80,8 @@ struct Index {
     by_id: HashMap<Arc<str>, Arc<Client>>,
     /// Who comes without a key, where none is asked for.
     anybody: Option<Arc<Client>>,
+    /// The ids of revoked keys.
+    revoked: HashSet<String>,
     /// A key that is not here may be in the records all the same.
     is_partial: bool,
     /// Of all limits.
@@ -145,7 +147,10 @@ impl Keys {
         let Kept { live, records } = kept;
         let (known, shuts) = source::all(config, records.as_deref());
         self.had_keys.fetch_or(shuts, Ordering::SeqCst);
+        let revoked = records.iter().flatten();
+        let revoked = revoked.filter(|record| record.revoked_at.is_some());
         let mut index = Index {
+            revoked: revoked.map(|record| record.id.clone()).collect(),
             is_partial: records.is_none(),
             ..Index::default()
         };
@@ -208,6 +213,11 @@ impl Keys {
     /// The records were not read yet.
     pub fn is_partial(&self) -> bool {
         self.index.load().is_partial
+    }
+
+    /// Do the records say that the key of this id is no more?
+    pub fn is_revoked(&self, id: &str) -> bool {
+        self.index.load().revoked.contains(id)
     }
 
     /// How many keys there are, valid or not.
