@@ -6,7 +6,7 @@ import { actions } from "./account_actions.js";
 import { accountForm } from "./account_form.js";
 import { detail } from "./account.js";
 import { menu } from "./dialog.js";
-import { ago, brief, count, ms, percent, until } from "./format.js";
+import { brief, count, ms, percent, span, until } from "./format.js";
 import { t, word } from "./i18n.js";
 import { live } from "./live.js";
 import { success } from "./recent.js";
@@ -134,7 +134,7 @@ function makeTable(context) {
     sort: { id: "state", down: false },
     columns: [
       { id: "state", title: t("column.state"), class: "fit", sort: (a) => STATES.indexOf(a.status), show: states },
-      { id: "id", title: t("column.account"), class: "cut", sort: (a) => a.id, show: (cell, a) => {
+      { id: "id", title: t("column.account"), class: "cut main", sort: (a) => a.id, show: (cell, a) => {
         const box = twoLines(cell, a.id, fine(a) || !a.last_error ? about(a) : a.last_error, to(a));
         box.lastChild.className = fine(a) || !a.last_error ? "" : "bad";
       } },
@@ -151,7 +151,7 @@ function makeTable(context) {
       { id: "tokens", title: t("column.tokens"), class: "num w-4", label: true, down: true, sort: (a) => a.tokens, show: (cell, a) => say(cell, brief(a.tokens)) },
       { id: "weight", title: t("column.weight"), class: "num w-4 w-0", down: true, sort: (a) => a.weight, show: (cell, a) => say(cell, a.weight) },
       { id: "expiry", title: t("column.credential"), class: "w-4 w-0", sort: (a) => a.credential?.expires_at, show: credential },
-      { id: "more", title: t("column.actions"), unseen: true, class: "fit", show: more },
+      { id: "more", title: t("column.actions"), unseen: true, class: "fit corner", show: more },
     ],
   });
 }
@@ -164,7 +164,7 @@ function states(cell, account) {
     put(cell, box);
   }
   const left = recovery(account);
-  say(box.lastChild, left ?? (fine(account) ? "" : t("account.for", { span: ago(account.since) })));
+  say(box.lastChild, left ?? (fine(account) ? "" : t("account.for", { span: span((Date.now() - Date.parse(account.since)) / 1000) })));
   box.lastChild.hidden = !box.lastChild.textContent;
 }
 

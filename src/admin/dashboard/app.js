@@ -174,8 +174,8 @@ document.getElementById("theme").addEventListener("click", () => {
   appearance();
   toast(t(`theme.${next}`));
 });
-document.getElementById("language").addEventListener("click", () => {
-  speak(LANGUAGES.find(([of]) => of !== language())[0]);
+document.getElementById("language").addEventListener("click", async () => {
+  await speak(LANGUAGES.find(([of]) => of !== language())[0]);
   words();
   pulse();
   if (!me) return login(root, enter);

@@ -19,7 +19,7 @@ function ceiling(n) {
  * A null value is a gap.
  */
 export class Lines {
-  constructor({ label, series, show, height = 150 }) {
+  constructor({ label, series, show, height = 138 }) {
     Object.assign(this, { label, series, show, height, points: [] });
     this.svg = s("svg", { role: "img", height });
     this.tip = h("div", { class: "tip", hidden: true });
@@ -131,8 +131,8 @@ export class Lines {
   }
 }
 
-/** Bars of stacked parts. `bars`: [{name, parts: [number…]}]; `names`: of the parts. */
-export function bars({ label, bars, names, show, height = 190 }) {
+/** Bars of stacked parts. `bars`: [{name, parts: [number…]}]; `names`, `hue(part)`: of the parts. */
+export function bars({ label, bars, names, show, hue, height = 190 }) {
   const svg = s("svg", { role: "img", height, "aria-label": label });
   const tip = h("div", { class: "tip", hidden: true });
   const el = h("div", { class: "chart" }, svg, tip);
@@ -155,7 +155,7 @@ export function bars({ label, bars, names, show, height = 190 }) {
       bar.parts.forEach((value, part) => {
         const top = y((sum += value));
         const tall = y(sum - value) - top;
-        parts.push(s("rect", { class: `bar hue-${part % 8}`, x: x - thick / 2, y: top, width: thick, height: Math.max(0, tall) }));
+        parts.push(s("rect", { class: `bar hue-${hue(part)}`, x: x - thick / 2, y: top, width: thick, height: Math.max(0, tall) }));
       });
       if (index % every === 0) parts.push(s("text", { x, y: height - 4, "text-anchor": "middle", text: bar.name }));
     });
@@ -167,7 +167,7 @@ export function bars({ label, bars, names, show, height = 190 }) {
       if (!bar) return;
       const lines = bar.parts.map((value, part) => [value, part]).filter(([value]) => value).reverse();
       put(tip, h("p", { class: "soft", text: bar.name }), lines.map(([value, part]) =>
-        h("p", {}, h("span", {}, h("i", { class: `swatch hue-${part % 8}` }), names[part]), h("b", { text: show(value) }))));
+        h("p", {}, h("span", {}, h("i", { class: `swatch hue-${hue(part)}` }), names[part]), h("b", { text: show(value) }))));
       const x = LEFT + step * (bars.indexOf(bar) + 0.5);
       const room = width - tip.offsetWidth - 14;
       tip.style.transform = `translateX(${Math.max(0, x > room ? x - tip.offsetWidth - 14 : x + 14)}px)`;

@@ -25,13 +25,13 @@ export function mount(root, context) {
     columns: [
       { id: "state", title: t("column.state"), class: "fit", sort: (one) => ORDER.indexOf(one.state), show: (cell, one) =>
         put(cell, h("span", { class: `tag is-${TONES[one.state] ?? "idle"}`, text: word("instance", one.state) })) },
-      { id: "account", title: t("column.account"), class: "cut", sort: (one) => one.account, show: (cell, one) => {
+      { id: "account", title: t("column.account"), class: "cut main", sort: (one) => one.account, show: (cell, one) => {
         twoLines(cell, one.account, one.last_error ?? "", `#/accounts/${encodeURIComponent(one.account)}`).lastChild.className = one.last_error ? "bad" : "";
       } },
       { id: "pid", title: t("instances.pid"), class: "num", label: true, sort: (one) => one.pid, show: (cell, one) => say(cell, one.pid ?? "–") },
       { id: "port", title: t("instances.port"), class: "num", label: true, sort: (one) => one.port, show: (cell, one) => say(cell, one.port ?? "–") },
       { id: "restarts", title: t("instances.restarts"), class: "num", label: true, down: true, sort: (one) => one.restarts, show: (cell, one) => say(cell, count(one.restarts)) },
-      { id: "since", title: t("instances.since"), class: "w-2", label: true, sort: (one) => Date.parse(one.since), show: (cell, one) => say(cell, ago(one.since)) },
+      { id: "since", title: t("instances.since"), class: "num w-2", label: true, sort: (one) => Date.parse(one.since), show: (cell, one) => say(cell, ago(one.since)) },
       { id: "do", title: t("column.actions"), unseen: true, class: "fit whole", show: (cell, one) => {
         if (cell.firstChild || !context.may("operator")) return;
         put(cell, h("div", { class: "row end" }, button(t("instances.logs"), () => logs(one.account), { kind: "small" }),

@@ -2,7 +2,7 @@
 
 import { h, put, say } from "./dom.js";
 import { Lines } from "./chart.js";
-import { ago, brief, count, ms, percent } from "./format.js";
+import { ago, brief, count, ms, percent, span } from "./format.js";
 import { t, word } from "./i18n.js";
 import { live } from "./live.js";
 import { event } from "./feed.js";
@@ -11,7 +11,7 @@ import { pools } from "./pools.js";
 
 const HOUR = 3_600_000;
 const TILES = ["rate", "errors", "first_byte", "streams", "tokens", "queue"];
-const FEW = 8;
+const FEW = 6;
 
 export function mount(root, context) {
   const tiles = new Map(TILES.map((name) => [name, { main: h("span"), more: h("small") }]));
@@ -25,16 +25,13 @@ export function mount(root, context) {
   const tile = ([name, { main, more }]) => h("div", { class: "tile" }, h("dt", { text: t(`tile.${name}`) }), h("dd", {}, main, more));
   const body = h("div", {},
     h("dl", { class: "tiles", id: "tiles" }, [...tiles].map(tile)),
-    h("div", { class: "grid two" }, charts.map(({ title: name, chart, legend: key }) =>
-      panel(name, h("div", { class: "body" }, chart.el), key))),
     h("div", { class: "grid wide" },
-      h("div", {},
-        panel(t("overview.accounts"), h("div", { class: "body" }, strip, legend)),
-        h("div", { class: "grid" }),
+      h("div", { class: "stack" },
+        h("div", { class: "grid two" }, charts.map(({ title: name, chart, legend: key }) => panel(name, h("div", { class: "body" }, chart.el), key))),
         panel(t("overview.pools"), list.el)),
-      h("div", {},
+      h("div", { class: "stack" },
+        panel(t("overview.accounts"), h("div", { class: "body" }, strip, legend)),
         panel(t("overview.attention"), sick),
-        h("div", { class: "grid" }),
         panel(t("overview.events"), events))));
   const waiting = bones(8);
   put(root, title.el, waiting);
@@ -90,7 +87,7 @@ export function mount(root, context) {
     all.sort((a, b) => STATES.indexOf(a.status) - STATES.indexOf(b.status) || (a.id < b.id ? -1 : 1));
     const rows = all.slice(0, FEW).map((account) => h("li", {}, state(account.status),
       h("a", { href: `#/accounts/${encodeURIComponent(account.id)}`, text: account.id }),
-      h("span", { class: "when", text: recovery(account, now) ?? ago(account.since, now) }),
+      h("span", { class: "when", text: recovery(account, now) ?? t("account.for", { span: span((now - Date.parse(account.since)) / 1000) }) }),
       account.last_error && h("span", { class: "why", text: account.last_error, title: account.last_error })));
     if (all.length > FEW) rows.push(h("li", {}, h("a", { href: "#/accounts?state=sick", text: t("overview.more", { n: all.length - FEW }) })));
     const held = sick.contains(document.activeElement) || sick.matches(":hover");

@@ -13,6 +13,9 @@ const MEASURES = ["tokens", "requests", "cost"];
 const SPANS = [["1", "day"], ["7", "week"], ["30", "month"], ["90", "quarter"], ["", "own"]];
 /** Parts of a bar; the rest is put together. */
 const PARTS = 7;
+/** Red is not among them: it says that something failed. */
+const HUES = [0, 2, 3, 4, 8, 5, 6];
+const hue = (at, length, rest) => (rest && at === length - 1 ? 7 : HUES[at % HUES.length]);
 const DAY = 86_400_000;
 const date = (time) => new Date(time).toISOString().slice(0, 10);
 
@@ -28,7 +31,7 @@ export function mount(root, context) {
   const own = h("span", { class: "row" });
   const csv = h("a", { class: "button", download: "" }, h("span", { text: t("usage.csv") }));
   const title = head(t("usage.title"), csv);
-  const total = h("dl", { class: "tiles" });
+  const total = h("dl", { class: "tiles four" });
   const chart = h("div", { class: "body" });
   const tableBox = h("div");
   let table = null;
@@ -115,8 +118,8 @@ export function mount(root, context) {
     }
     if (rest) names.push(t("usage.rest"));
     const short = (day) => new Date(`${day}T12:00:00Z`).toLocaleDateString(language(), { month: "short", day: "numeric" });
-    put(chart, bars({ label: t("usage.by_day"), names, show: shown, bars: days.map((day) => ({ name: short(day), parts: parts.get(day) })) }));
-    put(body.querySelector("#usage-key"), h("p", { class: "key" }, names.map((name, at) => h("span", {}, h("i", { class: `swatch hue-${at % 8}` }), name))));
+    put(chart, bars({ hue: (at) => hue(at, names.length, rest), label: t("usage.by_day"), names, show: shown, bars: days.map((day) => ({ name: short(day), parts: parts.get(day) })) }));
+    put(body.querySelector("#usage-key"), h("p", { class: "key" }, names.map((name, at) => h("span", {}, h("i", { class: `swatch hue-${hue(at, names.length, rest)}` }), name))));
   }
 
   function makeTable(what, whole) {
@@ -124,7 +127,7 @@ export function mount(root, context) {
     return new Table({
       caption: t("usage.table"), key: (one) => one.id ?? "", low: true, sort: { id: wanted.measure, down: true },
       columns: [
-        { id: "name", title: what, class: "cut", sort: (one) => one.name, show: (cell, one) => { say(cell, one.name); cell.title = one.name; } },
+        { id: "name", title: what, class: "cut main", sort: (one) => one.name, show: (cell, one) => { say(cell, one.name); cell.title = one.name; } },
         { id: "share", title: t("usage.share"), class: "load w-2 w-0", show: (cell, one) => bar(cell, part(one)) },
         { id: "requests", title: t("usage.requests"), class: "num", label: true, down: true, sort: (one) => one.requests, show: (cell, one) => say(cell, count(one.requests)) },
         { id: "in", title: t("usage.tokens_in"), class: "num", label: true, down: true, sort: (one) => one.tokens.input, show: (cell, one) => say(cell, count(one.tokens.input)) },
