@@ -20,7 +20,7 @@ export function detail(id, context, leave) {
     clearInterval(timer);
     leave();
   });
-  const parts = { notice: h("div"), tools: h("div", { class: "row" }), facts: h("div"), requests: h("div") };
+  const parts = { notice: h("div"), tools: h("div", { class: "row tools-of" }), facts: h("div"), requests: h("div") };
   put(box.body, parts.notice, parts.tools, parts.facts,
     h("section", {}, h("h3", { text: t("account.latest") }), parts.requests));
   put(parts.requests, bones(3));
@@ -81,7 +81,7 @@ function notice(cell, account) {
     h("div", { class: "row" }, state(account.status), left && h("span", { text: left }),
       h("span", { class: "grow" }), h("span", { class: "soft small", text: t("account.since", { time: clock(account.since) }) })),
     !quiet && account.last_error && h("p", { text: account.last_error }),
-    !quiet && h("p", { class: "soft small", text: word("state_means", account.status) })), h("span"));
+    !quiet && h("p", { class: "soft small", text: word("state_means", account.status) })));
 }
 
 function facts(cell, account) {

@@ -134,7 +134,7 @@ function makeTable(context) {
     sort: { id: "state", down: false },
     columns: [
       { id: "state", title: t("column.state"), class: "fit", sort: (a) => STATES.indexOf(a.status), show: states },
-      { id: "id", title: t("column.account"), class: "cut main", sort: (a) => a.id, show: (cell, a) => {
+      { id: "id", title: t("column.account"), class: "cut lead", sort: (a) => a.id, show: (cell, a) => {
         const box = twoLines(cell, a.id, fine(a) || !a.last_error ? about(a) : a.last_error, to(a));
         box.lastChild.className = fine(a) || !a.last_error ? "" : "bad";
       } },

@@ -25,7 +25,7 @@ export function mount(root, context) {
     columns: [
       { id: "state", title: t("column.state"), class: "fit", sort: (one) => ORDER.indexOf(one.state), show: (cell, one) =>
         put(cell, h("span", { class: `tag is-${TONES[one.state] ?? "idle"}`, text: word("instance", one.state) })) },
-      { id: "account", title: t("column.account"), class: "cut main", sort: (one) => one.account, show: (cell, one) => {
+      { id: "account", title: t("column.account"), class: "cut lead", sort: (one) => one.account, show: (cell, one) => {
         twoLines(cell, one.account, one.last_error ?? "", `#/accounts/${encodeURIComponent(one.account)}`).lastChild.className = one.last_error ? "bad" : "";
       } },
       { id: "pid", title: t("instances.pid"), class: "num", label: true, sort: (one) => one.pid, show: (cell, one) => say(cell, one.pid ?? "–") },

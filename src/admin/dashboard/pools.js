@@ -31,7 +31,7 @@ export function pools(context) {
   const table = new Table({
     caption: t("overview.pools"), key: (pool) => pool.name, flat: true,
     columns: [
-      { id: "name", title: t("pools.name"), class: "whole cut main", show: (cell, pool) => twoLines(cell, pool.name, "", `#/accounts?pool=${encodeURIComponent(pool.name)}`) },
+      { id: "name", title: t("pools.name"), class: "whole cut lead", show: (cell, pool) => twoLines(cell, pool.name, "", `#/accounts?pool=${encodeURIComponent(pool.name)}`) },
       { id: "available", title: t("pools.available"), label: true, class: "num", show: (cell, pool) => {
         say(cell, `${pool.available} / ${pool.accounts}`);
         mark(cell, "data-bad", pool.available === 0 && pool.accounts > 0);

@@ -91,7 +91,7 @@ function makeTable() {
         put(cell, h("button", { type: "button", class: "link", title: moment(one.began), text: clock(one.began), on: { click: () => look(one) } }));
       } },
       { id: "status", title: t("column.status"), class: "fit", show: (cell, one) => cell.firstChild || put(cell, status(one.status)) },
-      { id: "model", title: t("column.model"), class: "cut main narrow", show: (cell, one) => twoLines(cell, one.model ?? "–", word("call", one.path)) },
+      { id: "model", title: t("column.model"), class: "cut lead narrow", show: (cell, one) => twoLines(cell, one.model ?? "–", word("call", one.path)) },
       { id: "key", title: t("column.key"), class: "cut w-2", label: true, show: (cell, one) => { say(cell, name(one)); cell.title = name(one); } },
       { id: "tries", title: t("column.tries"), class: "whole cut half", show: (cell, one) => {
         const is = JSON.stringify(one.tries);

@@ -20,7 +20,7 @@ export function mount(root, context) {
   const accounts = new Table({
     caption: t("slots.accounts"), key: (one) => `${one.tier}/${one.account}`, low: true, sort: { id: "account" },
     columns: [
-      { id: "account", title: t("column.account"), class: "cut main", sort: (one) => one.account, show: (cell, one) => twoLines(cell, one.account, "", `#/accounts/${encodeURIComponent(one.account)}`) },
+      { id: "account", title: t("column.account"), class: "cut lead", sort: (one) => one.account, show: (cell, one) => twoLines(cell, one.account, "", `#/accounts/${encodeURIComponent(one.account)}`) },
       { id: "tier", title: t("column.tier"), sort: (one) => one.tier, show: (cell, one) => say(cell, one.tier) },
       { id: "used", title: t("slots.used"), class: "load", sort: (one) => one.used / (one.limit || 1), down: true, show: (cell, one) => meter(cell, one.used, one.limit || one.used) },
     ],
@@ -28,7 +28,7 @@ export function mount(root, context) {
   const keys = new Table({
     caption: t("slots.keys"), key: (key) => key.id, sort: { id: "next" },
     columns: [
-      { id: "name", title: t("column.key"), class: "cut main", sort: (key) => key.name, show: (cell, key) => twoLines(cell, key.name, t("slots.used_at", { span: ago(key.last_used) })) },
+      { id: "name", title: t("column.key"), class: "cut lead", sort: (key) => key.name, show: (cell, key) => twoLines(cell, key.name, t("slots.used_at", { span: ago(key.last_used) })) },
       { id: "tier", title: t("column.tier"), class: "w-2 w-0", sort: (key) => key.tier, show: (cell, key) => say(cell, key.tier) },
       { id: "account", title: t("column.account"), class: "cut half", label: true, sort: (key) => key.account, show: (cell, key) => twoLines(cell, key.account, key.previous_account ? t("slots.before", { account: key.previous_account }) : "", `#/accounts/${encodeURIComponent(key.account)}`) },
       { id: "next", title: t("slots.next"), label: true, class: "num", sort: (key) => Date.parse(key.next_rotation), show: (cell, key) => {

@@ -127,7 +127,7 @@ export function mount(root, context) {
     return new Table({
       caption: t("usage.table"), key: (one) => one.id ?? "", low: true, sort: { id: wanted.measure, down: true },
       columns: [
-        { id: "name", title: what, class: "cut main", sort: (one) => one.name, show: (cell, one) => { say(cell, one.name); cell.title = one.name; } },
+        { id: "name", title: what, class: "cut lead", sort: (one) => one.name, show: (cell, one) => { say(cell, one.name); cell.title = one.name; } },
         { id: "share", title: t("usage.share"), class: "load w-2 w-0", show: (cell, one) => bar(cell, part(one)) },
         { id: "requests", title: t("usage.requests"), class: "num", label: true, down: true, sort: (one) => one.requests, show: (cell, one) => say(cell, count(one.requests)) },
         { id: "in", title: t("usage.tokens_in"), class: "num", label: true, down: true, sort: (one) => one.tokens.input, show: (cell, one) => say(cell, count(one.tokens.input)) },

@@ -2,7 +2,7 @@
 
 export const words = {
   "shell.skip": "Skip to the content", "shell.nav": "Screens", "shell.more": "More", "shell.help": "Keyboard", "shell.leave": "Sign out",
-  "shell.loading": "Loading …",
+  "shell.loading": "Loading…",
   "theme.auto": "Theme: as the system", "theme.light": "Theme: light", "theme.dark": "Theme: dark",
   "help.go": "go to a screen: o(verview), a(ccounts), r(equests), k(eys), s(lots), u(sage), i(nstances), c(onfig)",
   "help.search": "search", "help.rows": "from row to row", "help.open": "open the row", "help.close": "close what is open", "help.help": "these keys",
@@ -64,7 +64,7 @@ export const words = {
   "credential.none": "none", "credential.api_key": "API key", "credential.bearer": "bearer token", "credential.header": "header", "credential.query": "query",
   "credential.oauth2": "OAuth 2", "credential.aws_sso_oidc": "AWS SSO", "credential.google_service_account": "Google account", "credential.json_file": "JSON file",
   "act.enable": "Enable", "act.disable": "Disable", "act.reset": "Reset", "act.probe": "Probe", "act.refresh": "Renew token", "act.restart": "Restart",
-  "act.change": "Change …", "act.drop_override": "Undo changes …", "act.remove": "Remove …", "act.requests": "Its requests",
+  "act.change": "Change…", "act.drop_override": "Undo changes…", "act.remove": "Remove…", "act.requests": "Its requests",
   "ask.disable": "Disable {id}?", "ask.disable_text": "It gets no new requests until somebody enables it. Requests under way finish: {n}.",
   "ask.restart": "Restart the program of {id}?", "ask.restart_text": "Requests under way break off: {n}. Others go to other accounts meanwhile.",
   "ask.restart_instance": "Requests under way break off. Others go to other accounts meanwhile.",
@@ -91,7 +91,7 @@ export const words = {
   "keys.none_text": "A key lets a client in. Without any, a gateway on loopback is open to this machine; with the first, every client needs one.",
   "keys.no_match": "No key is like that", "keys.no_match_text": "Nothing fits what you searched and chose.", "keys.unnamed": "(without a name)",
   "key.active": "active", "key.expired": "expired", "key.disabled": "disabled", "key.revoked": "revoked",
-  "keys.for_ever": "never", "keys.in": "in {span}", "keys.actions": "Actions for {name}", "keys.change": "Change …", "keys.usage": "Its requests", "keys.rotate": "Rotate …", "keys.revoke": "Revoke …",
+  "keys.for_ever": "never", "keys.in": "in {span}", "keys.actions": "Actions for {name}", "keys.change": "Change…", "keys.usage": "Its requests", "keys.rotate": "Rotate…", "keys.revoke": "Revoke…",
   "keys.every_model": "every model", "keys.bound": "{account} alone: {models}", "keys.limit": "{n} {unit} in {window} {models}", "keys.at_once": "{n} at once",
   "keys.old_until": "old secret good until {time}", "keys.made": "The key of {name}", "keys.once": "This is the only time it is shown. Copy it now; only its hash is kept.",
   "keys.how": "How to use it", "keys.address": "The gateway's address, as clients see it", "keys.clients": "Clients", "keys.kept": "I have it",
@@ -122,7 +122,7 @@ export const words = {
   "outcome_means.transient": "It could not be reached, or failed before its answer; another account was asked.",
   "outcome_means.broken_stream": "The answer broke off on its way; the client was told so.", "outcome_means.client_gone": "The client went away before the answer was over.",
 
-  "usage.title": "Usage", "usage.csv": "CSV", "usage.day": "Today", "usage.week": "7 days", "usage.month": "30 days", "usage.quarter": "90 days", "usage.own": "From … to …",
+  "usage.title": "Usage", "usage.csv": "CSV", "usage.day": "Today", "usage.week": "7 days", "usage.month": "30 days", "usage.quarter": "90 days", "usage.own": "From … to…",
   "usage.span": "Span", "usage.from": "From", "usage.to": "To", "usage.by": "Summed up by", "usage.by_model": "By model", "usage.by_account": "By account", "usage.by_key": "By key",
   "usage.measure": "Measure", "usage.tokens": "Tokens", "usage.requests": "Requests", "usage.cost": "Cost", "usage.tokens_in": "Tokens in", "usage.tokens_out": "Tokens out",
   "usage.cached": "Cached", "usage.of_cached": "{n} cached", "usage.share": "Share", "usage.by_day": "By day", "usage.table": "In all", "usage.rest": "all others", "usage.none_named": "(none)",
