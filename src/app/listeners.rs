@@ -24,7 +24,7 @@ use super::systemd::Workers;
 use super::tls::Handshakes;
 use super::upgrade::{Inherited, Sockets};
 use super::{App, ready::Background};
-use crate::admin::{AdminApp, router};
+use crate::admin::{AdminApp, Site, router};
 use crate::config::{Address, Config};
 use crate::proxy::{Connections, Gateway};
 
@@ -151,9 +151,12 @@ fn patience(write_timeout: Duration) -> TcpSocketOptions {
 }
 
 fn operators(app: &Arc<App>, config: &Config) -> Result<Service<Office>> {
+    let site = Site {
+        is_secure: config.admin.tls.is_some(),
+    };
     let office = Office {
         app: Arc::new(AdminApp::new(
-            router(app.clone(), &app.auth),
+            router(app.clone(), &app.auth, site),
             app.leaving.clone(),
         )),
         open: app.operators.clone(),

@@ -4,10 +4,13 @@
 //!
 //! No request waits for them, but where it gets or changes its key's slot.
 
+mod accounts;
+mod audit;
 mod backup;
 mod copy;
 mod db;
 mod error;
+mod find;
 mod keep;
 mod keys;
 mod leases;
@@ -25,8 +28,11 @@ mod usage;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use accounts::AccountRecord;
+pub use audit::AuditRecord;
 pub use backup::{BackupError, Counts};
 pub use error::{Place, StoreError};
+pub use find::Wanted;
 pub use keys::KeyRecord;
 pub use requests::RequestRecord;
 pub use slots::{

@@ -41,7 +41,7 @@ pub struct RequestRecord {
     pub duration: i64,
 }
 
-const COLUMNS: [&str; 18] = [
+pub(super) const COLUMNS: [&str; 18] = [
     "id",
     "request",
     "key",
@@ -138,7 +138,7 @@ impl RequestRecord {
             .bind(self.duration)
     }
 
-    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
+    pub(super) fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
         let estimated: i64 = row.try_get("estimated")?;
         Ok(RequestRecord {
             id: row.try_get("id")?,

@@ -11,6 +11,7 @@ mod process;
 mod series;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,12 +26,16 @@ use prometheus::{
 pub use families::Family;
 pub use live::{AccountLive, BreakerLive, Live, PoolLive};
 pub use series::{AccountMetrics, PoolMetrics};
+pub use traffic::Counts;
+use traffic::Traffic;
 
 use families::gauge;
 use series::{Series, outcome};
 
 /// All metrics of this process.
 pub struct Metrics {
+    /// For whoever looks on; what Prometheus reads is in `series`.
+    pub traffic: Traffic,
     registry: Registry,
     series: Arc<Series>,
     last_reload: IntGauge,
@@ -81,6 +86,7 @@ impl Metrics {
         let panics = IntCounter::new(families::PANICS.name, families::PANICS.help)?;
         let lost = IntCounter::new(families::USAGE_LOST.name, families::USAGE_LOST.help)?;
         Ok(Metrics {
+            traffic: Traffic::default(),
             usage_lost: register(&registry, lost)?,
             panics: register(&registry, panics)?,
             last_reload: register(&registry, last_reload)?,
