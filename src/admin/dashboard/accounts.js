@@ -17,6 +17,7 @@ export function mount(root, context) {
   const { query } = context;
   let wanted = { find: query.get("find") ?? "", state: query.get("state") ?? "", pool: query.get("pool") ?? "" };
   let opened = null;
+  let last = 0;
   const title = head(t("accounts.title"),
     context.may("admin") && button(t("accounts.add"), () => accountForm(), { kind: "primary", picture: "plus" }));
   const chips = h("div", { class: "chips", role: "group", "aria-label": t("accounts.by_state") });
@@ -98,7 +99,11 @@ export function mount(root, context) {
   }
   return {
     update(what) {
-      if (what === "accounts" || what === "numbers") show();
+      // Countdowns go on, though nothing was heard of any account.
+      if (what === "accounts" || (what === "numbers" && Date.now() - last > 1_500)) {
+        last = Date.now();
+        show();
+      }
       opened?.update();
     },
     go(path, next) {

@@ -69,7 +69,7 @@ export class Table {
     const column = this.columns.find((one) => one.id === this.sorted?.id);
     if (!column) return [...rows];
     const sign = this.sorted.down ? -1 : 1;
-    const compare = new Intl.Collator(language(), { numeric: true }).compare;
+    const { compare } = collator();
     const valued = rows.map((row) => [column.sort(row), row]);
     const none = (value) => value === null || value === undefined || Number.isNaN(value);
     valued.sort(([a], [b]) => {
@@ -118,12 +118,14 @@ export class Table {
     }
     let after = this.above;
     for (const [at, row] of wanted.entries()) {
+      const known = this.drawn.has(this.key(row));
       const { tr, cells } = this.row(row);
       if (after.nextSibling !== tr) after.after(tr);
       after = tr;
       mark(tr, "aria-rowindex", from + at + 2);
       mark(tr, "class", [this.open && "opens", this.rowClass?.(row)].filter(Boolean).join(" "));
-      this.columns.forEach((column, index) => column.show(cells[index], row));
+      // While somebody scrolls, what is drawn already stays as it is.
+      if (anew || !known) this.columns.forEach((column, index) => column.show(cells[index], row));
     }
     const total = this.ordered.length;
     const height = total > ALL ? this.height() : 0;
@@ -174,6 +176,14 @@ export class Table {
     this.body.querySelector("a, button")?.focus();
   }
 }
+
+/** Numbers within names count as numbers: account-2 before account-10. */
+function collator() {
+  const wanted = language();
+  if (made?.language !== wanted) made = { language: wanted, compare: new Intl.Collator(wanted, { numeric: true }).compare };
+  return made;
+}
+let made;
 
 function pad(columns) {
   return h("tr", { class: "pad", hidden: true, "aria-hidden": "true" }, h("td", { colspan: columns }));
