@@ -182,8 +182,10 @@ const CELL = 4;
 const TALL = 22;
 
 /** One account's last hour: a column for each step, what failed above what went well. Fills `cell`, again and again. */
-export function spark(cell, { successes = [], failures = [] } = {}, columns = 30) {
-  const group = Math.max(1, Math.ceil(60 / columns));
+export function spark(cell, { successes = [], failures = [], every_s = 120 } = {}, most_columns = 30) {
+  const steps = Math.round(3600 / every_s);
+  const columns = Math.min(most_columns, steps);
+  const group = Math.ceil(steps / columns);
   const good = grouped(successes, group, columns);
   const ill = grouped(failures, group, columns);
   let svg = cell.querySelector(".spark");

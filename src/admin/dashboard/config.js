@@ -48,7 +48,7 @@ export function mount(root, context) {
         { id: "at", title: t("column.time"), class: "fit", show: (cell, one) => { cell.textContent = clock(one.at); cell.title = `${moment(one.at)} (${ago(one.at)})`; } },
         { id: "actor", title: t("config.who"), show: (cell, one) => twoLines(cell, one.actor, one.source ?? "") },
         { id: "action", title: t("config.what"), show: (cell, one) => { cell.textContent = word("action", one.action); cell.title = one.action; } },
-        { id: "target", title: t("config.on"), class: "cut", show: (cell, one) => twoLines(cell, one.target ?? "", one.detail ?? "") },
+        { id: "target", title: t("config.on"), class: "cut", show: (cell, one) => twoLines(cell, one.target ?? "", detail(one.detail)) },
       ],
     });
     loadAudit();
@@ -76,6 +76,10 @@ export function mount(root, context) {
     leave: () => audit?.leave(),
   };
 }
+
+/** What else was written down of a change, in a line. */
+const detail = (value) => (value === null || value === undefined ? "" : typeof value !== "object" ? String(value)
+  : Object.entries(value).map(([name, one]) => `${name}: ${shown(one)}`).join(" · "));
 
 const simple = (value) => value === null || typeof value !== "object"
   || (Array.isArray(value) && value.every((one) => one === null || typeof one !== "object"))

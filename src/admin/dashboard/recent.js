@@ -1,6 +1,7 @@
 // The last hour of one account, in steps: what the gateway said at first, continued by what is heard since.
 
-const STEPS = 60;
+/** Steps in an hour. */
+const steps = (recent) => Math.round(3600 / recent.every_s);
 
 /** What `next` has more than `known` counts for the step under way. */
 export function take(known, next) {
@@ -17,17 +18,17 @@ export function roll(accounts, now = Date.now()) {
     while (now >= recent.ends) {
       for (const list of [recent.successes, recent.failures]) {
         list.push(0);
-        if (list.length > STEPS) list.shift();
+        if (list.length > steps(recent)) list.shift();
       }
       recent.ends += recent.every_s * 1000;
       // A page that slept need not go through all it missed.
-      if (now - recent.ends > recent.every_s * 1000 * STEPS) recent.ends = now + recent.every_s * 1000;
+      if (now - recent.ends > 3_600_000) recent.ends = now + recent.every_s * 1000;
     }
   }
 }
 
 function of(account, now = Date.now()) {
-  const recent = (account.recent ??= { every_s: 60, successes: [], failures: [] });
+  const recent = (account.recent ??= { every_s: 120, successes: [], failures: [] });
   recent.ends ??= now + recent.every_s * 1000;
   if (!recent.successes.length) {
     recent.successes.push(0);
