@@ -137,8 +137,9 @@ class Page:
     def row(self, name):
         """The text of the table's row of this name, in one line; nothing if there is none."""
         script = """const rows = [...document.querySelectorAll("#screen tbody tr:not(.pad)")];
-            const row = rows.find((one) => one.querySelector("a, .two-lines > :first-child")?.textContent === arguments[0]);
-            return row ? [...row.cells].map((cell) => cell.innerText).join(" | ").replaceAll("\\n", " ") : null"""
+            const named = (row) => [...row.querySelectorAll("a, .two-lines > :first-child")].some((one) => one.textContent === arguments[0]);
+            const row = rows.find(named);
+            return row ? [...row.cells].map((cell) => cell.innerText).join(" | ").replaceAll("\\n", " ") : ''"""
         return self.driver.execute_script(script, name)
 
     def text(self, selector):

@@ -78,8 +78,8 @@ export function mount(root, context) {
 }
 
 /** What else was written down of a change, in a line. */
-const detail = (value) => (value === null || value === undefined ? "" : typeof value !== "object" ? String(value)
-  : Object.entries(value).map(([name, one]) => `${name}: ${shown(one)}`).join(" · "));
+const detail = (value) => Object.entries(value && typeof value === "object" ? value : {})
+  .map(([name, one]) => `${name}: ${simple(one) ? shown(one) : JSON.stringify(one)}`).join(" · ");
 
 const simple = (value) => value === null || typeof value !== "object"
   || (Array.isArray(value) && value.every((one) => one === null || typeof one !== "object"))

@@ -138,7 +138,7 @@ export const words = {
   "config.same_text": "Reading it anew would change nothing.", "config.changes": "The file differs from what is in force in {n} places. Streams under way go on.",
   "config.needs_upgrade": "Only an upgrade puts these in force: {keys}.", "config.done": "The file is in force.", "config.done_partly": "The file is in force, but for what needs an upgrade.",
   "config.audit": "Who changed what", "config.who": "Who", "config.what": "What", "config.on": "On", "config.no_audit": "Nobody has changed anything yet",
-  "action.accounts.create": "added the account", "action.accounts.change": "changed the account", "action.accounts.delete": "removed the account", "action.accounts.override": "undid changes of",
+  "action.accounts.create": "added the account", "action.accounts.change": "changed the account", "action.accounts.delete": "removed the account", "action.accounts.override.delete": "undid changes of",
   "action.accounts.enable": "enabled", "action.accounts.disable": "disabled", "action.accounts.reset": "reset", "action.accounts.refresh": "renewed the token of",
   "action.accounts.probe": "probed", "action.accounts.restart": "restarted", "action.keys.create": "created the key", "action.keys.change": "changed the key",
   "action.keys.rotate": "rotated the key", "action.keys.delete": "revoked the key", "action.keys.revoke": "revoked the key", "action.pools.strategy": "changed the strategy of",

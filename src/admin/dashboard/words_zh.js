@@ -138,7 +138,7 @@ export const words = {
   "config.same_text": "重新加载不会有变化。", "config.changes": "文件与当前生效的配置有 {n} 处不同。进行中的流不受影响。",
   "config.needs_upgrade": "以下设置需要升级（upgrade）后才生效：{keys}。", "config.done": "文件已生效。", "config.done_partly": "文件已生效，需要升级的部分除外。",
   "config.audit": "操作记录", "config.who": "操作者", "config.what": "操作", "config.on": "对象", "config.no_audit": "还没有任何更改",
-  "action.accounts.create": "添加了账号", "action.accounts.change": "修改了账号", "action.accounts.delete": "移除了账号", "action.accounts.override": "撤销了修改",
+  "action.accounts.create": "添加了账号", "action.accounts.change": "修改了账号", "action.accounts.delete": "移除了账号", "action.accounts.override.delete": "撤销了修改",
   "action.accounts.enable": "启用了", "action.accounts.disable": "停用了", "action.accounts.reset": "重置了", "action.accounts.refresh": "续期了令牌",
   "action.accounts.probe": "探测了", "action.accounts.restart": "重启了", "action.keys.create": "创建了密钥", "action.keys.change": "修改了密钥",
   "action.keys.rotate": "轮换了密钥", "action.keys.delete": "吊销了密钥", "action.keys.revoke": "吊销了密钥", "action.pools.strategy": "更改了策略",
