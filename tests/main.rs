@@ -31,6 +31,7 @@ mod live;
 mod notices;
 mod operators;
 mod outcomes;
+mod page;
 mod readers;
 mod records;
 mod rejects;

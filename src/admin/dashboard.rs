@@ -31,7 +31,43 @@ macro_rules! page {
 }
 
 /// Each is served under its name, the first one also at `/`.
-const FILES: &[(&str, &[u8])] = page!["index.html"];
+const FILES: &[(&str, &[u8])] = page![
+    "index.html",
+    "account.js",
+    "account_actions.js",
+    "account_form.js",
+    "accounts.js",
+    "api.js",
+    "app.js",
+    "attempts.js",
+    "chart.js",
+    "config.js",
+    "dialog.js",
+    "dom.js",
+    "feed.js",
+    "format.js",
+    "i18n.js",
+    "icon.svg",
+    "instances.js",
+    "kept.js",
+    "key_form.js",
+    "keys.js",
+    "live.js",
+    "login.js",
+    "overview.js",
+    "parts.css",
+    "pools.js",
+    "recent.js",
+    "recipes.js",
+    "requests.js",
+    "show.js",
+    "slots.js",
+    "style.css",
+    "table.js",
+    "usage.js",
+    "words_en.js",
+    "words_zh.js",
+];
 
 fn kind(name: &str) -> &'static str {
     match name.rsplit('.').next() {
