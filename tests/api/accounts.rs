@@ -187,10 +187,9 @@ fn what_names_a_file_or_a_program_is_refused() {
             .unwrap()
             .to_owned();
         assert!(message.starts_with(field), "{message}");
-        let answer = gateway.admin(patch(
-            "/api/v1/accounts/a0",
-            &json!({field: value, "credential": "none"}),
-        ));
+        let mut change = json!({"credential": "none"});
+        change[field] = value;
+        let answer = gateway.admin(patch("/api/v1/accounts/a0", &change));
         assert_eq!(answer.status, 400, "{field}");
     }
 }

@@ -1,6 +1,7 @@
 //! The management API over the real program.
 
 mod accounts;
+mod described;
 mod operators;
 mod reload;
 mod usage;

@@ -134,10 +134,11 @@ fn events_tell_what_becomes_of_an_account() {
     gateway.act("a0", "enable");
     until("state", &|data| data["to"] == "healthy");
     gateway.send(&chat(false));
+    // The rate follows the row, in the same second.
+    until("accounts", &|data| data["changed"][0]["requests"] == 1);
     until("numbers", &|data| {
         data["requests_per_second"].as_f64().unwrap() > 0.0
     });
-    until("accounts", &|data| data["changed"][0]["requests"] == 1);
 }
 
 #[test]
