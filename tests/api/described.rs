@@ -9,7 +9,8 @@ use crate::support::{Gateway, Mock, count, pool};
 /// What it looks at in each answer. It cannot know which bodies are accepted: the accounts and keys
 /// that it invents may be refused for what they say.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
-    response_schema_conformance,response_headers_conformance,unsupported_method,ignored_auth";
+    response_schema_conformance,response_headers_conformance,unsupported_method,ignored_auth,\
+    negative_data_rejection";
 
 #[test]
 fn nothing_that_the_document_allows_or_forbids_makes_the_program_fail() {
