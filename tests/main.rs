@@ -30,6 +30,7 @@ mod live;
 mod notices;
 mod operators;
 mod outcomes;
+mod rates;
 mod readers;
 mod records;
 mod rejects;

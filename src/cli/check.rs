@@ -161,9 +161,9 @@ mod tests {
         check(
             &format!(
                 "{}clients: {{keys: [{{name: x, key: sk-1}}, {{name: y, key: sk-2}}]}}",
-                pools.replace("default: {", "default: {usage: ask, ")
+                pools.replace("id: a,", "id: a, weight: 0,")
             ),
-            "poolgate.yaml: valid (1 account, 1 pool, 2 keys), 1 note",
+            "poolgate.yaml: valid (1 account, 1 pool, 2 keys), 1 warning",
         );
         check(
             &format!("{pools}admin: {{address: \"unix:/run/poolgate.sock\"}}"),
