@@ -7,6 +7,7 @@ mod call;
 mod hint;
 mod json;
 mod meter;
+mod outline;
 mod reject;
 mod vendor_error;
 

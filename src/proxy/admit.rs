@@ -324,6 +324,8 @@ async fn read(
         body: body.seen(),
     };
     let (demand, fallback) = demand(&target, &caller, model, &way, bill.tokens());
+    // What a key without a slot may use is decided by now; where one with a slot sits is not.
+    let goes_on_at = demand.only.clone().filter(|_| client.takes_slot());
     let pool = way.pool;
     let (kind, path) = (target.kind, target.path);
     let request = Request {
@@ -331,6 +333,7 @@ async fn read(
         path,
         said,
         fallback,
+        goes_on_at,
         model_in_path,
         stream,
         pool,
