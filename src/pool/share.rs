@@ -64,13 +64,6 @@ impl Sharing {
         }
     }
 
-    /// What of an amount is this gateway's part.
-    pub(super) fn part(&self) -> impl Fn(u64) -> u64 + use<> {
-        let row = self.row.load(Ordering::Relaxed);
-        let (rank, gateways) = (row >> 32, row & u64::from(u32::MAX));
-        move |amount| part(amount, rank, gateways)
-    }
-
     /// A request found no place. It may not wait for one, and those after it are to find one.
     pub(super) fn miss(&self) {
         if self.is_on() {
@@ -87,6 +80,13 @@ impl Sharing {
                 self.want();
             }
         }
+    }
+
+    /// What of an amount is this gateway's part.
+    pub(super) fn part(&self) -> impl Fn(u64) -> u64 + use<> {
+        let row = self.row.load(Ordering::Relaxed);
+        let (rank, gateways) = (row >> 32, row & u64::from(u32::MAX));
+        move |amount| part(amount, rank, gateways)
     }
 
     /// Puts the account's `max` (0 = none) in force. One that is shared has its share, and as long as

@@ -67,6 +67,8 @@ pub(super) struct Request {
     pub(super) pool: Arc<Pool>,
     pub(super) demand: Demand,
     pub(super) body: Replay,
+    /// When nobody waits for an answer any more, as the client or the pool's settings say.
+    pub(super) deadline: Option<Instant>,
     /// The body's share of the memory for bodies.
     pub(super) budget: Option<OwnedSemaphorePermit>,
     /// Its key's slot is in use while this is held.

@@ -52,7 +52,7 @@ pub(super) fn conclude(
     {
         retrying.failed(now);
     }
-    let may = may_try_again(session, ctx, &outcome, sent);
+    let may = may_try_again(session, ctx, &outcome, sent, now);
     let again_here = may && has_attempts(ctx) && is_affordable(ctx, &outcome, now);
     // What a pool spends on failures is its own: another one begins anew.
     let elsewhere = may && !again_here && ctx.request.as_ref().is_some_and(Request::may_fall_back);
@@ -159,8 +159,14 @@ fn remember(retry: &mut Retry, attempt: &Attempt, outcome: &Outcome, sent: Sent)
     }
 }
 
-/// The third column of `contract/http.md` §2.
-fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent) -> bool {
+/// The third column of `contract/http.md` §2, and the last moment of the request.
+fn may_try_again(
+    session: &Session,
+    ctx: &Context,
+    outcome: &Outcome,
+    sent: Sent,
+    now: Instant,
+) -> bool {
     let Some(request) = &ctx.request else {
         return false;
     };
@@ -177,8 +183,10 @@ fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent
     let safe = request.kind.is_some()
         || sent == Sent::Nothing
         || matches!(outcome, Outcome::AuthDead | Outcome::RateLimited { .. });
+    let in_time = request.deadline.is_none_or(|deadline| now < deadline);
     allowed
         && safe
+        && in_time
         && !answer_began(session)
         && (sent == Sent::Nothing || is_replayable(session, ctx))
 }
