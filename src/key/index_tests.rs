@@ -207,3 +207,14 @@ fn a_key_is_narrowed_to_its_models_and_addresses_within_its_tier() {
     );
     assert!(!narrow.may.allows_address(None) && wide.may.allows_address(None));
 }
+
+#[test]
+fn a_key_whose_addresses_cannot_be_read_is_refused_from_everywhere() {
+    let now = clock::wall();
+    let spoilt = KeyRecord {
+        allowed_ips: vec!["10.0.0.0/8".to_owned(), "10.0.0".to_owned()],
+        ..record("spoilt", now)
+    };
+    let keys = Keys::new(&config(""), Some(vec![spoilt]));
+    assert_eq!(why(&keys, "spoilt", now), Some(Refused::Disabled));
+}

@@ -3,6 +3,7 @@
 
 mod away;
 mod backup;
+mod book;
 mod keys;
 mod killed;
 mod start;
