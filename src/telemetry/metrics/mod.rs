@@ -29,10 +29,14 @@ pub use series::{AccountMetrics, PoolMetrics};
 use families::gauge;
 use series::{Series, outcome};
 
+/// The values of `poolgate_responses_total{class}`.
+const CLASSES: [&str; 7] = ["1xx", "2xx", "3xx", "4xx", "429", "5xx", "none"];
+
 /// All metrics of this process.
 pub struct Metrics {
     registry: Registry,
     series: Arc<Series>,
+    responses: [IntCounter; CLASSES.len()],
     last_reload: IntGauge,
     panics: IntCounter,
     usage_lost: IntCounter,
@@ -76,11 +80,13 @@ impl Metrics {
             store_errors: counter(&families::STORE_ERRORS)?,
             notices_dropped: counter(&families::NOTICES_DROPPED)?,
         };
+        let responses = counter(&families::RESPONSES)?;
         let last_reload = IntGauge::new(families::LAST_RELOAD.name, families::LAST_RELOAD.help)?;
         last_reload.set(1);
         let panics = IntCounter::new(families::PANICS.name, families::PANICS.help)?;
         let lost = IntCounter::new(families::USAGE_LOST.name, families::USAGE_LOST.help)?;
         Ok(Metrics {
+            responses: CLASSES.map(|class| responses.with_label_values(&[class])),
             usage_lost: register(&registry, lost)?,
             panics: register(&registry, panics)?,
             last_reload: register(&registry, last_reload)?,
@@ -130,6 +136,18 @@ impl Metrics {
         if let Some(known) = self.accounts.lock().remove(id) {
             known.forget();
         }
+    }
+
+    /// A client got an answer of this status; 0: none.
+    pub fn responded(&self, status: u16) {
+        let class = match status {
+            429 => 4,
+            100..400 => usize::from(status / 100) - 1,
+            400..500 => 3,
+            500..600 => 5,
+            _ => 6,
+        };
+        self.responses[class].inc();
     }
 
     /// A request was refused because of its key. `reason` is one of a few fixed words.
