@@ -16,6 +16,7 @@ mod broken;
 mod clients;
 mod clients_keys;
 mod connections;
+mod deploy;
 mod edges;
 mod egress;
 mod failover;

@@ -222,6 +222,8 @@ fn each_name_is_there_once_with_the_prefix_and_bounded_labels() {
         "version",
         "store",
         "operation",
+        "class",
+        "status",
     ];
     for (n, family) in Metrics::NAMES.iter().enumerate() {
         assert!(family.name.starts_with("poolgate_"));
@@ -241,7 +243,7 @@ fn each_name_is_there_once_with_the_prefix_and_bounded_labels() {
 fn answers_are_counted_by_the_class_of_their_status() {
     let metrics = metrics();
     let said = [101, 200, 201, 304, 404, 429, 429, 503, 599, 0, 777];
-    said.map(|status| metrics.responded(status));
+    said.iter().for_each(|status| metrics.responded(*status));
     let text = metrics.encode(&Live::default(), false);
     for (class, count) in [
         ("1xx", 1),
