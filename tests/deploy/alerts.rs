@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::prometheus::Prometheus;
 use super::rules;
-use crate::support::{Authority, Gateway, Mock, Redis, Request, chat, free_address, post};
+use crate::support::{
+    Authority, Gateway, Mock, Redis, Request, chat, free_address, post, wait_for,
+};
 
 /// Of no fault that a test could make within seconds; promtool shows that they fire.
 const NOT_MADE: [&str; 3] = [
@@ -71,14 +73,14 @@ routes:
 const TOKEN: &str = "metrics-token-of-prometheus";
 
 /// Everything that does not fail by itself.
-fn make_faults(gateway: &Gateway) {
+fn make_faults(gateway: &Gateway, busy: &Mock, prometheus: &Prometheus) {
     // The accounts of the pool are full, and nobody may wait.
     let mut holding = TcpStream::connect(gateway.address).unwrap();
     holding
         .write_all(&to("busy").bytes(gateway.address))
         .unwrap();
-    crate::support::wait_for("the account to be full", || {
-        (gateway.account("busy")["status"] == "full").then_some(())
+    wait_for("the account to be full", || {
+        (busy.count("in_flight") == 1).then_some(())
     });
     assert_eq!(gateway.send(&to("busy")).status, 503);
     for _ in 0..30 {
@@ -90,6 +92,14 @@ fn make_faults(gateway: &Gateway) {
         assert!(refused == 502 || refused == 503, "{refused}");
         // They share a histogram with the quick ones.
         assert_eq!(gateway.send(&to("slow")).status, 200);
+    }
+    // What rises later is seen as an increase.
+    wait_for("the failures to be scraped", || {
+        let seen = prometheus.ask("poolgate_requests_total{account='budget-1'}");
+        (!seen.is_empty()).then_some(())
+    });
+    for _ in 0..60 {
+        assert_eq!(gateway.send(&to("budget")).status, 502);
     }
     gateway.program.write("poolgate.yaml", "pools: 3\n");
     gateway.program.signal(nix::sys::signal::Signal::SIGHUP);
@@ -123,7 +133,7 @@ fn each_alert_fires_when_its_fault_is_made() {
     let nobody = free_address();
     let prometheus = Prometheus::start(&[gateway.admin_address, nobody], TOKEN);
     // Judged once with the first scrape in it.
-    let quiet = crate::support::wait_for("the first scrape", || {
+    let quiet = wait_for("the first scrape", || {
         let firing = prometheus.firing();
         let scraped = firing.iter().any(|(_, about)| about == "login");
         scraped.then_some(firing)
@@ -139,7 +149,7 @@ fn each_alert_fires_when_its_fault_is_made() {
         );
     }
 
-    make_faults(&gateway);
+    make_faults(&gateway, &vendors[1], &prometheus);
     redis.stop();
     let absent = "PoolgateAbsent".to_owned();
     let mut expected = rules::alerts();
@@ -190,6 +200,7 @@ fn panels_are_answered(prometheus: &Prometheus) {
     }
     // Of these nothing happened here.
     let silent = [
+        "Health probes that failed, a minute",
         "Keys that changed their account, an hour",
         "Requests refused because of their key, a minute",
         "Slots",
