@@ -23,6 +23,7 @@ mod failover;
 mod first_steps;
 mod health;
 mod held;
+mod imports;
 mod instances;
 mod keys;
 mod leases;

@@ -13,6 +13,7 @@ mod listen;
 mod load;
 mod model;
 mod notyet;
+pub mod older;
 mod pool;
 mod problem;
 mod read;
