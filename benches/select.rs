@@ -57,6 +57,7 @@ fn lease_and_release(criterion: &mut Criterion) {
                     model: None,
                     caller: Some(0),
                     session: Some(1),
+                    tokens: Some(1_000),
                     priority: 0,
                     tried: Default::default(),
                     only: None,

@@ -25,7 +25,8 @@ use super::slots;
 use super::status;
 use super::usage;
 use crate::clock;
-use crate::config::Role;
+use crate::config::{LimitUnit, Role};
+use crate::limit::Level;
 use crate::notify::Tested;
 use crate::pool::{AccountView, BreakerView, PoolView};
 
@@ -232,6 +233,21 @@ fn pool_json(pool: &PoolView) -> Value {
     })
 }
 
+/// A limit with what is used of it; `held`: by requests under way, as far as it is estimated.
+fn level_json(level: &Level) -> Value {
+    let unit = match level.unit {
+        LimitUnit::Requests => "requests",
+        LimitUnit::Tokens => "tokens",
+        LimitUnit::Cost => "cost",
+    };
+    json!({
+        unit: level.most,
+        "window": humantime::format_duration(level.window).to_string(),
+        "used": level.used,
+        "held": level.held,
+    })
+}
+
 fn account_json(control: &dyn Control, account: &AccountView) -> Value {
     let time = |at: Option<SystemTime>| at.map(clock::rfc3339);
     let breaker = match account.breaker {
@@ -262,6 +278,8 @@ fn account_json(control: &dyn Control, account: &AccountView) -> Value {
         "tokens": account.tokens,
         "breaker": breaker,
         "cooling_until": time(account.cooling_until),
+        "limited_by": account.limited_by.as_deref(),
+        "rate_limits": account.rate_limits.iter().map(level_json).collect::<Vec<_>>(),
         "last_used": time(account.last_used),
         "last_success": time(account.last_success),
         "last_failure": time(account.last_failure),

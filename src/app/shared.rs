@@ -247,7 +247,10 @@ impl Beats<'_> {
         }
         let until = self.heard + (LASTS - MARGIN);
         let now = clock::now();
-        pools.iter().for_each(|pool| pool.shares_last(until, now));
+        for pool in pools {
+            pool.shares_last(until, now);
+            pool.is_one_of(beat.rank, beat.gateways, now);
+        }
         self.lacking = beat.lacking.into_iter().collect();
         if !beat.settling {
             sharing.has_begun.store(true, Ordering::SeqCst);

@@ -103,7 +103,7 @@ impl Counts {
     }
 }
 
-/// `poolgate.yaml: valid (3 accounts, 1 pool, 4 keys), 2 notes`
+/// `poolgate.yaml: valid (3 accounts, 1 pool, 4 keys), 2 warnings`
 fn verdict(path: &Path, loaded: &Loaded) -> String {
     let Counts {
         accounts,
@@ -121,11 +121,9 @@ fn verdict(path: &Path, loaded: &Loaded) -> String {
         let weighs = |problem: &&Problem| problem.severity == severity;
         loaded.remarks.iter().filter(weighs).count()
     };
-    for (severity, word) in [(Severity::Warning, "warning"), (Severity::Note, "note")] {
-        let n = count(severity);
-        if n > 0 {
-            text += &format!(", {}", counted(n, word));
-        }
+    match count(Severity::Warning) {
+        0 => {}
+        n => text += &format!(", {}", counted(n, "warning")),
     }
     match count(Severity::Refused) {
         0 => {}

@@ -6,38 +6,22 @@ use super::document::Document;
 use super::problem::Severity;
 use super::tree::{Flaw, Node, Value, join};
 
-/// When a written value asks for something.
-enum When {
-    /// Unless it is what doing nothing looks like: empty, 0 or false.
-    Set,
-    /// Unless it is this word.
-    Not(&'static str),
-    /// If it begins with this.
-    Begins(&'static str),
-}
-
-use When::{Begins, Not, Set};
-
 /// `run` refuses: leaving it out would be wrong or unsafe.
 const REFUSE: Severity = Severity::Refused;
-/// It is told and left out.
-const NOTE: Severity = Severity::Note;
 
-/// Path (`*` = any name, `[]` = any item), when, what `run` does, what happens instead.
+/// Path (`*` = any name, `[]` = any item), with what the value begins, what `run` does, what happens
+/// instead.
 #[rustfmt::skip] // One line a key, so that a feature that lands deletes its line.
-const TABLE: &[(&str, When, Severity, &str)] = &[
-    ("admin.address", Begins("unix:"), REFUSE, "admin needs an address and a port"),
-    ("pools.*.usage", Not("observe"), NOTE, "usage is counted where the vendor states it"),
-    ("pools.*.discover.account.rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
-    ("pools.*.accounts[].rate_limits", Set, NOTE, "only the vendor's own answers limit the account"),
+const TABLE: &[(&str, &str, Severity, &str)] = &[
+    ("admin.address", "unix:", REFUSE, "admin needs an address and a port"),
 ];
 
 /// Tells every key of `root` that is in the table.
 pub(super) fn report(doc: &mut Document, root: &Node) {
-    for (pattern, when, severity, instead) in TABLE {
+    for (pattern, start, severity, instead) in TABLE {
         let mut places = Vec::new();
         visit(root, "", pattern, &mut |node, path| {
-            if asks(node, when) {
+            if asks(node, start) {
                 places.push((node.place, path));
             }
         });
@@ -61,16 +45,10 @@ pub(super) fn report(doc: &mut Document, root: &Node) {
     }
 }
 
-fn asks(node: &Node, when: &When) -> bool {
-    match (&node.value, when) {
-        (Value::Null | Value::Broken, _) => false,
-        (Value::List(items), _) => !items.is_empty(),
-        (Value::Map(fields), _) => !fields.is_empty(),
-        (Value::Bare(text) | Value::Text(text), Set) => {
-            !matches!(text.as_str(), "" | "0" | "false")
-        }
-        (Value::Bare(text) | Value::Text(text), Not(idle)) => text != idle,
-        (Value::Bare(text) | Value::Text(text), Begins(start)) => text.starts_with(start),
+fn asks(node: &Node, start: &str) -> bool {
+    match &node.value {
+        Value::Bare(text) | Value::Text(text) => text.starts_with(start),
+        Value::Null | Value::Broken | Value::List(_) | Value::Map(_) => false,
     }
 }
 

@@ -15,8 +15,6 @@ pub enum Severity {
     Refused,
     /// The file can be used; its owner should look at this.
     Warning,
-    /// The file is right, but this release does not act on this key yet.
-    Note,
 }
 
 impl Severity {
@@ -25,7 +23,6 @@ impl Severity {
             Severity::Error => "",
             Severity::Refused => "not served yet, `run` refuses: ",
             Severity::Warning => "warning: ",
-            Severity::Note => "not served yet: ",
         }
     }
 }

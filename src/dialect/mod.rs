@@ -1,6 +1,7 @@
 //! What vendors and their clients speak: which dialect a request is in, what an answer means, how
 //! an error is said. No input or output happens here; bytes and headers come in as arguments.
 
+mod ask;
 mod body;
 mod call;
 mod hint;
@@ -9,6 +10,7 @@ mod meter;
 mod reject;
 mod vendor_error;
 
+pub use ask::ask_for_usage;
 pub use body::{Peek, json_value, replace_model};
 pub use call::{Call, Kind, asks_for_websocket, is_safe_path};
 pub use hint::{Stated, rate_limit_wait, retry_after, stated_reset, success_hint};

@@ -83,7 +83,8 @@ impl Limits {
                 Err(Some(wait)) => return Err(rule.exceeded(wait)),
                 Err(None) => {
                     drop(hold);
-                    return self.admit_part(ask, now, tally.gateways());
+                    let gateways = u64::from(tally.gateways().max(1));
+                    return self.admit_part(ask, now, &|most| most.div_ceil(gateways));
                 }
             }
         }

@@ -40,6 +40,17 @@ impl Window {
         }
     }
 
+    /// Was nothing ever used, or is it long over?
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What was used and when, the oldest first; see [`Window::used`].
+    pub fn uses(&self) -> Vec<(Instant, u64)> {
+        let entries = self.entries.iter().filter(|entry| entry.amount > 0);
+        entries.map(|entry| (entry.at, entry.amount)).collect()
+    }
+
     /// How much counts now.
     pub fn used(&mut self, now: Instant) -> u64 {
         self.seen = self.seen.max(Some(now));

@@ -10,6 +10,7 @@ mod breaker;
 mod budget;
 mod due;
 mod explain;
+mod groups;
 mod home;
 mod lease;
 mod live;
@@ -19,6 +20,7 @@ mod news;
 mod outcome;
 mod program;
 mod queue;
+mod rates;
 mod ready;
 mod reconfigure;
 mod recover;
@@ -43,9 +45,11 @@ use tokio::sync::mpsc;
 
 pub use crate::clock::Moment;
 pub use account::Account;
+use account::Taken;
 pub use bequest::{Bequest, Places};
 pub use budget::Retrying;
 pub use explain::Explanation;
+pub use groups::Groups;
 pub use lease::{Lease, Report};
 pub use news::News;
 pub use outcome::{Answer, Outcome};
@@ -74,6 +78,8 @@ pub struct Demand {
     pub caller: Option<u64>,
     /// Hash of what tells callers apart who stay with their account (`affinity.on`); none = anybody.
     pub session: Option<u64>,
+    /// How many tokens it may come to. None: it makes no model work, and no limit of an account counts it.
+    pub tokens: Option<u64>,
     /// In the queue; lower goes first.
     pub priority: i32,
     /// Accounts that this request has asked already.
@@ -102,6 +108,7 @@ pub struct Pool {
     due: due::Due,
     marks: marks::Marks,
     sharing: share::Sharing,
+    groups: Arc<Groups>,
     /// Where others are told of what happens to accounts here.
     outbox: OnceLock<mpsc::Sender<News>>,
     /// Of callers.
@@ -124,7 +131,18 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// A pool that shares nothing with others.
     pub fn new(config: &config::Pool, registry: &Arc<Metrics>, now: Instant) -> Arc<Self> {
+        Pool::among(&Arc::default(), config, registry, now)
+    }
+
+    /// A pool whose accounts may be of the same organisations as those of others.
+    pub fn among(
+        groups: &Arc<Groups>,
+        config: &config::Pool,
+        registry: &Arc<Metrics>,
+        now: Instant,
+    ) -> Arc<Self> {
         let pool = Arc::new(Pool {
             name: config.name.as_str().into(),
             settings: ArcSwap::from_pointee(config.clone()),
@@ -134,6 +152,7 @@ impl Pool {
             due: due::Due::default(),
             marks: marks::Marks::default(),
             sharing: share::Sharing::default(),
+            groups: groups.clone(),
             outbox: OnceLock::new(),
             homes: ArcSwap::default(),
             answers: affinity::Homes::default(),
@@ -149,6 +168,7 @@ impl Pool {
             registry: registry.clone(),
         });
         pool.reconfigure(config);
+        groups.join(&pool);
         pool
     }
 
@@ -246,18 +266,10 @@ impl Pool {
             None => self.take_any(&table, demand, ticks),
         };
         match taken {
-            Some((account, entry)) => {
-                account
-                    .live
-                    .last_used
-                    .store(ticks.max(1), Ordering::Relaxed);
-                Some(Lease {
-                    account,
-                    pool: self.clone(),
-                    entry,
-                    began: now,
-                    request: None,
-                })
+            Some(taken) => {
+                let last_used = &taken.account.live.last_used;
+                last_used.store(ticks.max(1), Ordering::Relaxed);
+                Some(Lease::of(taken, self, now))
             }
             None => {
                 self.in_flight.fetch_sub(1, Ordering::SeqCst);
@@ -268,12 +280,7 @@ impl Pool {
 
     /// Takes the account where the caller is at home, or else the one that the strategy proposes; an
     /// account of a better priority before either.
-    fn take_any(
-        &self,
-        table: &Table,
-        demand: &Demand,
-        now: u64,
-    ) -> Option<(Arc<Account>, breaker::Entry)> {
+    fn take_any(&self, table: &Table, demand: &Demand, now: u64) -> Option<Taken> {
         let home = self.home(demand, now);
         let taken = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
             view.groups.iter().find_map(|group| {
@@ -281,7 +288,7 @@ impl Pool {
                 at_home.or_else(|| self.take_from(group, table, demand, now))
             })
         });
-        if let Some((account, _)) = &taken
+        if let Some(Taken { account, .. }) = &taken
             && home != Some(account.slot)
         {
             self.settle_down(home, account, table, demand, now);
@@ -289,13 +296,7 @@ impl Pool {
         taken
     }
 
-    fn take_from(
-        &self,
-        group: &Group,
-        table: &Table,
-        demand: &Demand,
-        now: u64,
-    ) -> Option<(Arc<Account>, breaker::Entry)> {
+    fn take_from(&self, group: &Group, table: &Table, demand: &Demand, now: u64) -> Option<Taken> {
         let model = demand.model.as_deref().map(marks::model_id);
         // Recovering accounts that let this request pass, because their share is small yet.
         let mut passed: SmallVec<[u32; 4]> = SmallVec::new();
@@ -329,10 +330,10 @@ impl Pool {
                 passed.push(slot);
                 continue;
             }
-            match account.acquire(self) {
-                Some(entry) => return Some((account.clone(), entry)),
-                // Another request was faster; the bit is set right and somebody else is picked:
-                // In the table that was read, which may be an old one by now.
+            match account.acquire(self, demand, now) {
+                Some(taken) => return Some(taken),
+                // Another request was faster, or it has reached a limit; the bit is set right and somebody
+                // else is picked: in the table that was read, which may be an old one by now.
                 None => table.ready.publish(slot, || account.is_ready()),
             }
         }

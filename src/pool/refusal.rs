@@ -30,7 +30,7 @@ pub enum Cause {
     NoneServes,
     /// Down, disabled, or in need of a login.
     NoneUsable,
-    /// At least one waits for a vendor's limit.
+    /// At least one waits for a limit, its vendor's or its own.
     RateLimited,
     /// At least one would serve if it had fewer requests.
     Full,
@@ -139,8 +139,11 @@ pub(super) fn why_not(
         return (Cause::NoneUsable, None);
     }
     if let Some(at) = account.recovers_at() {
-        let limited = blocked & reason::COOLING != 0 && blocked & reason::NEEDS_LOGIN == 0;
-        let limited = limited && account.live.rare.lock().cooling_for_limit;
+        let limited = match blocked & (reason::COOLING | reason::NEEDS_LOGIN) {
+            0 => blocked & reason::LIMITED != 0,
+            reason::COOLING => account.live.rare.lock().cooling_for_limit,
+            _ => false,
+        };
         let cause = if limited {
             Cause::RateLimited
         } else {

@@ -30,6 +30,8 @@ pub(super) struct Sharing {
     wanted: OnceLock<Arc<Notify>>,
     /// When the shares end, in the pool's time.
     until: AtomicU64,
+    /// Of this gateway in the row of all, and how many they are.
+    row: AtomicU64,
 }
 
 impl Default for Sharing {
@@ -37,6 +39,7 @@ impl Default for Sharing {
         Sharing {
             wanted: OnceLock::new(),
             until: AtomicU64::new(u64::MAX),
+            row: AtomicU64::new(1),
         }
     }
 }
@@ -51,6 +54,13 @@ impl Sharing {
         if let Some(wanted) = self.wanted.get() {
             wanted.notify_one();
         }
+    }
+
+    /// What of an amount is this gateway's part.
+    pub(super) fn part(&self) -> impl Fn(u64) -> u64 + use<> {
+        let row = self.row.load(Ordering::Relaxed);
+        let (rank, gateways) = (row >> 32, row & u64::from(u32::MAX));
+        move |amount| part(amount, rank, gateways)
     }
 
     /// Puts the account's `max` (0 = none) in force. One that is shared has its share, and as long as
@@ -75,9 +85,9 @@ pub(super) struct Told {
 
 /// The part of `max` places that is this gateway's where nobody can be asked: its `rank` among so many.
 /// All parts together are `max`.
-fn part(max: u32, rank: u32, gateways: u32) -> u32 {
+fn part(max: u64, rank: u64, gateways: u64) -> u64 {
     let gateways = gateways.max(1);
-    max / gateways + u32::from(rank < max % gateways)
+    max / gateways + u64::from(rank < max % gateways)
 }
 
 impl Pool {
@@ -150,12 +160,26 @@ impl Pool {
         self.serve_queue(now);
     }
 
+    /// This is the gateway with this rank among so many: of `rate_limits` each keeps to its part.
+    pub fn is_one_of(self: &Arc<Self>, rank: u32, gateways: u32, now: Instant) {
+        let row = u64::from(rank) << 32 | u64::from(gateways.max(1));
+        if self.sharing.row.swap(row, Ordering::Relaxed) == row {
+            return;
+        }
+        let ticks = self.ticks(now);
+        for account in self.table.load().accounts() {
+            self.limits_due(account, ticks);
+        }
+        self.serve_queue(now);
+    }
+
     /// Nobody can be asked: the share is this gateway's part by the last known number of gateways. It
     /// becomes larger only once what others held has run out for them, too (`rises`).
     pub fn go_alone(self: &Arc<Self>, rank: u32, gateways: u32, rises: bool, now: Instant) {
         self.sharing.until.store(u64::MAX, Ordering::SeqCst);
         self.limit_each(|max, limit| {
-            let part = part(max, rank, gateways);
+            let part = part(max.into(), rank.into(), gateways.into());
+            let part = u32::try_from(part).unwrap_or(max);
             if rises { part } else { part.min(limit) }
         });
         self.serve_queue(now);
@@ -219,9 +243,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_parts_of_all_gateways_together_are_the_whole(max in 1u32..1000, gateways in 1u32..50) {
-            let parts: Vec<u32> = (0..gateways).map(|rank| part(max, rank, gateways)).collect();
-            prop_assert_eq!(parts.iter().sum::<u32>(), max);
+        fn the_parts_of_all_gateways_together_are_the_whole(max in 1u64..1000, gateways in 1u64..50) {
+            let parts: Vec<u64> = (0..gateways).map(|rank| part(max, rank, gateways)).collect();
+            prop_assert_eq!(parts.iter().sum::<u64>(), max);
             let (least, most) = (parts.iter().min(), parts.iter().max());
             prop_assert!(most.unwrap() - least.unwrap() <= 1, "{parts:?}");
         }

@@ -245,6 +245,7 @@ fn demand(
     caller: &Caller<'_>,
     model: Option<Arc<str>>,
     way: &Way,
+    tokens: Option<u64>,
 ) -> (Demand, Option<Fallback>) {
     let told = |pool: &Pool| {
         let settings = pool.settings();
@@ -270,6 +271,7 @@ fn demand(
         model,
         caller: place,
         session,
+        tokens,
         priority: client.may.priority,
         tried: Tried::new(),
         only,
@@ -321,7 +323,7 @@ async fn read(
         peek: &peek,
         body: body.seen(),
     };
-    let (demand, fallback) = demand(&target, &caller, model, &way);
+    let (demand, fallback) = demand(&target, &caller, model, &way, bill.tokens());
     let pool = way.pool;
     let (kind, path) = (target.kind, target.path);
     let request = Request {

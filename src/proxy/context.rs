@@ -134,6 +134,8 @@ pub(super) struct Attempt {
     pub(super) held: Option<HeldAnswer>,
     /// The body as this account needs it, if it is another one.
     pub(super) rewritten: Option<Bytes>,
+    /// We asked for the usage of the stream, and the client did not.
+    pub(super) asked_usage: bool,
     pub(super) meter: Option<Meter>,
     /// What was kept of the body went out: all of it, or its beginning.
     pub(super) head_sent: bool,

@@ -211,6 +211,7 @@ impl Attempt {
             secrets: Secrets::default(),
             held: None,
             rewritten: None,
+            asked_usage: false,
             meter: None,
             head_sent: false,
         }

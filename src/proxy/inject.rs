@@ -22,8 +22,9 @@ use super::origin::X_REQUEST_ID;
 use super::upgrade;
 use super::verdict;
 use crate::clock;
+use crate::config::Usage;
 use crate::credential::{Injection, RESERVED};
-use crate::dialect::{Reject, replace_model};
+use crate::dialect::{self, Kind, Reject, replace_model};
 use crate::key;
 use crate::pool::Account;
 
@@ -55,11 +56,13 @@ fn change(gateway: &Gateway, session: &Session, head: &mut Parts, ctx: &mut Cont
         return Err(verdict::give_up());
     };
     let account = attempt.lease.account().clone();
+    attempt.lease.sent();
     attempt.secrets = account.credential.secrets();
     let injection = account
         .credential
         .injection(&attempt.secrets, request.demand.dialect);
     rewrite_model(request, attempt, &account);
+    ask_for_usage(request, attempt);
 
     // What is about to be replaced need not be taken off first.
     let replaced = match &injection {
@@ -145,6 +148,19 @@ fn rewrite_model(request: &Request, attempt: &mut Attempt, account: &Account) {
         .whole()
         .and_then(|body| replace_model(body, name))
         .map(Bytes::from);
+}
+
+/// Where the pool wants to know what a stream comes to, the body asks for it.
+fn ask_for_usage(request: &Request, attempt: &mut Attempt) {
+    let is_stream = request.stream && matches!(request.kind, Some(Kind::Chat | Kind::Completions));
+    if !is_stream || request.pool.settings().usage != Usage::Ask {
+        return;
+    }
+    let body = attempt.rewritten.as_ref().or(request.body.whole());
+    if let Some(asking) = body.and_then(|body| dialect::ask_for_usage(body)) {
+        attempt.rewritten = Some(asking.into());
+        attempt.asked_usage = true;
+    }
 }
 
 /// The model's name at this account's upstream, where it is not what the client wrote.

@@ -7,6 +7,7 @@ use pingora_proxy::Session;
 
 use super::body::Replay;
 use super::context::{Attempt, Context, RefusedToken, Retry};
+use super::limits::{Bill, at_least};
 use super::verdict::answer_began;
 use crate::clock::{self, Instant};
 use crate::dialect::Meter;
@@ -82,7 +83,9 @@ pub(super) fn anew(session: &Session, ctx: &mut Context) -> bool {
     }
     ctx.retry.fresh_connection = true;
     ctx.retry.attempts -= 1;
-    ctx.attempt = None;
+    if let Some(mut attempt) = ctx.attempt.take() {
+        attempt.lease.unsent();
+    }
     true
 }
 
@@ -108,6 +111,14 @@ pub(super) fn report(
         if let Some(usage) = reading.usage {
             attempt.lease.add_tokens(&usage);
             ctx.line.usage = Some(usage);
+            let mut used = usage;
+            if reading.is_partial {
+                used = at_least(usage, ctx.line.bytes_out);
+                ctx.bill.iter_mut().for_each(Bill::broke_off);
+            }
+            attempt
+                .lease
+                .came_to(used.input.saturating_add(used.output));
         }
     }
     let about = Report {

@@ -301,12 +301,9 @@ fn only_keys_that_ask_for_something_are_told_as_not_served() {
     );
     assert_eq!(
         told(
-            "admin: {address: 'unix:admin.sock'}\npools: {p: {usage: ask, accounts: [{id: a, upstream: openai}]}}"
+            "admin: {address: 'unix:admin.sock'}\npools: {p: {usage: ask, accounts: [{id: a, upstream: openai, rate_limits: [{requests: 1, window: 1h}]}]}}"
         ),
-        [
-            ("admin.address".to_owned(), Severity::Refused),
-            ("pools.p.usage".to_owned(), Severity::Note)
-        ]
+        [("admin.address".to_owned(), Severity::Refused)]
     );
 }
 

@@ -13,6 +13,8 @@ pub(super) struct Counts {
     cached: Option<u64>,
     cached_is_in_input: bool,
     output: Option<u64>,
+    /// The output stated so far is that of a message which begins, as Anthropic counts.
+    output_begins: bool,
     /// Output that `output` leaves out, as Gemini counts.
     thoughts: Option<u64>,
 }
@@ -36,6 +38,11 @@ impl Counts {
                 .saturating_add(self.thoughts.unwrap_or(0)),
             cached,
         })
+    }
+
+    /// Is the output that was stated last no more than a beginning?
+    pub(super) fn is_beginning(&self) -> bool {
+        self.output_begins
     }
 
     /// `usage` of chat completions, completions, embeddings and responses. Each is a whole.
@@ -62,6 +69,13 @@ impl Counts {
         self.cache_written = stated.cache_creation_input_tokens.or(self.cache_written);
         self.cached = stated.cache_read_input_tokens.or(self.cached);
         self.output = stated.output_tokens.or(self.output);
+        self.output_begins &= stated.output_tokens.is_none();
+    }
+
+    /// The `usage` of a message that begins: all of its input, and a token or so of its output.
+    pub(super) fn anthropic_begins(&mut self, raw: &[u8]) {
+        self.anthropic(raw);
+        self.output_begins = true;
     }
 
     /// `usageMetadata` of Gemini: every chunk states a whole.

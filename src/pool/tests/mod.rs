@@ -51,6 +51,7 @@ fn anything() -> Demand {
         model: None,
         caller: None,
         session: None,
+        tokens: Some(1_000),
         priority: 0,
         tried: Default::default(),
         only: None,
