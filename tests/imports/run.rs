@@ -365,9 +365,6 @@ fn the_orchestrators_workers_are_balanced_and_limited() {
         ["claude-worker-account1", "claude-worker-account2"]
     );
     assert_eq!(field("weight"), [1, 2]);
-    assert_eq!(
-        workers[0].count("requests"),
-        3
-    );
+    assert_eq!(workers[0].count("requests"), 3);
     assert_eq!(shown("/api/queue/status")["completed"], 12);
 }
