@@ -159,14 +159,23 @@ impl Server {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), Trouble> {
+        self.exchange_within(request, PATIENCE).await
+    }
+
+    /// The same, within this time.
+    pub(super) async fn exchange_within(
+        &self,
+        request: Request<Full<Bytes>>,
+        patience: Duration,
+    ) -> Result<(StatusCode, Bytes), Trouble> {
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_max_idle_per_host(0);
         let Some(tls) = &self.tls else {
-            return exchange(client.build_http(), request).await;
+            return exchange(client.build_http(), request, patience).await;
         };
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
         let connector = connector.https_only().enable_http1().build();
-        exchange(client.build(connector), request).await
+        exchange(client.build(connector), request, patience).await
     }
 }
 
@@ -177,8 +186,8 @@ pub(super) enum Trouble {
     Nobody,
     #[error("another certificate is shown there than the one that the configuration names")]
     Stranger,
-    #[error("no answer within {} s", PATIENCE.as_secs())]
-    Silence,
+    #[error("no answer within {} s", .0.as_secs())]
+    Silence(Duration),
     #[error("{0}")]
     Broken(String),
 }
@@ -207,6 +216,7 @@ pub(super) fn request(
 async fn exchange<C>(
     client: Client<C, Full<Bytes>>,
     request: Request<Full<Bytes>>,
+    patience: Duration,
 ) -> Result<(StatusCode, Bytes), Trouble>
 where
     C: Connect + Clone + Send + Sync + 'static,
@@ -218,9 +228,9 @@ where
         let body = body.map_err(|error| Trouble::Broken(innermost(&*error).to_string()))?;
         Ok((head.status, body.to_bytes()))
     };
-    tokio::time::timeout(PATIENCE, exchange)
+    tokio::time::timeout(patience, exchange)
         .await
-        .unwrap_or(Err(Trouble::Silence))
+        .unwrap_or(Err(Trouble::Silence(patience)))
 }
 
 fn trouble(error: hyper_util::client::legacy::Error) -> Trouble {
