@@ -1,7 +1,6 @@
 //! `/api/v1/requests`: the latest requests, without what was in them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -40,7 +39,7 @@ pub(super) async fn list(
     }
     let records = records(&*control)?;
     records.usage.flushed(ON_THE_WAY).await;
-    let mut all: BTreeMap<(i64, i64), Arc<RequestRecord>> = BTreeMap::new();
+    let mut all: BTreeMap<(i64, i64), RequestRecord> = BTreeMap::new();
     // While the records cannot be read, memory is what there is.
     let kept = records
         .store
@@ -50,7 +49,6 @@ pub(super) async fn list(
     let seen = records.usage.latest(last as usize);
     all.extend(
         kept.into_iter()
-            .map(Arc::new)
             .chain(seen)
             .map(|one| ((one.began, one.id), one)),
     );

@@ -234,6 +234,7 @@ impl Control for App {
             session: caller.session(&pool.settings()),
             tokens: Some(1),
             priority: client.may.priority,
+            key: client.turn(),
             tried: Tried::new(),
             only: self.only_account(&client),
         };

@@ -26,6 +26,7 @@ use super::upgrade::{Inherited, Sockets};
 use super::{App, ready::Background};
 use crate::admin::{AdminApp, router};
 use crate::config::{Address, Config};
+use crate::health::Catalogue;
 use crate::proxy::{Connections, Gateway};
 
 /// None: the readers of heads and bodies, and TLS, have buffers of their own, and connections that
@@ -96,6 +97,7 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         tally: super::shared::tally(app),
         resolver: app.resolver.clone(),
         tunnels: app.tunnels.clone(),
+        catalogue: Arc::new(Catalogue::new(app.resolver.clone(), app.tunnels.clone())),
         metrics: app.metrics.clone(),
         access: app.access.clone(),
         usage: app.usage.clone(),

@@ -314,7 +314,7 @@ fn prepare(
         predecessor.inherit(&app)?;
     }
     // What a predecessor's requests have used is written down by now.
-    keys::remember(&app, clock::wall())?;
+    keys::remember(&app)?;
     Ok((app, server))
 }
 

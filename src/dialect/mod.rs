@@ -7,6 +7,9 @@ mod call;
 mod hint;
 mod json;
 mod meter;
+mod models;
+mod outline;
+mod patience;
 mod reject;
 mod vendor_error;
 
@@ -15,6 +18,8 @@ pub use body::{Peek, json_value, replace_model};
 pub use call::{Call, Kind, asks_for_websocket, is_safe_path};
 pub use hint::{Stated, rate_limit_wait, retry_after, stated_reset, success_hint};
 pub use meter::{Begun, Meter, Reading, StreamError};
+pub use models::{Listed, list_query, listed, render_list};
+pub use patience::patience;
 pub use reject::Reject;
 pub use vendor_error::VendorError;
 

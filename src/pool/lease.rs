@@ -115,6 +115,6 @@ impl Drop for Lease {
         }
         self.trial = None;
         self.account.release(self.entry, &self.pool);
-        self.pool.released(self.began);
+        self.pool.released(&self.account);
     }
 }

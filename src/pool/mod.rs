@@ -17,6 +17,7 @@ mod live;
 mod marks;
 mod named;
 mod news;
+mod offers;
 mod outcome;
 mod program;
 mod queue;
@@ -52,6 +53,7 @@ pub use explain::Explanation;
 pub use groups::Groups;
 pub use lease::{Lease, Report};
 pub use news::News;
+pub use offers::Offer;
 pub use outcome::{Answer, Outcome};
 pub use refusal::{Cause, Refusal};
 pub use summary::{Health, PoolView, QueueView, instance_state, instances};
@@ -63,9 +65,6 @@ use crate::dialect::Dialect;
 use crate::telemetry::{Metrics, PoolMetrics};
 use select::Choice;
 use table::{Group, Lane, Table};
-
-/// Who waits for one account looks so often whether it is still there.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What a request asks of a pool.
 #[derive(Clone, Debug)]
@@ -82,6 +81,8 @@ pub struct Demand {
     pub tokens: Option<u64>,
     /// In the queue; lower goes first.
     pub priority: i32,
+    /// Hash of whose request it is: in the queue one key has its turn after the other.
+    pub key: u64,
     /// Accounts that this request has asked already.
     pub tried: Tried,
     /// The account that alone may serve: a key's slot, or the one that it is bound to.
@@ -123,8 +124,6 @@ pub struct Pool {
     strays: Mutex<Places>,
     completed: AtomicU64,
     failed: AtomicU64,
-    /// Moving average of how long an account was held, milliseconds.
-    held_ms: AtomicU64,
     began: Instant,
     metrics: Arc<PoolMetrics>,
     registry: Arc<Metrics>,
@@ -162,7 +161,6 @@ impl Pool {
             strays: Mutex::default(),
             completed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            held_ms: AtomicU64::new(0),
             began: now,
             metrics: registry.pool(&config.name, &Outcome::LABELS),
             registry: registry.clone(),
@@ -190,69 +188,31 @@ impl Pool {
     ) -> Result<Lease, Refusal> {
         // Whoever comes while others wait stands behind them.
         if self.queue.waiting() == 0 {
-            match self.try_lease(demand, now) {
+            match self.take(demand, now) {
                 Some(lease) => return Ok(lease),
                 None => {
                     let refusal = self.refusal(demand, now);
                     if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
+                        self.sharing.miss();
                         return Err(refusal);
                     }
                 }
             }
         }
-        self.wait(demand, now, deadline).await
+        // In a box: most requests never wait, and each would have room for it.
+        Box::pin(self.wait(demand, now, deadline)).await
     }
 
-    async fn wait(
-        self: &Arc<Self>,
-        demand: &Demand,
-        began: Instant,
-        deadline: Instant,
-    ) -> Result<Lease, Refusal> {
-        let most = self.settings.load().queue.max_waiting;
-        let Some(mut place) = queue::Queue::join(self, demand.clone(), most) else {
-            // Those who fill the queue may all wait for another model.
-            if let Some(lease) = self.try_lease(demand, began) {
-                return Ok(lease);
-            }
-            self.metrics.queue_rejected("full");
-            return Err(self.refusal(demand, began).queue_full());
-        };
-        self.sharing.want();
-        // A place may have become free between the look and the joining.
-        self.serve_queue(began);
-        loop {
-            let wake = self.next_due().map_or(deadline, |due| due.min(deadline));
-            // The one account may go meanwhile, and nobody would tell.
-            let look = demand.only.as_ref().map(|_| clock::now() + LOOK_EVERY);
-            let wake = look.map_or(wake, |look| look.min(wake));
-            let lease = tokio::time::timeout_at(wake.into(), &mut place.lease).await;
-            let now = clock::now();
-            match lease {
-                Ok(Ok(lease)) => {
-                    self.metrics.queued(now.saturating_duration_since(began));
-                    return Ok(lease);
-                }
-                Ok(Err(_)) => return Err(self.refusal(demand, now)),
-                Err(_) => self.serve_queue(now),
-            }
-            if now >= deadline {
-                // The last look may have served this very waiter.
-                if let Ok(lease) = place.lease.try_recv() {
-                    return Ok(lease);
-                }
-                self.metrics.queue_rejected("timeout");
-                return Err(self.refusal(demand, now).timed_out());
-            }
-            let refusal = self.refusal(demand, now);
-            if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
-                return place.lease.try_recv().map_err(|_| refusal);
-            }
-        }
-    }
-
-    /// Takes an account if one is ready.
+    /// Takes an account if one is ready. Where gateways share it and none is, more is asked for.
     pub fn try_lease(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Lease> {
+        let lease = self.take(demand, now);
+        if lease.is_none() {
+            self.sharing.miss();
+        }
+        lease
+    }
+
+    fn take(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Lease> {
         let ticks = self.ticks(now);
         if ticks >= self.due.next() {
             self.recover_due(ticks);
@@ -267,6 +227,7 @@ impl Pool {
         };
         match taken {
             Some(taken) => {
+                self.sharing.took(&taken.account);
                 let last_used = &taken.account.live.last_used;
                 last_used.store(ticks.max(1), Ordering::Relaxed);
                 Some(Lease::of(taken, self, now))
@@ -349,38 +310,31 @@ impl Pool {
             .is_ok()
     }
 
-    /// A lease ended: its places are free again.
-    fn released(self: &Arc<Self>, began: Instant) {
+    /// Are all of the pool's own places taken?
+    fn is_full(&self) -> bool {
+        let most = self.settings.load().max_concurrent;
+        let places = [&self.in_flight, &self.elsewhere];
+        let [here, elsewhere] = places.map(|places| places.load(Ordering::SeqCst));
+        most != 0 && here.saturating_add(elsewhere) >= most
+    }
+
+    /// A lease of this account ended: its places are free again.
+    fn released(self: &Arc<Self>, account: &Account) {
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         if self.queue.waiting() > 0 {
-            let now = clock::now();
-            let held = now.saturating_duration_since(began).as_millis() as u64;
-            let before = self.held_ms.load(Ordering::Relaxed);
-            let average = if before == 0 {
-                held
-            } else {
-                (before * 7 + held) / 8
-            };
-            self.held_ms.store(average.max(1), Ordering::Relaxed);
-            self.serve_queue(now);
+            self.serve_freed(account, clock::now());
         }
     }
 
-    /// Lets accounts come back whose time has come, and serves those who wait for them. Called
-    /// from time to time, as on a quiet gateway no request does it.
+    /// Lets accounts come back whose time has come, serves those who wait for them, and tells those
+    /// who wait in vain. Called from time to time, as on a quiet gateway no request does it.
     pub fn tick(self: &Arc<Self>, now: Instant) {
         let ticks = self.ticks(now);
         if ticks >= self.due.next() {
             self.recover_due(ticks);
         }
         self.serve_queue(now);
-    }
-
-    /// Hands ready accounts to those who wait.
-    fn serve_queue(self: &Arc<Self>, now: Instant) {
-        if self.queue.waiting() > 0 {
-            self.queue.serve(|demand| self.try_lease(demand, now));
-        }
+        self.dismiss(now);
     }
 
     /// Sets the account's bit in the table. Whoever changes an account's counters calls this.

@@ -4,13 +4,17 @@
 //!
 //! No request waits for them, but where it gets or changes its key's slot.
 
+mod adding;
 mod backup;
 mod copy;
 mod db;
 mod error;
+mod gateway;
+mod gather;
 mod keep;
 mod keys;
 mod leases;
+mod left;
 mod requests;
 mod schema;
 pub mod shared;
@@ -32,7 +36,7 @@ pub use requests::RequestRecord;
 pub use slots::{
     Ask, Assignment, Candidate, Change, Decision, Ledger, LedgerError, Placed, Tally, decide,
 };
-pub use spent::SpentRecord;
+pub use spent::{Before, SpentRecord};
 pub use totals::{By, Total};
 pub use usage::{Row, Usage};
 

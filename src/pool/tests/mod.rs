@@ -4,6 +4,7 @@ mod affinity;
 mod bequests;
 mod ceilings;
 mod changes;
+mod day;
 mod invariants;
 mod logins;
 mod named;
@@ -53,6 +54,7 @@ fn anything() -> Demand {
         session: None,
         tokens: Some(1_000),
         priority: 0,
+        key: 0,
         tried: Default::default(),
         only: None,
     }
