@@ -94,12 +94,12 @@ fn the_manifests_fit_together() {
         .iter()
         .map(|port| &port["name"])
         .collect();
-    let service = manifest("service");
-    assert!(ports.contains(&&service["spec"]["ports"][0]["targetPort"]));
+    let entrance = manifest("service");
+    assert!(ports.contains(&&entrance["spec"]["ports"][0]["targetPort"]));
     let labels = &deployment["spec"]["template"]["metadata"]["labels"];
     for selector in [
         &deployment["spec"]["selector"]["matchLabels"],
-        &service["spec"]["selector"],
+        &entrance["spec"]["selector"],
         &manifest("poddisruptionbudget")["spec"]["selector"]["matchLabels"],
     ] {
         assert_eq!(selector, labels);

@@ -67,9 +67,9 @@ fn reference(file: &str) -> String {
         path.retain(|(depth, _)| *depth < line.depth);
         path.push((line.depth, line.key));
         if line.depth == 0 {
-            let _ = write!(
+            let _ = writeln!(
                 page,
-                "\n## {}\n\n| key | value | |\n|---|---|---|\n",
+                "\n## {}\n\n| key | value | |\n|---|---|---|",
                 line.key
             );
         }
