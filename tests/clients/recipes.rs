@@ -10,10 +10,8 @@ const PAGE: &str = include_str!("../../docs/clients.md");
 
 /// The blocks of the page in this language.
 fn blocks(language: &str) -> Vec<String> {
-    let opened = PAGE
-        .split(&format!("```{language}\n"))
-        .skip(1)
-        .map(str::to_owned);
+    let mark = format!("```{language}\n");
+    let opened = PAGE.split(&mark).skip(1).map(str::to_owned);
     opened
         .map(|rest| rest.split("```").next().unwrap().to_owned())
         .collect()
