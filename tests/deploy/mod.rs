@@ -2,7 +2,9 @@
 //! something is wrong with a real gateway.
 
 mod alerts;
+mod files;
 mod prometheus;
+mod reference;
 mod rules;
 
 use std::collections::BTreeSet;

@@ -27,11 +27,11 @@ pub fn amazonq(env: Variables<'_>, upstream: Option<&str>) -> Result<Taken, Mist
     // Checks were of the gateway's own numbers, not of accounts: there is nothing to ask.
     seconds(env, "HEALTH_CHECK_INTERVAL", 300, said);
     let mut text = head("the Amazon Q pool");
-    let _ = write!(
+    let _ = writeln!(
         text,
         "listen:\n  - address: {}\n{}server:\n  legacy_metrics: true           # the ten amazonq_* names\n\n\
          pools:\n  default:\n    strategy: {strategy}\n    retry: {{attempts: 3}}\n    breaker: {{enabled: {breaker}, \
-         consecutive_failures: {failures}, open_for: {recovery}s, open_for_max: {recovery}s}}\n    accounts:\n",
+         consecutive_failures: {failures}, open_for: {recovery}s, open_for_max: {recovery}s}}\n    accounts:",
         quoted(&address.to_string()),
         admin(env, said),
     );

@@ -42,11 +42,11 @@ pub fn camoufox(dir: Option<&str>, screen: Screen, env: Variables<'_>) -> Result
     let several = flag(env, "MULTI_INSTANCE_MODE", older, said);
     let interval = seconds(env, "HEALTH_CHECK_INTERVAL", 30, said);
     let mut text = head("the launcher with --multi");
-    let _ = write!(
+    let _ = writeln!(
         text,
         "listen:\n  - address: {}\n{}instances:\n  ports: {first}-{}\n  start_delay: {delay}s\n  ready_timeout: {ready}s\n{}\n\
          pools:\n  default:\n    strategy: least_used           # of those that are ready\n    \
-         health_check: {{path: /health, interval: {interval}s, timeout: 5s}}\n",
+         health_check: {{path: /health, interval: {interval}s, timeout: 5s}}",
         quoted(&address.to_string()),
         admin(env, said),
         first + 199,
@@ -57,11 +57,11 @@ pub fn camoufox(dir: Option<&str>, screen: Screen, env: Variables<'_>) -> Result
             "MULTI_INSTANCE_MODE=false: name the one auth file in `discover.glob`, else each file is a program",
         );
     }
-    let _ = write!(
+    let _ = writeln!(
         text,
         "    discover:\n      dir: {}\n      glob: \"*.json\"\n      id: \"instance_{{n}}\"\n      account:\n        dialects: [openai]\n        \
          max_concurrent: 1\n        instance:\n          command: [python3, launch_camoufox.py, {}, --active-auth-json, \
-         \"{{auth_file}}\", --server-port, \"{{port}}\", --stream-port, \"0\"]\n",
+         \"{{auth_file}}\", --server-port, \"{{port}}\", --stream-port, \"0\"]",
         quoted(&dir),
         screen.option(),
     );

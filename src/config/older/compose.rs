@@ -26,11 +26,11 @@ pub fn compose(env: Variables<'_>) -> Result<Taken, Mistakes> {
     );
     let most = number(env, "QUEUE_CONCURRENCY", 10, (1, 1_000_000), said);
     let mut text = head("the orchestrator of workers");
-    let _ = write!(
+    let _ = writeln!(
         text,
         "listen:\n  - address: {}\n{}{}\npools:\n  default:\n    strategy: {strategy}\n    max_concurrent: {most}\n    \
          retry: {{attempts: 3}}\n    queue: {{timeout: 120s}}\n    health_check: {{path: /health, interval: 10s, timeout: 5s}}\n    \
-         accounts:\n",
+         accounts:",
         quoted(&address.to_string()),
         admin(env, said),
         state(env),
@@ -92,10 +92,10 @@ fn workers(env: Variables<'_>, said: &mut Said) -> String {
         }
         let weight = fields.number("weight", (0, 1000), said).unwrap_or(1);
         fields.say_rest(said);
-        let _ = write!(
+        let _ = writeln!(
             text,
             "      - id: {}\n        upstream: {}\n        weight: {weight}\n        max_concurrent: 1          # a worker answers one at a time\n        \
-             credential: none\n",
+             credential: none",
             quoted(id),
             quoted(url.trim_end_matches('/')),
         );

@@ -29,7 +29,7 @@ pub fn medium(found: &Tiers, redis: Option<&str>) -> Result<Taken, Mistakes> {
     text +=
         "listen:\n  - address: 127.0.0.1:8080\nclients:\n  open: false\n  key_prefix: sk-cli-v1-\n";
     if let Some(url) = redis {
-        let _ = write!(text, "state:\n  redis: {}\n", serde_json::Value::from(url));
+        let _ = writeln!(text, "state:\n  redis: {}", serde_json::Value::from(url));
     }
     text += "\ntiers:\n";
     for name in &found.names {
@@ -37,11 +37,11 @@ pub fn medium(found: &Tiers, redis: Option<&str>) -> Result<Taken, Mistakes> {
     }
     text += "\npools:\n";
     for name in &found.names {
-        let _ = write!(
+        let _ = writeln!(
             text,
             "  {}:\n    discover:\n      dir: {}\n      id: \"{{stem}}\"\n      account:\n        upstream: anthropic\n        \
              credential: {{json_file: {{path: \"{{auth_file}}\", token: /claudeAiOauth/accessToken, expires: \
-             /claudeAiOauth/expiresAt}}}}\n",
+             /claudeAiOauth/expiresAt}}}}",
             quoted(name),
             quoted(&format!("{}/{name}", found.dir.trim_end_matches('/'))),
         );

@@ -55,7 +55,7 @@ fn listen(router: &Fields<'_>, keys: Option<&str>, said: &mut Said) -> String {
     let mut text = format!("listen:\n  - address: {}\n", quoted(&address.to_string()));
     match keys {
         Some(path) => {
-            let _ = write!(text, "clients:\n  keys_file: {}\n", quoted(path));
+            let _ = writeln!(text, "clients:\n  keys_file: {}", quoted(path));
         }
         None if !ip.is_loopback() => {
             text +=
@@ -68,7 +68,7 @@ fn listen(router: &Fields<'_>, keys: Option<&str>, said: &mut Said) -> String {
         None => text += "clients:\n  keys_file: auth_profiles/key.txt\n",
     }
     let restart = router.flag("auto_restart", said).unwrap_or(true);
-    let _ = write!(text, "instances:\n  restart: {{enabled: {restart}}}\n");
+    let _ = writeln!(text, "instances:\n  restart: {{enabled: {restart}}}");
     said.note("GET /router/status and the like need an admin token: it is made in state.dir at the first start");
     text
 }
