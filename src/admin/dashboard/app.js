@@ -19,19 +19,20 @@ let shown = null; // {name, screen}
 
 /** What every screen gets: where it is, what may be done, and the way to another place. */
 function context(name, path, query) {
-  return {
+  const here = {
     path, query,
     may: (role) => ROLES.indexOf(me?.role) >= ROLES.indexOf(role),
     /** Writes filters into the address, so that it can be kept and sent. */
     remember(values) {
       for (const [key, value] of Object.entries(values)) {
-        if (value) query.set(key, value);
-        else query.delete(key);
+        if (value) here.query.set(key, value);
+        else here.query.delete(key);
       }
-      const text = query.toString();
-      history.replaceState(null, "", `#/${[name, ...path].map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`);
+      const text = here.query.toString();
+      history.replaceState(null, "", `#/${[name, ...here.path].map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`);
     },
   };
+  return here;
 }
 
 function place() {
