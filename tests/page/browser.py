@@ -64,7 +64,9 @@ class Page:
         width, height, phone = SIZES[kind]
         self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         scheme = "dark" if kind == "dark" else "light"
-        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        # What moves is between two states, and neither a picture nor a measure of contrast is to show that.
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        self.command("Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in features.items()])
 
     def open(self, path="/"):
         self.driver.get(GIVEN["admin"] + path)

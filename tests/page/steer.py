@@ -107,7 +107,7 @@ def a_changed_file_is_reloaded(page):
     with open(GIVEN["file"], "w", encoding="utf-8") as file:
         file.write(text.replace("strategy: round_robin", "strategy: least_used"))
     page.go("config")
-    page.press("#screen .head button")
+    page.press("#screen .head .primary")
     page.wait(lambda: page.one("dialog .diff"), "the difference")
     shown = page.text("dialog .diff")
     assert "round_robin" in shown and "least_used" in shown, shown
@@ -118,7 +118,7 @@ def a_changed_file_is_reloaded(page):
     with open(GIVEN["file"], "w", encoding="utf-8") as file:
         file.write("pools: [\n")
     page.wait(lambda: not page.one("dialog"), "the window to close")
-    page.press("#screen .head button")
+    page.press("#screen .head .primary")
     page.wait(lambda: "has mistakes" in page.text("dialog"), "the mistakes")
     page.press("dialog footer button", "Close")
 

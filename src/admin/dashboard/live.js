@@ -149,7 +149,8 @@ function numbers(now) {
   live.numbers = now;
   if (live.overview) {
     const { accounts, by_status } = now;
-    Object.assign(live.overview, { by_status });
+    const serves = accounts.available > 0;
+    Object.assign(live.overview, { by_status, status: serves ? "healthy" : "unhealthy", degraded: accounts.available < accounts.total });
     Object.assign(live.overview.accounts, accounts, { unavailable: accounts.total - accounts.available });
     live.overview.queue.waiting = now.waiting;
   }
