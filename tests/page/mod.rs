@@ -27,6 +27,7 @@ fn run(script: &str, gateway: &Gateway, vendors: &[Mock], more: &[(&str, serde_j
         "admin": format!("http://{}", gateway.admin_address),
         "gateway": format!("http://{}", gateway.address),
         "token": null,
+        "soak": std::env::var("POOLGATE_SOAK").as_deref() == Ok("1"),
         "mocks": vendors.iter().map(Mock::url).collect::<Vec<_>>(),
         "file": gateway.program.folder().join("poolgate.yaml"),
         "poolgate": env!("CARGO_BIN_EXE_poolgate"),
