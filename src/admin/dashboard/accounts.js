@@ -8,7 +8,7 @@ import { detail } from "./account.js";
 import { menu } from "./dialog.js";
 import { brief, count, ms, percent, span, until } from "./format.js";
 import { t, word } from "./i18n.js";
-import { live } from "./live.js";
+import { freshen, live } from "./live.js";
 import { success } from "./recent.js";
 import { Table } from "./table.js";
 import { STATES, bones, empty, fine, head, meter, panel, recovery, search, state, twoLines } from "./show.js";
@@ -99,6 +99,7 @@ export function mount(root, context) {
   }
 
   show();
+  freshen();
   look(context.path);
   if (query.get("add") && context.may("admin")) {
     context.remember({ add: "" });

@@ -85,10 +85,10 @@ function leave() {
   shown = null;
 }
 
-watch((what) => {
+watch((what, event) => {
   if (what === "link" || what === "overview" || what === "numbers") pulse();
   if (what === "accounts" || what === "overview") badge();
-  shown?.screen?.update?.(what);
+  shown?.screen?.update?.(what, event);
 });
 
 /** The state of the gateway beside the name, and a line above the screen while it cannot be reached. */

@@ -1,7 +1,7 @@
 // Charts, drawn by hand as SVG: lines over time, stacked bars, and the small strip of one account's last hour.
 
 import { h, mark, put, s } from "./dom.js";
-import { language } from "./i18n.js";
+import { language, t } from "./i18n.js";
 
 const LEFT = 42;
 const BOTTOM = 20;
@@ -62,6 +62,7 @@ export class Lines {
     mark(this.svg, "viewBox", `0 0 ${width} ${height}`);
     mark(this.svg, "aria-label", this.words(values));
     put(this.svg, parts, this.cursor);
+    if (points.length < 2) this.svg.append(s("text", { x: (LEFT + width) / 2, y: height / 2, "text-anchor": "middle", text: t("chart.none") }));
     if (this.over) this.point(this.over);
   }
 

@@ -32,7 +32,7 @@ export function mount(root, context) {
     } catch (error) {
       return put(tree, failed(error, load));
     }
-    draw("");
+    draw(find.querySelector("input").value.trim().toLowerCase());
     if (audit) loadAudit();
   }
 
@@ -71,8 +71,8 @@ export function mount(root, context) {
 
   load();
   return {
-    update(what) {
-      if (what === "events") load();
+    update(what, event) {
+      if (what === "events" && event.kind === "operator") load();
     },
     leave: () => audit?.leave(),
   };

@@ -10,6 +10,7 @@ const LONGEST_PAUSE = 10_000;
 /** Beyond so many accounts that changed at once, all are asked for again instead of each. */
 const SINGLY = 8;
 const EVENTS = 200;
+const FRESH = 60_000;
 const HOUR = 3_600_000;
 
 /** `state`: "starting", "live" or "away"; `since`: when that began; `retry`: when it is tried again. */
@@ -20,17 +21,31 @@ export const live = {
 
 const listeners = new Set();
 let source = null;
-let silence, again, wait = FIRST_PAUSE, running = false, pending = new Set(), fetching;
+let silence, again, wait = FIRST_PAUSE, running = false, pending = new Set(), fetching, asked = 0;
 
-/** `act` is called with "numbers", "accounts", "events", "overview" or "link" after each change. */
+/** `act` is called with "numbers", "accounts", "events" (and the event), "overview" or "link" after each change. */
 export function watch(act) {
   listeners.add(act);
   return () => listeners.delete(act);
 }
 
-function tell(what) {
-  for (const act of listeners) act(what);
+function tell(what, event) {
+  for (const act of listeners) act(what, event);
 }
+
+/** A page that nobody looks at for so long listens no more, until somebody does. */
+const REST = 60_000;
+let rest;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(rest);
+  if (!running) return;
+  if (document.visibilityState === "hidden") {
+    rest = setTimeout(() => {
+      close();
+      clearTimeout(again);
+    }, REST);
+  } else if (!source) open();
+});
 
 export function start() {
   running = true;
@@ -142,7 +157,13 @@ export async function everyAccount() {
   if (!running) return;
   live.accounts = new Map(list.map((one) => [one.id, one]));
   live.complete = true;
+  asked = Date.now();
   tell("accounts");
+}
+
+/** Asks again for what the stream does not carry, such as weights, if that was long ago. */
+export function freshen() {
+  if (live.complete && Date.now() - asked > FRESH) everyAccount().catch(() => {});
 }
 
 function numbers(now) {
@@ -191,12 +212,12 @@ function accounts({ changed, gone }) {
 function happened(event) {
   if (!live.events.some((one) => one.id === event.id)) live.events.unshift(event);
   live.events.length = Math.min(live.events.length, EVENTS);
+  const action = event.action ?? "";
   if (event.account) ask(event.account);
-  else if (live.complete && /account|reload/.test(event.action ?? "")) {
-    everyAccount().catch(() => {});
-  }
+  else if (action.startsWith("accounts.") && event.target) ask(event.target);
+  else if (live.complete && /^accounts\.|^reload/.test(action)) everyAccount().catch(() => {});
   if (event.kind === "operator") refresh();
-  tell("events");
+  tell("events", event);
 }
 
 async function refresh() {
