@@ -35,12 +35,13 @@ function tell(what, event) {
 
 /** A page that nobody looks at for so long listens no more, until somebody does. */
 const REST = 60_000;
-let rest;
+let rest, turn = 0;
 document.addEventListener("visibilitychange", () => {
   clearTimeout(rest);
   if (!running) return;
   if (document.visibilityState === "hidden") {
     rest = setTimeout(() => {
+      turn++;
       close();
       clearTimeout(again);
     }, REST);
@@ -55,6 +56,7 @@ export function start() {
 
 export function stop() {
   running = false;
+  turn++;
   close();
   clearTimeout(again);
   Object.assign(live, { state: "starting", overview: null, numbers: null, accounts: new Map(), complete: false, events: [] });
@@ -76,13 +78,15 @@ function link(state) {
 
 async function open() {
   close();
+  // Whoever was about to open a stream before leaves it to this one.
+  const mine = ++turn;
   try {
     await everything();
   } catch (error) {
-    lost(error);
+    if (mine === turn) lost(error);
     return;
   }
-  if (!running) return;
+  if (!running || mine !== turn) return;
   const stream = new EventSource("/api/v1/events");
   source = stream;
   const on = (name, act) => stream.addEventListener(name, (event) => {
