@@ -11,6 +11,7 @@
 
 mod aborts;
 mod affinity;
+mod api;
 mod bodies;
 mod broken;
 mod clients;

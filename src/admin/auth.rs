@@ -317,9 +317,9 @@ impl Auth {
 
 /// A page of another site may send a `POST` without asking; a `DELETE`, which has no body, not.
 fn check_json(request: &Request) -> Result<(), Problem> {
-    let writes = !matches!(
+    let writes = matches!(
         *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
+        Method::POST | Method::PUT | Method::PATCH
     );
     match writes && !is_json(request.headers()) {
         false => Ok(()),

@@ -135,7 +135,9 @@ impl File {
             (VARY, HeaderValue::from_static("accept-encoding")),
             (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
         ];
-        response.headers_mut().extend(own);
+        for (name, value) in own {
+            response.headers_mut().insert(name, value);
+        }
         response
     }
 

@@ -97,8 +97,12 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Reads a JSON body, whatever its Content-Type says.
+/// Reads a JSON object, whatever its Content-Type says.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde takes the fields of a struct from a list, too, in an order that nobody knows.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::bad("body", "must be an object"));
+    }
     serde_json::from_slice(body).map_err(|e| Problem::bad("body", &without_value(e.to_string())))
 }
 

@@ -80,6 +80,10 @@ impl Admin {
         self.ask("POST", path, Some(body)).await
     }
 
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask("DELETE", path, None).await
+    }
+
     async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let url = format!("{}{path}", self.url());
         let ask = request(method, &url, self.token.as_ref(), body)?;

@@ -33,7 +33,7 @@ pub(super) const TABLES: [(&str, &str); 7] = [
         "usage",
         "hour# key account model requests# tokens_in# tokens_out# tokens_cached# cost# estimated#",
     ),
-    ("audit", "id# at# actor action target source detail"),
+    ("audit", "id# at# actor action target detail source"),
     ("accounts", "id sealed"),
 ];
 
