@@ -64,13 +64,15 @@ async function go() {
   }
   leave();
   const mine = (shown = { name, screen: null });
-  const slow = setTimeout(() => put(root, bones()), 120);
+  // Another screen may be shown by then.
+  const slow = setTimeout(() => shown === mine && put(root, bones()), 120);
   try {
     const { mount } = await import(`./${name}.js`);
     clearTimeout(slow);
     if (shown !== mine) return;
     for (const box of document.querySelectorAll("dialog[open]")) box.close();
     put(root);
+    root.dataset.screen = name;
     mine.screen = mount(root, context(name, path, query));
     scrollTo(0, 0);
   } catch (error) {
