@@ -6,6 +6,7 @@ import { language, t } from "./i18n.js";
 const LEFT = 42;
 const BOTTOM = 20;
 const TOP = 8;
+const GAP = 60_000;
 
 /** The next round number from `n` on, so that the axis has whole steps. */
 function ceiling(n) {
@@ -86,7 +87,9 @@ export class Lines {
         run = null;
         return;
       }
-      if (!run) runs.push((run = []));
+      // Nothing was heard for a while, as when the page rested: no line is drawn over it.
+      const before = this.points[index - 1];
+      if (!run || (before && this.points[index].at - before.at > GAP)) runs.push((run = []));
       run.push([this.x(this.points[index].at), y(value)]);
     });
     const text = (run) => run.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L");
