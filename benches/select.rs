@@ -1,4 +1,5 @@
-//! What taking an account and giving it back costs, for each strategy, by the number of accounts.
+//! What taking an account and giving it back costs, for each strategy, by the number of accounts, with
+//! all that may be looked at on the way: the queue, affinity, ceilings, breakers and limits.
 //!
 //! The aim: at most 150 ns with 10 accounts and 300 ns with 10,000, all of them ready or half.
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use futures::FutureExt;
 use poolgate::dialect::Dialect;
 use poolgate::pool::{Demand, Pool};
 use poolgate::telemetry::Metrics;
@@ -23,13 +25,54 @@ const STRATEGIES: [&str; 7] = [
     "random",
 ];
 
-/// A pool of so many accounts with different weights; of each two, one is disabled where `half`.
-fn pool(strategy: &str, accounts: usize, half: bool) -> Arc<Pool> {
+/// Conversations that go on, where the accounts know them.
+const SESSIONS: u64 = 10_000;
+
+/// Between two requests.
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// Who asks, and whom.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    /// Of each two accounts, one is disabled.
+    half: bool,
+    /// The accounts have limits of requests and of tokens.
+    limits: bool,
+    /// Each request is the first of its conversation; else nearly all have an account already.
+    newcomers: bool,
+}
+
+const CASES: [Case; 5] = [
+    case("newcomers", false, false, true),
+    case("newcomers, half ready", true, false, true),
+    case("newcomers, limits", false, true, true),
+    case("at home", false, false, false),
+    case("at home, limits", false, true, false),
+];
+
+const fn case(name: &'static str, half: bool, limits: bool, newcomers: bool) -> Case {
+    Case {
+        name,
+        half,
+        limits,
+        newcomers,
+    }
+}
+
+/// A pool of so many accounts with different weights.
+fn pool(strategy: &str, accounts: usize, case: Case) -> Arc<Pool> {
+    let limits = match case.limits {
+        true => {
+            ", rate_limits: [{requests: 100000000, window: 1h}, {tokens: 100000000000, window: 1m}]"
+        }
+        false => "",
+    };
     let account = |n: usize| {
         let weight = 1 + n % 3;
-        let enabled = !half || n.is_multiple_of(2);
+        let enabled = !case.half || n.is_multiple_of(2);
         format!(
-            "{{id: a{n}, upstream: openai, weight: {weight}, enabled: {enabled}, max_concurrent: 50}}"
+            "{{id: a{n}, upstream: openai, weight: {weight}, enabled: {enabled}, max_concurrent: 50{limits}}}"
         )
     };
     let accounts: Vec<String> = (0..accounts).map(account).collect();
@@ -48,9 +91,9 @@ fn pool(strategy: &str, accounts: usize, half: bool) -> Arc<Pool> {
 fn lease_and_release(criterion: &mut Criterion) {
     for strategy in STRATEGIES {
         let mut group = criterion.benchmark_group(strategy);
-        for accounts in [10, 1_000, 10_000] {
-            for half in [false, true] {
-                let pool = pool(strategy, accounts, half);
+        for accounts in [10, 10_000] {
+            for case in CASES {
+                let pool = pool(strategy, accounts, case);
                 let mut demand = Demand {
                     dialect: Dialect::OpenAi,
                     websocket: false,
@@ -58,18 +101,26 @@ fn lease_and_release(criterion: &mut Criterion) {
                     caller: Some(0),
                     session: Some(1),
                     priority: 0,
+                    key: 0,
+                    tokens: Some(1_000),
                     tried: Default::default(),
                     only: None,
                 };
-                let now = clock::now();
-                let which = if half { "half ready" } else { "all ready" };
-                group.bench_function(BenchmarkId::new(which, accounts), |bencher| {
+                let mut now = clock::now();
+                let mut count = 0u64;
+                group.bench_function(BenchmarkId::new(case.name, accounts), |bencher| {
                     bencher.iter(|| {
-                        // Callers spread over the whole ring.
-                        let next = demand.caller.map(|c| c.wrapping_add(0x9E37_79B9_7F4A_7C15));
-                        demand.caller = next;
-                        let lease = pool.try_lease(&demand, now);
-                        assert!(black_box(lease).is_some());
+                        count += 1;
+                        now += PAUSE;
+                        // Callers spread over the whole ring, and conversations over their table.
+                        let spread = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                        demand.caller = Some(spread(count));
+                        demand.session = Some(match case.newcomers {
+                            true => spread(count),
+                            false => spread(count % SESSIONS),
+                        });
+                        let lease = pool.lease(&demand, now, now).now_or_never();
+                        assert!(black_box(lease).is_some_and(|lease| lease.is_ok()));
                     });
                 });
             }
@@ -81,9 +132,9 @@ fn lease_and_release(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        .sample_size(30)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(600));
     targets = lease_and_release
 }
 criterion_main!(benches);

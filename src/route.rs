@@ -68,8 +68,7 @@ pub fn way(
         let is_it = |pool: &&Arc<Pool>| *pool.name == **name && client.may.allows_pool(name);
         pools.iter().find(is_it).cloned()
     };
-    let stays = client.is_bound() || client.takes_slot();
-    for route in routes.iter().filter(|_| !stays) {
+    for route in own_routes(routes, client) {
         let is_path = route.path.as_ref().is_none_or(|it| it.matches(path));
         let is_model = |it: &WildMatch| model.is_some_and(|model| it.matches(model));
         if is_path
@@ -89,6 +88,69 @@ pub fn way(
         alias: None,
         fallback: None,
     })
+}
+
+/// The pools that requests of this client may go to: first that of those which match no route.
+pub fn pools(routes: &[config::Route], pools: &[Arc<Pool>], client: &Client) -> Vec<Arc<Pool>> {
+    let mut found: Vec<Arc<Pool>> = pool(pools, client).cloned().into_iter().collect();
+    let names = own_routes(routes, client);
+    let names = names.flat_map(|route| [Some(&route.pool), route.fallback.as_ref()]);
+    for name in names.flatten() {
+        let is_it = |pool: &&Arc<Pool>| *pool.name == **name && client.may.allows_pool(name);
+        let pool = pools.iter().find(is_it).cloned();
+        let is_new = |pool: &Arc<Pool>| found.iter().all(|other| !Arc::ptr_eq(other, pool));
+        found.extend(pool.filter(is_new));
+    }
+    found
+}
+
+/// May a request of this client for this model go to that pool, whatever its path? `usual`: the pool
+/// of those which match no route.
+pub fn may_lead(
+    routes: &[config::Route],
+    client: &Client,
+    usual: &Pool,
+    pool: &Pool,
+    model: &str,
+) -> bool {
+    for route in own_routes(routes, client) {
+        let is_model = |it: &WildMatch| it.matches(model);
+        let takes = route.model.as_ref().is_none_or(is_model);
+        if !takes || !client.may.allows_pool(&route.pool) {
+            continue;
+        }
+        let leads = *route.pool == *pool.name || route.fallback.as_deref() == Some(&*pool.name);
+        // By another name the model goes there, but not by its own.
+        if leads && route.rename.as_deref().is_none_or(|name| name == model) {
+            return true;
+        }
+        if route.path.is_none() {
+            return false;
+        }
+    }
+    usual.name == pool.name
+}
+
+/// Other names that routes give to models: the name, the model, and the pool.
+pub fn aliases<'a>(
+    routes: &'a [config::Route],
+    client: &Client,
+) -> impl Iterator<Item = (String, &'a str, &'a str)> {
+    own_routes(routes, client).filter_map(|route| {
+        let name = route.model.as_ref()?.to_string();
+        let is_name = !name.contains(['*', '?']);
+        let model = route.rename.as_deref()?;
+        is_name.then_some((name, model, &*route.pool))
+    })
+}
+
+/// The routes that this client's requests take.
+fn own_routes<'a>(
+    routes: &'a [config::Route],
+    client: &Client,
+) -> impl Iterator<Item = &'a config::Route> {
+    let stays = client.is_bound() || client.takes_slot();
+    routes.iter().filter(move |_| !stays)
 }
 
 /// What `hash_on` and `affinity.on` may look at.

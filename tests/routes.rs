@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::{Gateway, Mock, Request, get, post};
+use crate::support::{Gateway, Mock, Request, post};
 
 /// Pools `a`, `b` … of one simulated vendor each, and this before them.
 fn gateway(before: &str, pools: usize) -> (Gateway, Vec<Mock>) {
@@ -52,7 +52,8 @@ fn path_and_model_decide_and_the_first_that_matches_wins() {
     assert_eq!(pool_of(embed("/embeddings")), 'b', "the same path");
     assert_eq!(pool_of(chat("claude-opus-4")), 'c');
     assert_eq!(pool_of(chat("gpt-5")), 'a');
-    assert_eq!(pool_of(get("/v1/models")), 'a');
+    let list = gateway.get("/v1/models").json();
+    assert_eq!(list["object"], "list", "one of all pools");
     let gemini = "/v1beta/models/claude-x:generateContent";
     assert_eq!(pool_of(post(gemini, &json!({"contents": []}))), 'c');
 }
@@ -104,4 +105,78 @@ fn a_dry_run_goes_the_same_way() {
     let ask = |model| post("/api/v1/route", &json!({"model": model}));
     assert_eq!(gateway.admin(ask("fast")).json()["account"], "b");
     assert_eq!(gateway.admin(ask("slow")).json()["account"], "a");
+}
+
+#[test]
+fn a_fallback_is_asked_as_often_as_it_allows_whatever_was_asked_before() {
+    let vendors = Mock::several(5, &["--status", "500"]);
+    let account = |n: usize| format!("{{id: a{n}, upstream: '{}'}}", vendors[n].url());
+    let keys = "breaker: {enabled: false}, retry: {attempts: 2}";
+    let gateway = Gateway::start(&format!(
+        "routes: [{{model: m, pool: near, fallback: far}}]\npools:\n  \
+         near: {{{keys}, strategy: round_robin, accounts: [{}, {}, {}]}}\n  \
+         far: {{{keys}, strategy: round_robin, accounts: [{}, {}]}}\n",
+        account(0),
+        account(1),
+        account(2),
+        account(3),
+        account(4)
+    ));
+    let tries = || {
+        let answer = gateway.send(&chat("m"));
+        (
+            answer.status,
+            gateway.tries(answer.header("x-request-id").unwrap()),
+        )
+    };
+    let two_each = "a0:transient,a1:transient,a3:transient,a4:transient";
+    assert_eq!(tries(), (500, two_each.to_owned()));
+    vendors[4].set(&json!({"behaviour": {}}));
+    let (status, tried) = tries();
+    assert_eq!(status, 200);
+    assert!(
+        tried.starts_with("a2:transient,a0:transient,") && tried.ends_with("a4:success"),
+        "{tried}"
+    );
+}
+
+#[test]
+fn where_the_budget_for_failures_is_spent_the_fallback_still_serves() {
+    let vendors = Mock::several(3, &[]);
+    vendors[0].set(&json!({"behaviour": {"status": "500"}}));
+    vendors[1].set(&json!({"behaviour": {"status": "500"}}));
+    let account = |n: usize| format!("{{id: a{n}, upstream: '{}'}}", vendors[n].url());
+    let gateway = Gateway::start(&format!(
+        "routes: [{{model: m, pool: near, fallback: far}}]\npools:\n  \
+         near: {{breaker: {{enabled: false}}, accounts: [{}, {}]}}\n  far: {{accounts: [{}]}}\n",
+        account(0),
+        account(1),
+        account(2)
+    ));
+    for _ in 0..60 {
+        assert_eq!(gateway.send(&chat("m")).status, 200);
+    }
+}
+
+#[test]
+fn a_model_that_cannot_be_renamed_is_refused_and_never_sent_by_its_wrong_name() {
+    let routes = "routes: [{model: fast, as: gpt-5-mini, pool: b}]";
+    let (gateway, vendors) = gateway(routes, 2);
+    // Longer than what is read of a body whose length nobody states.
+    let long = |model: &str| {
+        let content = "x".repeat(100_000);
+        let messages = json!([{"role": "user", "content": content}]);
+        let text = format!("{{\"model\": \"{model}\", \"messages\": {messages}}}");
+        post("/v1/chat/completions", &json!({})).body(text)
+    };
+    let refused = gateway.send(&long("fast").chunked());
+    assert_eq!(refused.status, 413, "{}", refused.text());
+    let error = &refused.json()["error"];
+    assert_eq!(error["code"], "request_too_large");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("Content-Length"), "{message}");
+    assert_eq!(vendors[1].count("requests"), 0);
+    assert_eq!(gateway.account("b")["failures"], 0, "it is not to blame");
+    assert_eq!(gateway.send(&long("fast")).status, 200, "with its length");
+    assert_eq!(gateway.send(&long("slow").chunked()).status, 200);
 }

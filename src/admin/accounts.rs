@@ -14,6 +14,8 @@ use super::instances;
 use super::list::Page;
 use super::reply::Problem;
 use crate::clock;
+use crate::config::LimitUnit;
+use crate::limit::Level;
 use crate::pool::{AccountView, BreakerView};
 
 /// All accounts, in the order of the file; then those that came by the API.
@@ -81,6 +83,21 @@ pub(super) fn one(control: &dyn Control, id: &str) -> Result<Value, Problem> {
     Ok(shown(control, &account))
 }
 
+/// A limit with what is used of it; `held`: by requests under way, as far as it is estimated.
+fn level(level: &Level) -> Value {
+    let unit = match level.unit {
+        LimitUnit::Requests => "requests",
+        LimitUnit::Tokens => "tokens",
+        LimitUnit::Cost => "cost",
+    };
+    json!({
+        unit: level.most,
+        "window": humantime::format_duration(level.window).to_string(),
+        "used": level.used,
+        "held": level.held,
+    })
+}
+
 fn shown(control: &dyn Control, account: &AccountView) -> Value {
     let time = |at: Option<SystemTime>| at.map(clock::rfc3339);
     let breaker = match account.breaker {
@@ -112,6 +129,8 @@ fn shown(control: &dyn Control, account: &AccountView) -> Value {
         "tokens": account.tokens,
         "breaker": breaker,
         "cooling_until": time(account.cooling_until),
+        "limited_by": account.limited_by.as_deref(),
+        "rate_limits": account.rate_limits.iter().map(level).collect::<Vec<_>>(),
         "last_used": time(account.last_used),
         "last_success": time(account.last_success),
         "last_failure": time(account.last_failure),

@@ -104,7 +104,7 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(auth: &Auth) -> Router<S>
 
 impl File {
     fn of(name: &str, bytes: &'static [u8]) -> Self {
-        let tag = format!("\"{}\"", &blake3::hash(bytes).to_hex()[..32]);
+        let tag = format!("W/\"{}\"", &blake3::hash(bytes).to_hex()[..32]);
         File {
             kind: kind(name),
             bytes: Bytes::from_static(bytes),

@@ -1,7 +1,6 @@
 //! `/api/v1/requests`: the latest requests, without what was in them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -68,10 +67,10 @@ pub(super) async fn list(
     let keys = records.store.keys().await.unwrap_or_default();
     wanted.keys = asked.key.as_deref().map(|key| ids(key, &keys));
     records.usage.flushed(ON_THE_WAY).await;
-    let mut all: BTreeMap<(i64, i64), Arc<RequestRecord>> = BTreeMap::new();
+    let mut all: BTreeMap<(i64, i64), RequestRecord> = BTreeMap::new();
     // While the records cannot be read, memory is what there is.
     let kept = records.store.requests_like(&wanted, last + 1).await;
-    let kept = kept.unwrap_or_default().into_iter().map(Arc::new);
+    let kept = kept.unwrap_or_default().into_iter();
     let seen = records.usage.latest(MOST as usize).into_iter();
     let seen = seen.filter(|one| wanted.is(one));
     all.extend(kept.chain(seen).map(|one| ((one.began, one.id), one)));

@@ -109,7 +109,7 @@ impl App {
                     pool.clone()
                 }
                 None => {
-                    let pool = Pool::new(settings, &self.metrics, now);
+                    let pool = Pool::among(&self.groups, settings, &self.metrics, now);
                     if let Some(sharing) = &self.sharing {
                         sharing.take_part(&pool);
                     }

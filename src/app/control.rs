@@ -274,7 +274,9 @@ impl Control for App {
             model: model.map(Arc::from),
             caller: caller.place(&pool.settings()),
             session: caller.session(&pool.settings()),
+            tokens: Some(1),
             priority: client.may.priority,
+            key: client.turn(),
             tried: Tried::new(),
             only: self.only_account(&client),
         };

@@ -44,7 +44,7 @@ use crate::instance::{Discovery, Instances};
 use crate::key::{Keys, Slots};
 use crate::net::{Proxies, Resolver, Tunnels};
 use crate::notify::Notices;
-use crate::pool::{Moment, Pool};
+use crate::pool::{Groups, Moment, Pool};
 use crate::store::{Store, Usage};
 use crate::telemetry::{self, Access, Metrics};
 
@@ -69,6 +69,8 @@ pub(crate) struct App {
     /// As it was at the start, which some of it stays.
     first: Arc<Config>,
     pools: Arc<ArcSwap<Vec<Arc<Pool>>>>,
+    /// What their accounts share.
+    groups: Arc<Groups>,
     keys: Arc<Keys>,
     slots: Arc<Slots>,
     issued: keys::Issued,
@@ -170,6 +172,7 @@ impl App {
         let discovery = Discovery::in_state(&config.state.dir);
         discovery.look(&config);
         accounts::check_some(&config, &discovery)?;
+        let groups = Arc::default();
         let (issued, keys) = keys::Issued::read(&config)?;
         let book = roster::Book::default();
         if issued.is_read() {
@@ -178,7 +181,7 @@ impl App {
         }
         let pools: Vec<_> = accounts::settings(&config, &discovery, &instances, &book)
             .iter()
-            .map(|pool| Pool::new(pool, &metrics, served_since))
+            .map(|pool| Pool::among(&groups, pool, &metrics, served_since))
             .collect();
         let sharing = shared::Sharing::new(&config, &store, &metrics, &pools)?;
         let renewals = renewals::Renewals::new(metrics.clone(), sharing.as_ref());
@@ -215,6 +218,7 @@ impl App {
             config: Arc::new(ArcSwap::new(first.clone())),
             first,
             pools: Arc::new(ArcSwap::from_pointee(pools)),
+            groups,
             keys,
             slots,
             issued,
@@ -321,7 +325,7 @@ fn prepare(
         predecessor.inherit(&app)?;
     }
     // What a predecessor's requests have used is written down by now.
-    keys::remember(&app, clock::wall())?;
+    keys::remember(&app)?;
     Ok((app, server))
 }
 

@@ -68,8 +68,7 @@ impl App {
             let each = problems.0.iter().map(ToString::to_string);
             each.collect::<Vec<_>>()
         })?;
-        let refused: Vec<String> = loaded.refused().map(ToString::to_string).collect();
-        let mut problems = [refused, self.certificates.problems(&loaded.config)].concat();
+        let mut problems = self.certificates.problems(&loaded.config);
         if let Err(error) = state::admin_tokens(&loaded.config) {
             problems.push(format!("{error:#}"));
         }

@@ -124,6 +124,9 @@ pub(super) fn announce(config: &Config, auth: &Auth) {
             ));
         }
     }
+    if let Address::Unix(path) = &config.admin.address {
+        drop(writeln!(out, "operators: unix:{}", path.display()));
+    }
     if config.admin.token.is_none() && config.admin.tokens.is_empty() {
         drop(writeln!(
             out,

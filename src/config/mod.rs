@@ -13,7 +13,6 @@ mod json;
 mod listen;
 mod load;
 mod model;
-mod notyet;
 mod outside;
 mod pool;
 mod problem;

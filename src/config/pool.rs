@@ -105,6 +105,7 @@ fn retry(s: &mut Section<'_, '_>) -> Retry {
         budget: s.get("budget", Percent, 0.2),
         after_sent: s.get("after_sent", Flag, true),
         max_body: s.get("max_body", Size(0), 16 << 20) as usize,
+        deadline: s.get("deadline", SPAN, Duration::from_secs(600)),
     }
 }
 

@@ -1,18 +1,25 @@
 //! What vendors and their clients speak: which dialect a request is in, what an answer means, how
 //! an error is said. No input or output happens here; bytes and headers come in as arguments.
 
+mod ask;
 mod body;
 mod call;
 mod hint;
 mod json;
 mod meter;
+mod models;
+mod outline;
+mod patience;
 mod reject;
 mod vendor_error;
 
+pub use ask::ask_for_usage;
 pub use body::{Peek, json_value, replace_model};
 pub use call::{Call, Kind, asks_for_websocket, is_safe_path};
 pub use hint::{Stated, rate_limit_wait, retry_after, stated_reset, success_hint};
 pub use meter::{Begun, Meter, Reading, StreamError};
+pub use models::{Listed, list_query, listed, render_list};
+pub use patience::patience;
 pub use reject::Reject;
 pub use vendor_error::VendorError;
 

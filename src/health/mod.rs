@@ -1,7 +1,9 @@
 //! Active health checks: a request to each account's health path, in the background, spread over
 //! time, a limited number at once, never in the way of requests.
 
+mod catalogue;
 mod probe;
+mod way;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,13 +11,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use pingora_core::connectors::http::Connector;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{self, Instant};
 use crate::net::{Resolver, Tunnels};
 use crate::pool::{Account, Pool};
+pub use catalogue::Catalogue;
 use probe::Probe;
+use way::Net;
 
 /// Checks that may run at the same time.
 const AT_ONCE: usize = 64;
@@ -28,19 +31,14 @@ const JITTER: f64 = 0.1;
 
 /// Checks the accounts of all pools.
 pub struct Health {
-    resolver: Arc<Resolver>,
-    tunnels: Arc<Tunnels>,
-    /// One for all checks: each has its own copy of the system's root certificates.
-    connector: Arc<Connector>,
+    net: Net,
     places: Semaphore,
 }
 
 impl Health {
     pub fn new(resolver: Arc<Resolver>, tunnels: Arc<Tunnels>) -> Self {
         Health {
-            resolver,
-            tunnels,
-            connector: Arc::new(Connector::new(None)),
+            net: Net::new(resolver, tunnels),
             places: Semaphore::new(AT_ONCE),
         }
     }
@@ -112,13 +110,7 @@ impl Health {
         let Ok(_place) = self.places.acquire().await else {
             return;
         };
-        let probe = Probe::new(
-            &account,
-            &check,
-            &self.connector,
-            &self.resolver,
-            &self.tunnels,
-        );
+        let probe = Probe::new(&account, &check, &self.net);
         let result = match tokio::time::timeout(check.timeout, probe.run()).await {
             Ok(result) => result,
             Err(_) => Err(format!("no answer within {:?}", check.timeout)),
@@ -141,12 +133,8 @@ impl Health {
         let patience = check.map_or(PATIENCE, |check| check.timeout);
         let asked = async {
             match check {
-                Some(check) => {
-                    let (connector, resolver) = (&self.connector, &self.resolver);
-                    let probe = Probe::new(account, check, connector, resolver, &self.tunnels);
-                    probe.run().await
-                }
-                None => probe::connect(account, &self.resolver).await,
+                Some(check) => Probe::new(account, check, &self.net).run().await,
+                None => probe::connect(account, &self.net.resolver).await,
             }
         };
         let answer = tokio::time::timeout(patience, asked).await;

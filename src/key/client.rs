@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use wildmatch::WildMatch;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::slots::Seat;
 use crate::clock::SystemTime;
@@ -41,6 +42,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// What tells its requests from those of others where they wait: a key has its turn as often as
+    /// any other.
+    pub fn turn(&self) -> u64 {
+        xxh3_64(self.id.as_bytes())
+    }
+
     /// Does one account alone serve it, for ever?
     pub fn is_bound(&self) -> bool {
         self.account.is_some() || self.assignment == Assignment::Bound
@@ -120,6 +127,11 @@ impl Grant {
     /// A request that names no model, or hides it, could ask for any.
     pub fn allows_model(&self, model: Option<&str>) -> bool {
         self.models.iter().all(|models| models.allow(model))
+    }
+
+    /// Is there a model that it does not allow?
+    pub fn narrows_models(&self) -> bool {
+        self.models.iter().any(|models| !models.0.is_empty())
     }
 
     pub fn allows_pool(&self, name: &str) -> bool {

@@ -298,3 +298,28 @@ not json sk-cli-v1-secretsecret
     }
     assert!(house.store.keys().await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_large_file_is_imported_in_parts_so_that_others_get_their_turn_and_goes_on_where_it_was()
+{
+    let house = House::new().await;
+    let (register, now) = (house.register(), clock::wall());
+    let line = |n: usize| format!("{{\"key\": \"sk-imported-{n:020}\", \"name\": \"key {n}\"}}\n");
+    let text: String = (0..2_500).map(line).collect();
+    let part: String = (0..1_200).map(line).collect();
+    assert_eq!(register.import(&part, now).await.unwrap().added, 1_200);
+    let before = house.store.keys_version().await.unwrap();
+    let imported = register.import(&text, now).await.unwrap();
+    assert_eq!((imported.added, imported.known), (1_300, 1_200));
+    let steps = house.store.keys_version().await.unwrap() - before;
+    assert_eq!(steps, 2, "each is seen by itself");
+    // A mistake in the last line is found before the first one is added.
+    let mut twins: String = (2_500..5_000).map(line).collect();
+    twins.push_str("{\"key\": \"sk-imported-and-a-twin-of-it\", \"name\": \"key 7\"}");
+    let problems = register.import(&twins, now).await.unwrap_err();
+    assert_eq!(
+        problems,
+        ["line 2501: there is a key named \"key 7\" already"]
+    );
+    assert_eq!(house.store.keys().await.unwrap().len(), 2_500);
+}

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use wildmatch::WildMatch;
 
 use super::price::BILLION;
-use super::window::Window;
+use super::window::{self, Window};
 use crate::clock::Instant;
 use crate::config::{self, LimitUnit};
 
@@ -49,6 +49,17 @@ pub struct Exceeded {
     pub is_held: bool,
 }
 
+/// How far a limit is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Level {
+    pub unit: LimitUnit,
+    pub most: u64,
+    pub window: Duration,
+    pub used: u64,
+    /// For requests under way.
+    pub held: u64,
+}
+
 /// The limits of a key. What they count outlives them: see [`Limits::of`].
 #[derive(Debug, Default)]
 pub struct Limits {
@@ -72,10 +83,14 @@ pub(super) struct Rule {
 pub(super) struct Count {
     pub(super) window: Window,
     /// For requests under way whose amount is not known yet.
-    held: u64,
+    pub(super) held: u64,
     /// Of what all gateways share: drawn and not used yet, and used without having been drawn.
     pub(super) left: u64,
     pub(super) owed: u64,
+    /// All that was ever drawn.
+    pub(super) ever: u64,
+    /// Nothing is left of it until then, as was said last.
+    pub(super) spent_until: Option<Instant>,
 }
 
 /// What one request holds of its key's limits. It is settled, or dropped and given back as if it had
@@ -139,15 +154,18 @@ impl Limits {
     /// # Errors
     /// A limit is reached.
     pub fn admit(self: &Arc<Self>, ask: &Ask<'_>, now: Instant) -> Result<Hold, Exceeded> {
-        self.admit_part(ask, now, 1)
+        self.admit_part(ask, now, &|most| most)
     }
 
-    /// The same, of one of so many equal parts of each limit.
-    pub(super) fn admit_part(
+    /// The same, of a part of each limit; `part` says how much of it that is.
+    ///
+    /// # Errors
+    /// A limit is reached.
+    pub fn admit_part(
         self: &Arc<Self>,
         ask: &Ask<'_>,
         now: Instant,
-        parts: u32,
+        part: &dyn Fn(u64) -> u64,
     ) -> Result<Hold, Exceeded> {
         let mut hold = Hold {
             limits: self.clone(),
@@ -157,23 +175,56 @@ impl Limits {
         for (place, rule) in self.rules.iter().enumerate() {
             if rule.is_for(ask.model) {
                 // What was taken before goes back with `hold`.
-                hold.taken.push(rule.take(place, ask, now, parts)?);
+                hold.taken
+                    .push(rule.take(place, ask, now, part(rule.most))?);
             }
         }
         Ok(hold)
     }
 
-    /// Counts what was used before this process was there: a request that came at `began` and ended
-    /// at `ended`.
-    pub fn remember(&self, model: Option<&str>, spent: &Spent, began: Instant, ended: Instant) {
+    /// The limit of which nothing is left, of such a part of each; of several the one that lasts longest.
+    /// What requests under way hold is theirs only until they end, and does not matter.
+    pub fn spent(&self, now: Instant, part: &dyn Fn(u64) -> u64) -> Option<Exceeded> {
+        let spent = self
+            .rules
+            .iter()
+            .filter_map(|rule| rule.spent(now, part(rule.most)));
+        spent.max_by_key(|spent| spent.wait)
+    }
+
+    /// How much of each is used.
+    pub fn levels(&self, now: Instant) -> Vec<Level> {
+        self.rules.iter().map(|rule| rule.level(now)).collect()
+    }
+
+    /// Uses that are no further apart than this need not be told apart: none of the windows does it.
+    /// Without a limit an hour, for one that may come.
+    pub fn grain(&self) -> Duration {
+        const SECOND: Duration = Duration::from_secs(1);
+        const HOUR: Duration = Duration::from_secs(3600);
+        let shortest = self.rules.iter().map(|rule| rule.span).min();
+        shortest.map_or(HOUR, |span| window::grain(span).clamp(SECOND, HOUR))
+    }
+
+    /// Counts what was used before this process was there.
+    pub fn remember(&self, model: Option<&str>, requests: u64, spent: &Spent, at: Instant) {
         for rule in self.rules.iter().filter(|rule| rule.is_for(model)) {
-            let (amount, at) = match rule.unit {
-                LimitUnit::Requests => (1, began),
-                LimitUnit::Tokens => (spent.tokens, ended),
-                LimitUnit::Cost => (spent.cost, ended),
+            let amount = match rule.unit {
+                LimitUnit::Requests => requests,
+                LimitUnit::Tokens => spent.tokens,
+                LimitUnit::Cost => spent.cost,
             };
             rule.count.lock().window.add(amount, at);
         }
+    }
+
+    /// Something counts, or is held for requests under way.
+    pub fn is_counting(&self, now: Instant) -> bool {
+        let counts = |rule: &Rule| {
+            let mut count = rule.count.lock();
+            count.held > 0 || count.window.used(now) > 0
+        };
+        self.rules.iter().any(counts)
     }
 }
 
@@ -206,6 +257,8 @@ impl Rule {
                 held: 0,
                 left: 0,
                 owed: 0,
+                ever: 0,
+                spent_until: None,
             })),
         }
     }
@@ -222,9 +275,8 @@ impl Rule {
         place: usize,
         ask: &Ask<'_>,
         now: Instant,
-        parts: u32,
+        most: u64,
     ) -> Result<Taken, Exceeded> {
-        let most = self.most.div_ceil(u64::from(parts.max(1)));
         let mut count = self.count.lock();
         let used = count.window.used(now);
         let (amount, is_alone) = match self.unit {
@@ -234,11 +286,7 @@ impl Rule {
             LimitUnit::Cost => (ask.cost.min(most), count.held == 0),
         };
         if used >= most {
-            // Of a limit of 0 nothing will ever be free.
-            return Err(self.exceeded(match most {
-                0 => self.span,
-                most => count.window.frees_in(most - 1, now),
-            }));
+            return Err(self.exceeded(self.frees_in(&mut count, most, now)));
         }
         if used.saturating_add(count.held).saturating_add(amount) > most && !is_alone {
             let is_held = true;
@@ -257,6 +305,31 @@ impl Rule {
             is_alone,
             drawn: 0,
         })
+    }
+
+    fn frees_in(&self, count: &mut Count, most: u64, now: Instant) -> Duration {
+        match most.checked_sub(1) {
+            Some(less) => count.window.frees_in(less, now),
+            // Of a limit of 0 nothing will ever be free.
+            None => self.span,
+        }
+    }
+
+    fn spent(&self, now: Instant, most: u64) -> Option<Exceeded> {
+        let mut count = self.count.lock();
+        let is_spent = count.window.used(now) >= most;
+        is_spent.then(|| self.exceeded(self.frees_in(&mut count, most, now)))
+    }
+
+    fn level(&self, now: Instant) -> Level {
+        let mut count = self.count.lock();
+        Level {
+            unit: self.unit,
+            most: self.most,
+            window: self.span,
+            used: count.window.used(now),
+            held: count.held,
+        }
     }
 
     pub(super) fn exceeded(&self, wait: Duration) -> Exceeded {
@@ -288,10 +361,10 @@ impl Rule {
                 })
             }
         };
-        let left = count.left.saturating_add(taken.drawn.saturating_sub(used));
-        let owed = count.owed.saturating_add(used.saturating_sub(taken.drawn));
-        let both = left.min(owed);
-        (count.left, count.owed) = (left - both, owed - both);
+        count.credit(
+            taken.drawn.saturating_sub(used),
+            used.saturating_sub(taken.drawn),
+        );
     }
 }
 

@@ -5,11 +5,14 @@ use std::sync::atomic::Ordering;
 
 use http::HeaderValue;
 
-use super::Pool;
 use super::breaker::Entry;
 use super::live::{Live, reason};
+use super::marks::Trial;
+use super::rates::Charge;
+use super::{Demand, Pool};
 use crate::config;
 use crate::credential::Credential;
+use crate::limit::Limits;
 use crate::net::PeerTls;
 use crate::telemetry::AccountMetrics;
 
@@ -19,6 +22,8 @@ use crate::telemetry::AccountMetrics;
 pub struct Account {
     pub(super) live: Arc<Live>,
     pub(super) slot: u32,
+    /// Its own `rate_limits`, where it has some.
+    pub(super) limits: Option<Arc<Limits>>,
     pub id: Arc<str>,
     pub metrics: Arc<AccountMetrics>,
     pub credential: Arc<Credential>,
@@ -27,6 +32,16 @@ pub struct Account {
     /// What its upstream must show and what is shown to it, where that is configured.
     pub tls: Option<Arc<PeerTls>>,
     pub config: config::Account,
+}
+
+/// An account as a request has just taken it.
+pub(super) struct Taken {
+    pub(super) account: Arc<Account>,
+    pub(super) entry: Entry,
+    /// What it holds of the account's limits.
+    pub(super) charge: Option<Charge>,
+    /// It tries whether the account serves its model again.
+    pub(super) trial: Option<Trial>,
 }
 
 /// The `Host` of requests to this upstream (RFC 9112 §3.2); a socket of this machine has no name.
@@ -74,15 +89,35 @@ impl Account {
         self.live.blocked() == 0 && self.live.breaker.admits() && !self.is_ready()
     }
 
-    /// Takes a place, and tells the table when that was the last one.
-    pub(super) fn acquire(&self, pool: &Pool) -> Option<Entry> {
+    /// Takes a place, and of its limits what the request may come to; tells the table when that was the
+    /// last one.
+    pub(super) fn acquire(
+        self: &Arc<Self>,
+        pool: &Pool,
+        demand: &Demand,
+        now: u64,
+    ) -> Option<Taken> {
         let entry = self.live.acquire()?;
+        let trial = pool.marks.enter(self.slot, demand.model.as_deref(), now);
+        let held = trial.ok().and_then(|trial| {
+            let charge = pool.charge(self, demand, now).ok()?;
+            Some((trial, charge))
+        });
+        let Some((trial, charge)) = held else {
+            self.release(entry, pool);
+            return None;
+        };
         self.live.requests.fetch_add(1, Ordering::Relaxed);
         let full = self.live.is_full_with(self.live.in_flight());
         if full || entry == Entry::Probe {
             pool.publish(self);
         }
-        Some(entry)
+        Some(Taken {
+            account: self.clone(),
+            entry,
+            charge,
+            trial,
+        })
     }
 
     /// Gives the place back.
@@ -98,13 +133,15 @@ impl Account {
     /// try of one that needs a login.
     pub(super) fn recovers_at(&self) -> Option<u64> {
         let blocked = self.live.blocked();
-        if blocked & !(reason::COOLING | reason::NEEDS_LOGIN) != 0 {
+        if blocked & !(reason::COOLING | reason::NEEDS_LOGIN | reason::LIMITED) != 0 {
             return None;
         }
         let rare = self.live.rare.lock();
+        let limited = (blocked & reason::LIMITED != 0).then_some(rare.limited_until);
         let cooling = (blocked & reason::COOLING != 0).then_some(rare.cooling_until);
         let login = (blocked & reason::NEEDS_LOGIN != 0).then_some(rare.login_probe_at);
         drop(rare);
-        cooling.max(login).max(self.live.breaker.open_until())
+        let open = self.live.breaker.open_until();
+        cooling.max(limited).max(login).max(open)
     }
 }

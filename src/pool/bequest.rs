@@ -12,6 +12,7 @@ use super::breaker;
 use super::live::reason;
 use super::{Pool, affinity, marks};
 use crate::clock::Instant;
+use crate::limit::Kept;
 
 /// Reasons for not serving that go along whatever the successor has read. A login that is needed goes
 /// along where it has the same secret.
@@ -42,8 +43,12 @@ pub struct Bequest {
     cooling: i64,
     cooling_for_limit: bool,
     expected_us: u64,
-    /// Hash of a model, and until when the account cannot serve it.
-    marks: Vec<(u64, i64)>,
+    /// Hash of a model, whether it is limited, and until when the account cannot serve it.
+    #[serde(default)]
+    marked: Vec<(u64, bool, i64)>,
+    /// What it has used of its own limits.
+    #[serde(default)]
+    limits: Vec<Kept>,
     /// Callers who are at home here.
     #[serde(default)]
     homes: Vec<affinity::Kept>,
@@ -90,7 +95,7 @@ impl Pool {
             fingerprint: account.credential.fingerprint(),
             tried_at: (rare.login_probe_at != u64::MAX).then(|| from_now(rare.login_probe_at)),
         });
-        let marks = self.marks.of(account.slot, now).into_iter();
+        let marks = self.marks.of(account.slot).into_iter();
         Bequest {
             id: account.config.id.clone(),
             in_flight: live.in_flight(),
@@ -112,8 +117,13 @@ impl Pool {
             cooling: from_now(rare.cooling_until),
             cooling_for_limit: rare.cooling_for_limit,
             expected_us: live.expected_us(now),
-            marks: marks
-                .map(|(model, until)| (model, from_now(until)))
+            marked: marks
+                .map(|(model, is_limit, until)| (model, is_limit, from_now(until)))
+                .collect(),
+            limits: account
+                .limits
+                .iter()
+                .flat_map(|it| it.kept(self.at(now)))
                 .collect(),
             homes: self.homes.load().of(account.slot, now),
             answers: self.answers.of(account.slot, now),
@@ -181,8 +191,12 @@ impl Pool {
         }
         live.block(blocked);
         live.breaker.restore(&left.breaker, now);
-        for (model, until) in left.marks.iter().take(marks::MOST) {
-            self.marks.mark(account.slot, *model, at(*until), now);
+        for (model, is_limit, until) in left.marked.iter().take(marks::MOST) {
+            let marks = &self.marks;
+            marks.mark(account.slot, *model, *is_limit, at(*until), now);
+        }
+        if let Some(limits) = &account.limits {
+            limits.go_on(&left.limits, self.at(now));
         }
         self.take_in(account, &left.homes, &left.answers, now);
         // Whatever has to be looked at again is found by a look now.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::account::Account;
+use super::breaker::State;
 use super::live::reason;
 use super::select::Choice;
 use super::snapshot::wall;
@@ -46,56 +47,51 @@ impl Pool {
                 at_home.or_else(|| group.picker.pick(&choice))
             })
         });
-        let others = self
-            .accounts()
-            .into_iter()
-            .filter(|account| Some(account.slot) != chosen);
-        let reason = |account: &Account| {
-            let until = |ticks: u64| clock::rfc3339(wall(self.at(ticks), at));
-            let limited = limited(account.slot).map(until);
-            let recovers = account
-                .recovers_at()
-                .filter(|at| *at != u64::MAX)
-                .map(until);
-            self.why_not_chosen(account, demand, limited, recovers)
+        let chosen = chosen.and_then(|slot| table.account(slot));
+        let is_home = home.is_some() && home == chosen.map(|it| it.slot);
+        let asked = Asked {
+            demand,
+            at,
+            chosen,
+            is_home,
         };
+        let is_other = |account: &Arc<Account>| chosen.is_none_or(|it| it.slot != account.slot);
+        let others = self.accounts().into_iter().filter(is_other);
         Explanation {
             pool: self.name.to_string(),
-            account: chosen
-                .and_then(|slot| table.account(slot))
-                .map(|account| account.config.id.clone()),
+            account: chosen.map(|account| account.config.id.clone()),
             others: others
-                .map(|account: Arc<Account>| (account.config.id.clone(), reason(&account)))
+                .map(|account| (account.config.id.clone(), self.why_not(&account, &asked)))
                 .collect(),
         }
     }
 
-    fn why_not_chosen(
-        &self,
-        account: &Account,
-        demand: &Demand,
-        limited: Option<String>,
-        recovers: Option<String>,
-    ) -> String {
-        let blocked = account.live.blocked();
-        let has = |reason: u32| blocked & reason != 0;
-        let until = recovers
-            .map(|at| format!(" until {at}"))
-            .unwrap_or_default();
+    fn why_not(&self, account: &Account, asked: &Asked<'_>) -> String {
+        let demand = asked.demand;
         if !account.config.dialects.contains(&demand.dialect) {
             return format!("does not speak {}", demand.dialect.name());
         }
         if !demand.lane().takes(account) {
             return "takes no WebSocket".to_owned();
         }
-        if !self
-            .table
-            .load()
-            .serves(account.slot, demand.model.as_deref())
-        {
+        let model = demand.model.as_deref();
+        if !self.table.load().serves(account.slot, model) {
             return "does not serve this model".to_owned();
         }
-        match limited {
+        let blocked = self.why_blocked(account, asked);
+        let blocked = blocked.or_else(|| self.why_marked(account, asked));
+        let blocked = blocked.or_else(|| why_busy(account));
+        blocked.unwrap_or_else(|| why_another(account, asked).to_owned())
+    }
+
+    /// What takes the account out for every request.
+    fn why_blocked(&self, account: &Account, asked: &Asked<'_>) -> Option<String> {
+        let blocked = account.live.blocked();
+        let has = |reason: u32| blocked & reason != 0;
+        let recovers = account.recovers_at().filter(|at| *at != u64::MAX);
+        let until = recovers.map(|at| format!(" until {}", self.said(at, asked.at)));
+        let until = until.unwrap_or_default();
+        Some(match account.live.breaker.state() {
             _ if has(reason::DRAINING) => "is being removed".to_owned(),
             _ if has(reason::DISABLED) => "is disabled".to_owned(),
             _ if has(reason::NO_LOGIN) => "needs a login".to_owned(),
@@ -104,17 +100,61 @@ impl Pool {
             _ if has(reason::NO_PROGRAM) => "waits for its program".to_owned(),
             _ if has(reason::UNHEALTHY) => "fails its health check".to_owned(),
             _ if has(reason::COOLING) => format!("is cooling{until}"),
-            Some(at) => format!("is limited for this model until {at}"),
-            None if !account.live.breaker.admits() => format!("has an open breaker{until}"),
-            None if !account.is_ready() => {
-                format!(
-                    "is full: {} of {}",
-                    account.live.in_flight(),
-                    account.config.max_concurrent
-                )
+            _ if has(reason::LIMITED) => {
+                let limited_by = account.live.rare.lock().limited_by.clone();
+                let limit = limited_by.unwrap_or_else(|| "requests".into());
+                format!("has reached its limit of {limit}{until}")
             }
-            None if demand.only.is_some() => "could serve; the key has another one".to_owned(),
-            None => "could serve; it is another one's turn".to_owned(),
+            State::Open => format!("has an open breaker{until}"),
+            State::HalfOpen if !account.live.breaker.admits() => {
+                "is tried by one request after it was out".to_owned()
+            }
+            State::HalfOpen | State::Closed => return None,
+        })
+    }
+
+    /// What takes it out for this model.
+    fn why_marked(&self, account: &Account, asked: &Asked<'_>) -> Option<String> {
+        let now = self.ticks(asked.at.now);
+        let model = marks::model_id(asked.demand.model.as_deref()?);
+        let until = self.marks.until(account.slot, model, now)?;
+        if until == now {
+            return Some("is tried for this model by one request".to_owned());
         }
+        let until = self.said(until, asked.at);
+        Some(match self.marks.is_limit(account.slot, model) {
+            true => format!("is limited for this model until {until}"),
+            false => format!("does not know this model, and is not asked until {until}"),
+        })
+    }
+
+    fn said(&self, ticks: u64, at: Moment) -> String {
+        clock::rfc3339(wall(self.at(ticks), at))
+    }
+}
+
+/// What is asked for, when, and who would get it.
+struct Asked<'a> {
+    demand: &'a Demand,
+    at: Moment,
+    chosen: Option<&'a Arc<Account>>,
+    /// The caller is at home there.
+    is_home: bool,
+}
+
+fn why_busy(account: &Account) -> Option<String> {
+    let (busy, most) = (account.live.in_flight(), account.config.max_concurrent);
+    let is_full = !account.is_ready();
+    is_full.then(|| format!("is full: {busy} of {most}"))
+}
+
+/// Of one that could serve.
+fn why_another(account: &Account, asked: &Asked<'_>) -> &'static str {
+    let rank = |it: &Account| (it.config.weight == 0, it.config.priority);
+    match asked.chosen {
+        _ if asked.demand.only.is_some() => "could serve; the key has another one",
+        Some(_) if asked.is_home => "could serve; its session is at home at another one",
+        Some(chosen) if rank(chosen) < rank(account) => "could serve; another one goes before it",
+        _ => "could serve; it is another one's turn",
     }
 }

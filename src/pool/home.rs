@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::account::Account;
+use super::account::{Account, Taken};
 use super::affinity::Kept;
 use super::table::{Group, Table};
-use super::{Demand, Pool, breaker, marks};
+use super::{Demand, Pool, marks};
 use crate::clock::Instant;
 
 /// So many requests in flight are never too many for an account that others stay at home on.
@@ -40,7 +40,7 @@ impl Pool {
         table: &Table,
         demand: &Demand,
         now: u64,
-    ) -> Option<(Arc<Account>, breaker::Entry)> {
+    ) -> Option<Taken> {
         let account = table.account(home)?;
         if !group.members.contains(home)
             || demand.tried.contains(&home)
@@ -49,8 +49,7 @@ impl Pool {
         {
             return None;
         }
-        let entry = account.acquire(self)?;
-        Some((account.clone(), entry))
+        account.acquire(self, demand, now)
     }
 
     /// An account took the request. Its caller is at home there from now on, unless its home only had

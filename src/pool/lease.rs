@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::account::Account;
+use super::account::{Account, Taken};
 use super::breaker::{Entry, State};
+use super::marks::Trial;
+use super::rates::Charge;
 use super::{Outcome, Pool};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::dialect::Usage;
 
 /// Holds one place of an account.
@@ -18,9 +20,25 @@ pub struct Lease {
     pub(super) began: Instant,
     /// The request it is for, where the account has a program of its own.
     pub(super) request: Option<Arc<str>>,
+    /// What it holds of the account's limits.
+    pub(super) charge: Option<Charge>,
+    /// It tries whether the account serves its model again.
+    trial: Option<Trial>,
 }
 
 impl Lease {
+    pub(super) fn of(taken: Taken, pool: &Arc<Pool>, now: Instant) -> Self {
+        Lease {
+            account: taken.account,
+            pool: pool.clone(),
+            entry: taken.entry,
+            began: now,
+            request: None,
+            charge: taken.charge,
+            trial: taken.trial,
+        }
+    }
+
     pub fn account(&self) -> &Arc<Account> {
         &self.account
     }
@@ -46,14 +64,19 @@ impl Lease {
         let took = now.saturating_duration_since(self.began);
         self.account.metrics.request(outcome.index(), took);
         self.pool.report(self, outcome, about, now);
+        self.settle(Some(outcome), now);
         self.forget_probe();
     }
 
     /// A good head is here: a half-open account has proved itself, however long the answer goes
     /// on. `wait`: the vendor said that nothing is left of a limit, and until when.
     pub fn answered(&mut self, wait: Option<Duration>, model: Option<&str>, now: Instant) {
-        self.pool.answered(&self.account, wait, model, now);
+        let trial = self.trial.take();
+        let serves_again = self.pool.answered(&self.account, trial, wait, model, now);
         self.forget_probe();
+        if serves_again {
+            self.pool.serve_queue(now);
+        }
     }
 
     /// Once the breaker has its answer, the place of a probe is no longer to be given back.
@@ -87,7 +110,11 @@ pub struct Report<'a> {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.forget_request();
+        if self.charge.is_some() {
+            self.settle(None, clock::now());
+        }
+        self.trial = None;
         self.account.release(self.entry, &self.pool);
-        self.pool.released(self.began);
+        self.pool.released(&self.account);
     }
 }

@@ -26,6 +26,8 @@ pub(super) mod reason {
     /// Its token endpoint refuses its login. [`NEEDS_LOGIN`] is the upstream's word, this is that of
     /// the renewal, and neither may take back the other's.
     pub(in crate::pool) const NO_LOGIN: u32 = 128;
+    /// It has reached one of its own `rate_limits`.
+    pub(in crate::pool) const LIMITED: u32 = 256;
     /// What the renewal of a token says. It means nothing to an account whose token is not renewed.
     pub(in crate::pool) const RENEWAL: u32 = NO_TOKEN | NO_LOGIN;
 }
@@ -77,6 +79,9 @@ pub(super) struct Rare {
     pub(super) cooling_until: u64,
     /// The cooldown is that of a limit, not of a refused credential or a spent quota.
     pub(super) cooling_for_limit: bool,
+    /// When the limit that it has reached lets the next request through, and which one that is.
+    pub(super) limited_until: u64,
+    pub(super) limited_by: Option<Arc<str>>,
     /// When the credential was last refused.
     pub(super) auth_refused_at: Option<u64>,
     /// When an account that needs a login is tried by one request.

@@ -1,9 +1,12 @@
-//! Accounts that cannot serve one model for a while: rate limited for it, or without it.
+//! Accounts that cannot serve one model for a while: rate limited for it, or without it. When the time
+//! of a mark is over one request tries; the others go elsewhere or wait until it was answered well.
 //!
 //! Nearly always there are none, and a reader then pays one load. Writers copy the map; there are
 //! at most [`MOST`] marks in a pool, whatever model names clients invent.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -12,8 +15,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Marks in one pool, all together (`contract/http.md` §2).
 pub(super) const MOST: usize = 1_000;
 
-/// Hash of the model's name -> (slot, until) of the accounts marked for it.
-type Map = HashMap<u64, Vec<(u32, u64)>>;
+/// Hash of the model's name -> the accounts marked for it, by slot.
+type Map = HashMap<u64, Vec<(u32, Arc<Mark>)>>;
 
 #[derive(Default)]
 pub(super) struct Marks {
@@ -21,9 +24,50 @@ pub(super) struct Marks {
     writer: Mutex<()>,
 }
 
+/// Of one account and one model.
+pub(super) struct Mark {
+    until: AtomicU64,
+    /// Of a limit; else the account does not have the model.
+    is_limit: AtomicBool,
+    /// One request tries whether it still holds.
+    is_tried: AtomicBool,
+}
+
+/// One request that tries an account whose mark is over. Dropped without success, the next one tries.
+pub(super) struct Trial {
+    slot: u32,
+    model: u64,
+    mark: Arc<Mark>,
+}
+
+/// The account does not serve this model now.
+pub(super) struct Marked;
+
+impl Mark {
+    /// When it may be tried; now at the earliest, where that is done already. None: it may be tried.
+    fn holds(&self, now: u64) -> Option<u64> {
+        let until = self.until.load(Ordering::SeqCst);
+        let waits = until > now || self.is_tried.load(Ordering::SeqCst);
+        waits.then_some(until.max(now))
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        self.mark.is_tried.store(false, Ordering::SeqCst);
+    }
+}
+
 /// A model's name as marks know it.
 pub(super) fn model_id(model: &str) -> u64 {
     xxh3_64(model.as_bytes())
+}
+
+fn find(map: &Map, slot: u32, model: u64) -> Option<&Arc<Mark>> {
+    let mut marked = map.get(&model)?.iter();
+    marked
+        .find(|(marked, _)| *marked == slot)
+        .map(|(_, mark)| mark)
 }
 
 impl Marks {
@@ -33,22 +77,74 @@ impl Marks {
         if map.is_empty() {
             return None;
         }
-        let marked = map
-            .get(&model)?
-            .iter()
-            .find(|(marked, _)| *marked == slot)?;
-        (marked.1 > now).then_some(marked.1)
+        find(&map, slot, model)?.holds(now)
     }
 
-    /// Marks the account. False: there are too many marks already.
-    pub(super) fn mark(&self, slot: u32, model: u64, until: u64, now: u64) -> bool {
-        let _writer = self.writer.lock();
-        let mut map = self.live(now);
-        let marked = map.entry(model).or_default();
-        match marked.iter_mut().find(|(marked, _)| *marked == slot) {
-            Some(mark) => mark.1 = mark.1.max(until),
-            None => marked.push((slot, until)),
+    /// Lets a request for this model in: as the one that tries, where the time of a mark is over.
+    ///
+    /// # Errors
+    /// The mark holds, or another request tries already.
+    pub(super) fn enter(
+        &self,
+        slot: u32,
+        model: Option<&str>,
+        now: u64,
+    ) -> Result<Option<Trial>, Marked> {
+        let map = self.map.load();
+        let Some(model) = model.filter(|_| !map.is_empty()).map(model_id) else {
+            return Ok(None);
+        };
+        let Some(mark) = find(&map, slot, model) else {
+            return Ok(None);
+        };
+        let is_over = mark.until.load(Ordering::SeqCst) <= now;
+        if !is_over || mark.is_tried.swap(true, Ordering::SeqCst) {
+            return Err(Marked);
         }
+        let mark = mark.clone();
+        Ok(Some(Trial { slot, model, mark }))
+    }
+
+    /// The one that tried was answered well: the mark is gone, unless it was made anew meanwhile.
+    pub(super) fn lift(&self, trial: &Trial, now: u64) {
+        let _writer = self.writer.lock();
+        let mut map = Map::clone(&self.map.load());
+        if let Some(marked) = map.get_mut(&trial.model)
+            && trial.mark.until.load(Ordering::SeqCst) <= now
+        {
+            marked.retain(|(slot, mark)| *slot != trial.slot || !Arc::ptr_eq(mark, &trial.mark));
+            map.retain(|_, marked| !marked.is_empty());
+            self.map.store(map.into());
+        }
+    }
+
+    /// Is it because of a limit that this account does not serve this model?
+    pub(super) fn is_limit(&self, slot: u32, model: u64) -> bool {
+        let map = self.map.load();
+        let mark = find(&map, slot, model);
+        mark.is_some_and(|mark| mark.is_limit.load(Ordering::SeqCst))
+    }
+
+    /// Marks the account, because of a limit or because it does not have the model. False: there are too
+    /// many marks already.
+    pub(super) fn mark(&self, slot: u32, model: u64, is_limit: bool, until: u64, now: u64) -> bool {
+        let _writer = self.writer.lock();
+        let map = self.map.load();
+        if let Some(mark) = find(&map, slot, model) {
+            mark.until.fetch_max(until, Ordering::SeqCst);
+            mark.is_limit.store(is_limit, Ordering::SeqCst);
+            return true;
+        }
+        let mut map = Map::clone(&map);
+        if map.values().map(Vec::len).sum::<usize>() >= MOST {
+            retain(&mut map, |_, mark| mark.holds(now).is_some());
+        }
+        let mark = Mark {
+            until: AtomicU64::new(until),
+            is_limit: AtomicBool::new(is_limit),
+            is_tried: AtomicBool::new(false),
+        };
+        map.entry(model).or_default().push((slot, Arc::new(mark)));
         let fits = map.values().map(Vec::len).sum::<usize>() <= MOST;
         if fits {
             self.map.store(map.into());
@@ -58,20 +154,23 @@ impl Marks {
 
     /// When the next of an account's marks ends.
     pub(super) fn next(&self, slot: u32, now: u64) -> Option<u64> {
-        let map = self.map.load();
-        let marks = map.values().flatten();
-        let own = marks.filter(|(marked, until)| *marked == slot && *until > now);
-        own.map(|(_, until)| *until).min()
+        let marks = self.of(slot).into_iter();
+        marks
+            .map(|(_, _, until)| until)
+            .filter(|until| *until > now)
+            .min()
     }
 
-    /// The marks of an account: model and until when.
-    pub(super) fn of(&self, slot: u32, now: u64) -> Vec<(u64, u64)> {
+    /// The marks of an account: model, whether it is a limit, and until when; also those that are over, and
+    /// untried.
+    pub(super) fn of(&self, slot: u32) -> Vec<(u64, bool, u64)> {
         let map = self.map.load();
-        let of_model = |(model, marked): (&u64, &Vec<(u32, u64)>)| {
-            let own = marked
-                .iter()
-                .find(|(marked, until)| *marked == slot && *until > now);
-            own.map(|(_, until)| (*model, *until))
+        let of_model = |(model, marked): (&u64, &Vec<(u32, Arc<Mark>)>)| {
+            let own = marked.iter().find(|(marked, _)| *marked == slot);
+            own.map(|(_, mark)| {
+                let is_limit = mark.is_limit.load(Ordering::SeqCst);
+                (*model, is_limit, mark.until.load(Ordering::SeqCst))
+            })
         };
         map.iter().filter_map(of_model).collect()
     }
@@ -80,20 +179,16 @@ impl Marks {
     pub(super) fn clear(&self, slot: u32) {
         let _writer = self.writer.lock();
         let mut map = Map::clone(&self.map.load());
-        map.values_mut()
-            .for_each(|marked| marked.retain(|(marked, _)| *marked != slot));
-        map.retain(|_, marked| !marked.is_empty());
+        retain(&mut map, |marked, _| marked != slot);
         self.map.store(map.into());
     }
+}
 
-    /// The marks that still hold.
-    fn live(&self, now: u64) -> Map {
-        let mut map = Map::clone(&self.map.load());
-        map.values_mut()
-            .for_each(|marked| marked.retain(|(_, until)| *until > now));
-        map.retain(|_, marked| !marked.is_empty());
-        map
+fn retain(map: &mut Map, stays: impl Fn(u32, &Mark) -> bool) {
+    for marked in map.values_mut() {
+        marked.retain(|(slot, mark)| stays(*slot, mark));
     }
+    map.retain(|_, marked| !marked.is_empty());
 }
 
 #[cfg(test)]
@@ -103,7 +198,7 @@ mod tests {
     #[test]
     fn a_mark_holds_for_its_account_and_model_until_its_time() {
         let marks = Marks::default();
-        assert!(marks.mark(3, 7, 100, 0));
+        assert!(marks.mark(3, 7, true, 100, 0));
         assert_eq!(marks.until(3, 7, 99), Some(100));
         assert_eq!(marks.until(3, 7, 100), None);
         assert_eq!(marks.until(4, 7, 0), None);
@@ -113,10 +208,31 @@ mod tests {
     }
 
     #[test]
+    fn when_it_is_over_one_request_tries_until_it_says_how_it_went() {
+        let marks = Marks::default();
+        let enter = |now| marks.enter(3, Some("m"), now);
+        marks.mark(3, model_id("m"), true, 100, 0);
+        assert!(enter(99).is_err());
+        let trial = enter(100).ok().flatten().unwrap();
+        assert!(enter(100).is_err());
+        assert_eq!(marks.until(3, model_id("m"), 150), Some(150));
+        drop(trial);
+        let trial = enter(100).ok().flatten().unwrap();
+        marks.mark(3, model_id("m"), true, 300, 200);
+        marks.lift(&trial, 200);
+        assert!(enter(250).is_err(), "what came meanwhile holds");
+        drop(trial);
+        let trial = enter(300).ok().flatten().unwrap();
+        marks.lift(&trial, 300);
+        assert!(matches!(enter(300), Ok(None)), "all may come");
+        assert!(matches!(marks.enter(3, None, 0), Ok(None)));
+    }
+
+    #[test]
     fn invented_model_names_fill_at_most_a_thousand_marks() {
         let marks = Marks::default();
-        assert!((0..MOST as u64).all(|model| marks.mark(1, model, 100, 0)));
-        assert!(!marks.mark(1, 5_000, 100, 0));
-        assert!(marks.mark(1, 5_000, 300, 200), "old ones make room");
+        assert!((0..MOST as u64).all(|model| marks.mark(1, model, true, 100, 0)));
+        assert!(!marks.mark(1, 5_000, true, 100, 0));
+        assert!(marks.mark(1, 5_000, true, 300, 200), "old ones make room");
     }
 }

@@ -10,15 +10,18 @@ mod breaker;
 mod budget;
 mod due;
 mod explain;
+mod groups;
 mod home;
 mod lease;
 mod live;
 mod marks;
 mod named;
 mod news;
+mod offers;
 mod outcome;
 mod program;
 mod queue;
+mod rates;
 mod ready;
 mod reconfigure;
 mod recover;
@@ -43,11 +46,14 @@ use tokio::sync::mpsc;
 
 pub use crate::clock::Moment;
 pub use account::Account;
+use account::Taken;
 pub use bequest::{Bequest, Places};
 pub use budget::Retrying;
 pub use explain::Explanation;
+pub use groups::Groups;
 pub use lease::{Lease, Report};
 pub use news::News;
+pub use offers::Offer;
 pub use outcome::{Answer, Outcome};
 pub use refusal::{Cause, Refusal};
 pub use summary::{Health, PoolView, QueueView, instance_state, instances};
@@ -60,9 +66,6 @@ use crate::telemetry::{Metrics, PoolMetrics};
 use select::Choice;
 use table::{Group, Lane, Table};
 
-/// Who waits for one account looks so often whether it is still there.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
 /// What a request asks of a pool.
 #[derive(Clone, Debug)]
 pub struct Demand {
@@ -74,8 +77,12 @@ pub struct Demand {
     pub caller: Option<u64>,
     /// Hash of what tells callers apart who stay with their account (`affinity.on`); none = anybody.
     pub session: Option<u64>,
+    /// How many tokens it may come to. None: it makes no model work, and no limit of an account counts it.
+    pub tokens: Option<u64>,
     /// In the queue; lower goes first.
     pub priority: i32,
+    /// Hash of whose request it is: in the queue one key has its turn after the other.
+    pub key: u64,
     /// Accounts that this request has asked already.
     pub tried: Tried,
     /// The account that alone may serve: a key's slot, or the one that it is bound to.
@@ -102,6 +109,7 @@ pub struct Pool {
     due: due::Due,
     marks: marks::Marks,
     sharing: share::Sharing,
+    groups: Arc<Groups>,
     /// Where others are told of what happens to accounts here.
     outbox: OnceLock<mpsc::Sender<News>>,
     /// Of callers.
@@ -116,15 +124,24 @@ pub struct Pool {
     strays: Mutex<Places>,
     completed: AtomicU64,
     failed: AtomicU64,
-    /// Moving average of how long an account was held, milliseconds.
-    held_ms: AtomicU64,
     began: Instant,
     metrics: Arc<PoolMetrics>,
     registry: Arc<Metrics>,
 }
 
 impl Pool {
+    /// A pool that shares nothing with others.
     pub fn new(config: &config::Pool, registry: &Arc<Metrics>, now: Instant) -> Arc<Self> {
+        Pool::among(&Arc::default(), config, registry, now)
+    }
+
+    /// A pool whose accounts may be of the same organisations as those of others.
+    pub fn among(
+        groups: &Arc<Groups>,
+        config: &config::Pool,
+        registry: &Arc<Metrics>,
+        now: Instant,
+    ) -> Arc<Self> {
         let pool = Arc::new(Pool {
             name: config.name.as_str().into(),
             settings: ArcSwap::from_pointee(config.clone()),
@@ -134,6 +151,7 @@ impl Pool {
             due: due::Due::default(),
             marks: marks::Marks::default(),
             sharing: share::Sharing::default(),
+            groups: groups.clone(),
             outbox: OnceLock::new(),
             homes: ArcSwap::default(),
             answers: affinity::Homes::default(),
@@ -143,12 +161,12 @@ impl Pool {
             strays: Mutex::default(),
             completed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            held_ms: AtomicU64::new(0),
             began: now,
             metrics: registry.pool(&config.name, &Outcome::LABELS),
             registry: registry.clone(),
         });
         pool.reconfigure(config);
+        groups.join(&pool);
         pool
     }
 
@@ -170,69 +188,31 @@ impl Pool {
     ) -> Result<Lease, Refusal> {
         // Whoever comes while others wait stands behind them.
         if self.queue.waiting() == 0 {
-            match self.try_lease(demand, now) {
+            match self.take(demand, now) {
                 Some(lease) => return Ok(lease),
                 None => {
                     let refusal = self.refusal(demand, now);
                     if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
+                        self.sharing.miss();
                         return Err(refusal);
                     }
                 }
             }
         }
-        self.wait(demand, now, deadline).await
+        // In a box: most requests never wait, and each would have room for it.
+        Box::pin(self.wait(demand, now, deadline)).await
     }
 
-    async fn wait(
-        self: &Arc<Self>,
-        demand: &Demand,
-        began: Instant,
-        deadline: Instant,
-    ) -> Result<Lease, Refusal> {
-        let most = self.settings.load().queue.max_waiting;
-        let Some(mut place) = queue::Queue::join(self, demand.clone(), most) else {
-            // Those who fill the queue may all wait for another model.
-            if let Some(lease) = self.try_lease(demand, began) {
-                return Ok(lease);
-            }
-            self.metrics.queue_rejected("full");
-            return Err(self.refusal(demand, began).queue_full());
-        };
-        self.sharing.want();
-        // A place may have become free between the look and the joining.
-        self.serve_queue(began);
-        loop {
-            let wake = self.next_due().map_or(deadline, |due| due.min(deadline));
-            // The one account may go meanwhile, and nobody would tell.
-            let look = demand.only.as_ref().map(|_| clock::now() + LOOK_EVERY);
-            let wake = look.map_or(wake, |look| look.min(wake));
-            let lease = tokio::time::timeout_at(wake.into(), &mut place.lease).await;
-            let now = clock::now();
-            match lease {
-                Ok(Ok(lease)) => {
-                    self.metrics.queued(now.saturating_duration_since(began));
-                    return Ok(lease);
-                }
-                Ok(Err(_)) => return Err(self.refusal(demand, now)),
-                Err(_) => self.serve_queue(now),
-            }
-            if now >= deadline {
-                // The last look may have served this very waiter.
-                if let Ok(lease) = place.lease.try_recv() {
-                    return Ok(lease);
-                }
-                self.metrics.queue_rejected("timeout");
-                return Err(self.refusal(demand, now).timed_out());
-            }
-            let refusal = self.refusal(demand, now);
-            if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
-                return place.lease.try_recv().map_err(|_| refusal);
-            }
-        }
-    }
-
-    /// Takes an account if one is ready.
+    /// Takes an account if one is ready. Where gateways share it and none is, more is asked for.
     pub fn try_lease(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Lease> {
+        let lease = self.take(demand, now);
+        if lease.is_none() {
+            self.sharing.miss();
+        }
+        lease
+    }
+
+    fn take(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Lease> {
         let ticks = self.ticks(now);
         if ticks >= self.due.next() {
             self.recover_due(ticks);
@@ -246,18 +226,11 @@ impl Pool {
             None => self.take_any(&table, demand, ticks),
         };
         match taken {
-            Some((account, entry)) => {
-                account
-                    .live
-                    .last_used
-                    .store(ticks.max(1), Ordering::Relaxed);
-                Some(Lease {
-                    account,
-                    pool: self.clone(),
-                    entry,
-                    began: now,
-                    request: None,
-                })
+            Some(taken) => {
+                self.sharing.took(&taken.account);
+                let last_used = &taken.account.live.last_used;
+                last_used.store(ticks.max(1), Ordering::Relaxed);
+                Some(Lease::of(taken, self, now))
             }
             None => {
                 self.in_flight.fetch_sub(1, Ordering::SeqCst);
@@ -268,12 +241,7 @@ impl Pool {
 
     /// Takes the account where the caller is at home, or else the one that the strategy proposes; an
     /// account of a better priority before either.
-    fn take_any(
-        &self,
-        table: &Table,
-        demand: &Demand,
-        now: u64,
-    ) -> Option<(Arc<Account>, breaker::Entry)> {
+    fn take_any(&self, table: &Table, demand: &Demand, now: u64) -> Option<Taken> {
         let home = self.home(demand, now);
         let taken = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
             view.groups.iter().find_map(|group| {
@@ -281,7 +249,7 @@ impl Pool {
                 at_home.or_else(|| self.take_from(group, table, demand, now))
             })
         });
-        if let Some((account, _)) = &taken
+        if let Some(Taken { account, .. }) = &taken
             && home != Some(account.slot)
         {
             self.settle_down(home, account, table, demand, now);
@@ -289,13 +257,7 @@ impl Pool {
         taken
     }
 
-    fn take_from(
-        &self,
-        group: &Group,
-        table: &Table,
-        demand: &Demand,
-        now: u64,
-    ) -> Option<(Arc<Account>, breaker::Entry)> {
+    fn take_from(&self, group: &Group, table: &Table, demand: &Demand, now: u64) -> Option<Taken> {
         let model = demand.model.as_deref().map(marks::model_id);
         // Recovering accounts that let this request pass, because their share is small yet.
         let mut passed: SmallVec<[u32; 4]> = SmallVec::new();
@@ -329,10 +291,10 @@ impl Pool {
                 passed.push(slot);
                 continue;
             }
-            match account.acquire(self) {
-                Some(entry) => return Some((account.clone(), entry)),
-                // Another request was faster; the bit is set right and somebody else is picked:
-                // In the table that was read, which may be an old one by now.
+            match account.acquire(self, demand, now) {
+                Some(taken) => return Some(taken),
+                // Another request was faster, or it has reached a limit; the bit is set right and somebody
+                // else is picked: in the table that was read, which may be an old one by now.
                 None => table.ready.publish(slot, || account.is_ready()),
             }
         }
@@ -348,38 +310,31 @@ impl Pool {
             .is_ok()
     }
 
-    /// A lease ended: its places are free again.
-    fn released(self: &Arc<Self>, began: Instant) {
+    /// Are all of the pool's own places taken?
+    fn is_full(&self) -> bool {
+        let most = self.settings.load().max_concurrent;
+        let places = [&self.in_flight, &self.elsewhere];
+        let [here, elsewhere] = places.map(|places| places.load(Ordering::SeqCst));
+        most != 0 && here.saturating_add(elsewhere) >= most
+    }
+
+    /// A lease of this account ended: its places are free again.
+    fn released(self: &Arc<Self>, account: &Account) {
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         if self.queue.waiting() > 0 {
-            let now = clock::now();
-            let held = now.saturating_duration_since(began).as_millis() as u64;
-            let before = self.held_ms.load(Ordering::Relaxed);
-            let average = if before == 0 {
-                held
-            } else {
-                (before * 7 + held) / 8
-            };
-            self.held_ms.store(average.max(1), Ordering::Relaxed);
-            self.serve_queue(now);
+            self.serve_freed(account, clock::now());
         }
     }
 
-    /// Lets accounts come back whose time has come, and serves those who wait for them. Called
-    /// from time to time, as on a quiet gateway no request does it.
+    /// Lets accounts come back whose time has come, serves those who wait for them, and tells those
+    /// who wait in vain. Called from time to time, as on a quiet gateway no request does it.
     pub fn tick(self: &Arc<Self>, now: Instant) {
         let ticks = self.ticks(now);
         if ticks >= self.due.next() {
             self.recover_due(ticks);
         }
         self.serve_queue(now);
-    }
-
-    /// Hands ready accounts to those who wait.
-    fn serve_queue(self: &Arc<Self>, now: Instant) {
-        if self.queue.waiting() > 0 {
-            self.queue.serve(|demand| self.try_lease(demand, now));
-        }
+        self.dismiss(now);
     }
 
     /// Sets the account's bit in the table. Whoever changes an account's counters calls this.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::account::Account;
+use super::account::Taken;
 use super::refusal::why_not;
 use super::table::Table;
-use super::{Cause, Demand, Pool, Refusal, breaker, marks};
+use super::{Cause, Demand, Pool, Refusal, marks};
 use crate::clock::Instant;
 use crate::store::Candidate;
 
@@ -21,7 +21,7 @@ impl Pool {
         table: &Table,
         demand: &Demand,
         now: u64,
-    ) -> Option<(Arc<Account>, breaker::Entry)> {
+    ) -> Option<Taken> {
         let account = table.find(id)?;
         let serves = demand.lane().takes(account)
             && table.serves(account.slot, demand.model.as_deref())
@@ -30,11 +30,11 @@ impl Pool {
         if !serves {
             return None;
         }
-        let entry = account.acquire(self);
-        if entry.is_none() {
+        let taken = account.acquire(self, demand, now);
+        if taken.is_none() {
             table.ready.publish(account.slot, || account.is_ready());
         }
-        Some((account.clone(), entry?))
+        taken
     }
 
     /// The accounts that could serve this demand, now or by the deadline, and were not tried. Full ones

@@ -27,6 +27,9 @@ pub enum News {
         account: String,
         model: u64,
         ms: u64,
+        /// For a limit; else it does not have the model.
+        #[serde(default)]
+        for_limit: bool,
     },
     /// Its breaker is open for so long.
     Opened { account: String, ms: u64 },
@@ -77,8 +80,11 @@ impl Pool {
         let until = ticks.saturating_add(left);
         match news {
             News::Cools { for_limit, .. } => self.cool_until(account, until, *for_limit, ticks),
-            News::Lacks { model, .. } => {
-                self.marks.mark(account.slot, *model, until, ticks);
+            News::Lacks {
+                model, for_limit, ..
+            } => {
+                let marks = &self.marks;
+                marks.mark(account.slot, *model, *for_limit, until, ticks);
                 self.due.add(account.slot, until);
             }
             News::Opened { .. } => {
@@ -117,12 +123,13 @@ impl Pool {
         }
         let opened = live.breaker.open_until().and_then(left);
         all.extend(opened.map(|ms| News::Opened { account: id(), ms }));
-        let marks = self.marks.of(account.slot, ticks).into_iter();
-        all.extend(marks.filter_map(|(model, until)| {
+        let marks = self.marks.of(account.slot).into_iter();
+        all.extend(marks.filter_map(|(model, for_limit, until)| {
             Some(News::Lacks {
                 account: id(),
                 model,
                 ms: left(until)?,
+                for_limit,
             })
         }));
     }

@@ -55,12 +55,16 @@ impl Pool {
         self.settings.store(Arc::new(config.clone()));
         self.table
             .store(Arc::new(Table::new(slots, config.strategy)));
-        // Whoever changed an account while the table was built may have told the old one.
-        self.table
-            .load()
-            .accounts()
-            .for_each(|account| self.publish(account));
-        self.serve_queue(clock::now());
+        let now = clock::now();
+        for account in self.table.load().accounts() {
+            // Its limits may be others now.
+            self.limits_due(account, self.ticks(now));
+            // Whoever changed it while the table was built may have told the old one.
+            self.publish(account);
+        }
+        drop(old);
+        self.groups.tidy();
+        self.serve_queue(now);
     }
 
     fn account(
@@ -87,6 +91,7 @@ impl Pool {
             (Some(_), _) => live.block(reason::NO_PROGRAM),
         }
         self.sharing.limit(&live, config.max_concurrent);
+        let limits = self.groups.limits(config);
         let credential = credential(config, known, &live);
         let metrics = self
             .registry
@@ -99,6 +104,7 @@ impl Pool {
             credential,
             metrics,
             slot,
+            limits,
             live,
         })
     }

@@ -96,23 +96,29 @@ impl Pool {
         }
     }
 
-    /// An account gave a good answer's head.
+    /// An account gave a good answer's head. Returns whether more requests may come now.
     pub(super) fn answered(
         &self,
         account: &Arc<Account>,
+        trial: Option<marks::Trial>,
         wait: Option<Duration>,
         model: Option<&str>,
         now: Instant,
-    ) {
+    ) -> bool {
         let ticks = self.ticks(now);
         account.live.auth_refusals.store(0, Ordering::Relaxed);
-        if account.live.breaker.answered(ticks) {
+        let serves_again = account.live.breaker.answered(ticks);
+        if serves_again {
             self.changed(account, ticks, None);
             tracing::info!(account = account.config.id, "the account serves again");
         }
         if let Some(wait) = wait {
             self.limit(account, wait, model, ticks);
         }
+        if let Some(trial) = &trial {
+            self.marks.lift(trial, ticks);
+        }
+        serves_again || trial.is_some()
     }
 
     fn failed(&self, account: &Arc<Account>, ticks: u64) {
@@ -137,30 +143,20 @@ impl Pool {
 
     /// A vendor's limit: of one model where it is stated so, and of all accounts that share it.
     fn limit(&self, account: &Arc<Account>, wait: Duration, model: Option<&str>, ticks: u64) {
-        let until = ticks.saturating_add(wait.as_millis() as u64);
-        let table = self.table.load();
-        let limit_one = |limited: &Arc<Account>| {
+        let now = self.at(ticks);
+        self.each_of_group(account, |pool, limited| {
+            let ticks = pool.ticks(now);
+            let until = ticks.saturating_add(wait.as_millis() as u64);
             let model = model.map(marks::model_id);
             let marked =
-                model.is_some_and(|model| self.marks.mark(limited.slot, model, until, ticks));
+                model.is_some_and(|model| pool.marks.mark(limited.slot, model, true, until, ticks));
             if let Some(model) = model.filter(|_| marked) {
-                self.due.add(limited.slot, until);
-                self.tell_lack(limited, model, wait);
+                pool.due.add(limited.slot, until);
+                pool.tell_lack(limited, model, wait, true);
             } else {
-                self.cool(limited, wait, true, ticks);
+                pool.cool(limited, wait, true, ticks);
             }
-        };
-        let group = &account.config.limit_group;
-        if group.is_empty() {
-            let current = table.account(account.slot);
-            current
-                .filter(|current| current.is(account))
-                .into_iter()
-                .for_each(limit_one);
-        } else {
-            let shares = |other: &&Arc<Account>| other.config.limit_group == *group;
-            table.accounts().filter(shares).for_each(limit_one);
-        }
+        });
     }
 
     fn cool(&self, account: &Arc<Account>, wait: Duration, for_limit: bool, ticks: u64) {
@@ -189,11 +185,12 @@ impl Pool {
         self.due.add(account.slot, until);
     }
 
-    fn tell_lack(&self, account: &Account, model: u64, wait: Duration) {
+    fn tell_lack(&self, account: &Account, model: u64, wait: Duration, for_limit: bool) {
         self.tell(|| News::Lacks {
             account: account.config.id.clone(),
             model,
             ms: wait.as_millis() as u64,
+            for_limit,
         });
     }
 
@@ -232,8 +229,8 @@ impl Pool {
             .is_some_and(|current| current.is(account))
         {
             let model = marks::model_id(model);
-            if self.marks.mark(account.slot, model, until, ticks) {
-                self.tell_lack(account, model, MODEL_UNAVAILABLE);
+            if self.marks.mark(account.slot, model, false, until, ticks) {
+                self.tell_lack(account, model, MODEL_UNAVAILABLE, false);
             }
         }
     }
@@ -268,6 +265,7 @@ impl Pool {
             }
             let later = live.breaker.due(&settings.breaker, ticks);
             let marked = self.marks.next(account.slot, ticks);
+            self.limits_due(account, ticks);
             for later in later.into_iter().chain(marked) {
                 self.due.add(account.slot, later);
             }

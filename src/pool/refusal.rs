@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
+use super::table::Table;
 use super::{Demand, Pool, live::reason, marks};
 use crate::clock::Instant;
 use crate::config;
@@ -30,7 +31,7 @@ pub enum Cause {
     NoneServes,
     /// Down, disabled, or in need of a login.
     NoneUsable,
-    /// At least one waits for a vendor's limit.
+    /// At least one waits for a limit, its vendor's or its own.
     RateLimited,
     /// At least one would serve if it had fewer requests.
     Full,
@@ -52,6 +53,11 @@ impl Refusal {
             }
             _ => false,
         }
+    }
+
+    /// Does it speak against waiting, at least with some deadline?
+    pub(super) fn may_be_in_vain(&self) -> bool {
+        self.cause != Cause::Full
     }
 
     pub(super) fn queue_full(self) -> Self {
@@ -76,51 +82,67 @@ impl Refusal {
 impl Pool {
     /// Looks at the accounts and says why none of them took the request.
     pub(super) fn refusal(self: &Arc<Self>, demand: &Demand, now: Instant) -> Refusal {
+        Refusal {
+            retry_after: self.retry_after(now),
+            ..self.refusal_of(demand, now)
+        }
+    }
+
+    /// The same without a good time to come again.
+    pub(super) fn refusal_of(&self, demand: &Demand, now: Instant) -> Refusal {
         let table = self.table.load();
+        let (mut cause, recovers) = match demand.only.as_deref() {
+            Some(id) => {
+                let named = table.find(id).into_iter();
+                self.strongest(&table, named, demand, now)
+            }
+            None => self.strongest(&table, table.accounts(), demand, now),
+        };
+        if cause != Cause::NoneServes && self.is_full() {
+            cause = Cause::Full;
+        }
+        Refusal {
+            cause,
+            recovers_at: recovers.map(|at| self.at(at)),
+            retry_after: Duration::ZERO,
+        }
+    }
+
+    /// The strongest reason that any of these accounts has, and when the first of them recovers.
+    fn strongest<'a>(
+        &self,
+        table: &Table,
+        accounts: impl Iterator<Item = &'a Arc<Account>>,
+        demand: &Demand,
+        now: Instant,
+    ) -> (Cause, Option<u64>) {
         let ticks = self.ticks(now);
         let model = demand.model.as_deref().map(marks::model_id);
-        let only = demand.only.as_deref();
-        let named = || {
-            table
-                .accounts()
-                .filter(|account| only.is_none_or(|id| *account.id == *id))
-        };
+        let mut accounts = accounts.peekable();
         // A pool without any account is one whose accounts have yet to come.
-        let mut cause = match named().next() {
+        let mut cause = match accounts.peek() {
             Some(_) => Cause::NoneServes,
             None => Cause::NoneUsable,
         };
         let mut recovers: Option<u64> = None;
-        let serving = named().filter(|account| {
+        let serving = accounts.filter(|account| {
             demand.lane().takes(account) && table.serves(account.slot, demand.model.as_deref())
         });
-        let most = self.settings.load().max_concurrent;
         for account in serving.take(LOOKED_AT) {
             let marked = model.and_then(|model| self.marks.until(account.slot, model, ticks));
             let (found, at) = why_not(account, demand, marked);
             cause = stronger(cause, found);
             recovers = [recovers, at].into_iter().flatten().min();
         }
-        let held = [&self.in_flight, &self.elsewhere]
-            .map(|places| places.load(std::sync::atomic::Ordering::SeqCst));
-        let pool_is_full = most != 0 && held[0].saturating_add(held[1]) >= most;
-        if pool_is_full && cause != Cause::NoneServes {
-            cause = Cause::Full;
-        }
-        Refusal {
-            cause,
-            recovers_at: recovers.map(|at| self.at(at)),
-            retry_after: self.retry_after(),
-        }
+        (cause, recovers)
     }
 
-    /// When the queue will have moved on far enough, from the measured rate of departures.
-    fn retry_after(&self) -> Duration {
-        let held = self.held_ms.load(std::sync::atomic::Ordering::Relaxed);
-        let in_flight = u64::from(self.in_flight.load(std::sync::atomic::Ordering::SeqCst)).max(1);
-        let waiting = self.queue.waiting() as u64;
-        Duration::from_millis(held.saturating_mul(waiting + 1) / in_flight)
-            .max(Duration::from_secs(1))
+    /// When one who came now would be served, from the measured rate of departures. By the end of the
+    /// queue's timeout all those who wait now are gone, one way or the other.
+    pub(super) fn retry_after(&self, now: Instant) -> Duration {
+        const SOONEST: Duration = Duration::from_secs(1);
+        let longest = self.settings.load().queue.timeout.max(SOONEST);
+        self.queue.expected_wait(now).clamp(SOONEST, longest)
     }
 }
 
@@ -139,8 +161,11 @@ pub(super) fn why_not(
         return (Cause::NoneUsable, None);
     }
     if let Some(at) = account.recovers_at() {
-        let limited = blocked & reason::COOLING != 0 && blocked & reason::NEEDS_LOGIN == 0;
-        let limited = limited && account.live.rare.lock().cooling_for_limit;
+        let limited = match blocked & (reason::COOLING | reason::NEEDS_LOGIN) {
+            0 => blocked & reason::LIMITED != 0,
+            reason::COOLING => account.live.rare.lock().cooling_for_limit,
+            _ => false,
+        };
         let cause = if limited {
             Cause::RateLimited
         } else {

@@ -46,7 +46,11 @@ impl Pool {
         let instance = account.config.instance.as_ref();
         let rare = live.rare.lock();
         let status = status(account, &rare);
-        let cooling = (live.blocked() & reason::COOLING != 0).then_some(rare.cooling_until);
+        let waits = |why: u32, until: u64| (live.blocked() & why != 0).then_some(until);
+        let cooling = waits(reason::COOLING, rare.cooling_until);
+        let cooling = cooling.max(waits(reason::LIMITED, rare.limited_until));
+        let is_limited = live.blocked() & reason::LIMITED != 0;
+        let limited_by = rare.limited_by.clone().filter(|_| is_limited);
         let (since, last_error) = (rare.since, rare.last_error.clone());
         let (mishaps, current_request) = (rare.mishaps, rare.current_request.clone());
         drop(rare);
@@ -77,6 +81,12 @@ impl Pool {
             consecutive_failures: live.breaker.consecutive_failures(),
             breaker,
             cooling_until: cooling.map(time),
+            limited_by,
+            rate_limits: account
+                .limits
+                .iter()
+                .flat_map(|it| it.levels(at.now))
+                .collect(),
             last_used: counted(&live.last_used),
             last_success: counted(&live.last_success),
             last_failure: counted(&live.last_failure),
@@ -155,7 +165,7 @@ fn status(account: &Account, rare: &Rare) -> Status {
         // One that has not failed yet is on its way.
         _ if has(reason::NO_PROGRAM) && !rare.probed => Status::Unknown,
         _ if has(reason::UNHEALTHY | reason::NO_TOKEN | reason::NO_PROGRAM) => Status::Unhealthy,
-        _ if has(reason::COOLING) => Status::Cooling,
+        _ if has(reason::COOLING | reason::LIMITED) => Status::Cooling,
         State::Open => Status::Open,
         State::HalfOpen => Status::HalfOpen,
         State::Closed if account.is_only_full() => Status::Full,

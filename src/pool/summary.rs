@@ -148,6 +148,8 @@ mod tests {
             consecutive_failures: 0,
             breaker: BreakerView::Closed,
             cooling_until: None,
+            limited_by: None,
+            rate_limits: Vec::new(),
             last_used: None,
             last_success: None,
             last_failure: None,

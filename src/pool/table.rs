@@ -4,12 +4,13 @@
 //! A change of accounts builds a new table; the live state of accounts that stay goes along.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use wildmatch::WildMatch;
 
 use super::account::Account;
+use super::offers::Offer;
 use super::ready::{Members, Ready, ReadyMembers};
 use super::select::Picker;
 use crate::config::{Models, Strategy};
@@ -28,6 +29,8 @@ pub(super) struct Table {
     model_sets: Vec<ModelSet>,
     /// Which accounts serve each lane and, of it, each set of model sets that was asked for.
     views: ArcSwap<Views>,
+    /// By dialect; made when somebody asks for a list of models.
+    pub(super) offers: [OnceLock<Arc<[Offer]>>; Dialect::ALL.len()],
 }
 
 struct ModelSet {
@@ -46,7 +49,7 @@ struct Views {
 
 /// What must hold of an account, whatever the model: it speaks the dialect and, where one is asked
 /// for, takes WebSockets.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lane {
     dialect: Dialect,
     websocket: bool,
@@ -114,6 +117,7 @@ impl Table {
             by_id,
             model_sets,
             views: ArcSwap::default(),
+            offers: Default::default(),
             slots,
         };
         table.build_first_views();

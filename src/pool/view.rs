@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::limit::Level;
+
 /// The one word for an account's state (`contract/http.md` §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -64,6 +66,10 @@ pub struct AccountView {
     pub consecutive_failures: u32,
     pub breaker: BreakerView,
     pub cooling_until: Option<SystemTime>,
+    /// Its own limit that it has reached, in words.
+    pub limited_by: Option<Arc<str>>,
+    /// All of them.
+    pub rate_limits: Vec<Level>,
     pub last_used: Option<SystemTime>,
     pub last_success: Option<SystemTime>,
     pub last_failure: Option<SystemTime>,

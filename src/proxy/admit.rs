@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pingora_proxy::Session;
 
@@ -11,13 +12,14 @@ use super::context::{Context, Fallback, Request};
 use super::head;
 use super::limits::{self, Bill};
 use super::local;
+use super::models;
 use super::names;
 use super::origin;
 use super::reject::Refused;
 use super::upgrade;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::config::{Config, Paths};
-use crate::dialect::{Call, Dialect, Kind, Peek, Reject};
+use crate::dialect::{Call, Dialect, Kind, Peek, Reject, patience};
 use crate::key::{self, Client, Refused as KeyRefused};
 use crate::pool::{Demand, Pool, Tried};
 use crate::route::{self, Caller, Way};
@@ -69,17 +71,41 @@ pub(super) async fn accept(
     }
     let target = target(&config, session, websocket)?;
     let (client, way) = admitted(gateway, &config, session, ctx, &target)?;
+    if target.kind == Some(Kind::Models) {
+        let question = models::Question {
+            client: &client,
+            dialect: target.dialect,
+            model: target.model.as_deref(),
+        };
+        // In a box: most requests never ask this, and each would have room for it.
+        if Box::pin(models::answer(gateway, &config, session, ctx, &question)).await? {
+            return Ok(Accepted::Answered);
+        }
+    }
     if target.websocket {
         upgrade::admit(session, &client, &way.pool, target.dialect)?;
     }
     ctx.permit = Some(limits::permit(gateway, &client).await?);
-    let (request, bill) = read(gateway, &config, session, target, &client, way).await?;
+    let (mut request, bill) = read(gateway, &config, session, target, &client, way).await?;
+    request.deadline = deadline(session, &request.pool, ctx.began);
     ctx.bill = Some(bill);
     ctx.line.path = request.kind.map_or("other", path_name);
     ctx.line.model = request.demand.model.as_deref().map(str::to_owned);
     ctx.line.pool = Some(request.pool.name.clone());
     ctx.request = Some(request);
     Ok(Accepted::Proxy)
+}
+
+/// When it is too late for another account: the client does not wait any longer, or the pool's
+/// settings say so. A client that is told just before it gives up does not ask twice.
+fn deadline(session: &Session, pool: &Pool, began: Instant) -> Option<Instant> {
+    const BEFORE: Duration = Duration::from_secs(1);
+    let own = pool.settings().retry.deadline;
+    let own = Some(own).filter(|deadline| !deadline.is_zero());
+    let stated = patience(&session.req_header().headers);
+    let stated = stated.map(|it| it - BEFORE.min(it / 10));
+    let earliest = own.into_iter().chain(stated).min();
+    earliest.map(|after| began + after)
 }
 
 /// The kind of path, for the access line: a path itself may hold a client's text.
@@ -245,6 +271,7 @@ fn demand(
     caller: &Caller<'_>,
     model: Option<Arc<str>>,
     way: &Way,
+    tokens: Option<u64>,
 ) -> (Demand, Option<Fallback>) {
     let told = |pool: &Pool| {
         let settings = pool.settings();
@@ -270,7 +297,9 @@ fn demand(
         model,
         caller: place,
         session,
+        tokens,
         priority: client.may.priority,
+        key: client.turn(),
         tried: Tried::new(),
         only,
     };
@@ -321,7 +350,9 @@ async fn read(
         peek: &peek,
         body: body.seen(),
     };
-    let (demand, fallback) = demand(&target, &caller, model, &way);
+    let (demand, fallback) = demand(&target, &caller, model, &way, bill.tokens());
+    // What a key without a slot may use is decided by now; where one with a slot sits is not.
+    let goes_on_at = demand.only.clone().filter(|_| client.takes_slot());
     let pool = way.pool;
     let (kind, path) = (target.kind, target.path);
     let request = Request {
@@ -329,11 +360,13 @@ async fn read(
         path,
         said,
         fallback,
+        goes_on_at,
         model_in_path,
         stream,
         pool,
         demand,
         body,
+        deadline: None,
         budget,
         seated: None,
         new_slot: None,

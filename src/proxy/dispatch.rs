@@ -100,7 +100,8 @@ async fn lease(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     };
     // Counted from here: the upload of the body, and accounts tried before, took their own time.
     let now = clock::now();
-    let deadline = now + request.pool.settings().queue.timeout;
+    let queued = now + request.pool.settings().queue.timeout;
+    let deadline = request.deadline.map_or(queued, |last| last.min(queued));
     if ctx.retry.attempts == 0 {
         request.pool.count_request(now);
     }
@@ -211,6 +212,7 @@ impl Attempt {
             secrets: Secrets::default(),
             held: None,
             rewritten: None,
+            asked_usage: false,
             meter: None,
             head_sent: false,
         }

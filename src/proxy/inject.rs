@@ -22,8 +22,9 @@ use super::origin::X_REQUEST_ID;
 use super::upgrade;
 use super::verdict;
 use crate::clock;
+use crate::config::Usage;
 use crate::credential::{Injection, RESERVED};
-use crate::dialect::{Reject, replace_model};
+use crate::dialect::{self, Kind, Reject, replace_model};
 use crate::key;
 use crate::pool::Account;
 
@@ -55,11 +56,17 @@ fn change(gateway: &Gateway, session: &Session, head: &mut Parts, ctx: &mut Cont
         return Err(verdict::give_up());
     };
     let account = attempt.lease.account().clone();
+    attempt.lease.sent();
     attempt.secrets = account.credential.secrets();
     let injection = account
         .credential
         .injection(&attempt.secrets, request.demand.dialect);
-    rewrite_model(request, attempt, &account);
+    if !rewrite_model(request, attempt, &account) {
+        let most = request.pool.settings().retry.max_body;
+        ctx.reject = Some(Reject::cannot_rename(most));
+        return Err(refused());
+    }
+    ask_for_usage(request, attempt);
 
     // What is about to be replaced need not be taken off first.
     let replaced = match &injection {
@@ -136,15 +143,34 @@ fn add_user_agent_suffix(gateway: &Gateway, headers: &mut HeaderMap) -> Result<(
 }
 
 /// Where a route or the account's upstream knows the model under another name, the body says that name.
-fn rewrite_model(request: &Request, attempt: &mut Attempt, account: &Account) {
+/// False: it cannot, as it is not all here, and would ask for what is another model there.
+fn rewrite_model(request: &Request, attempt: &mut Attempt, account: &Account) -> bool {
     let Some(name) = renamed(request, account).filter(|_| !request.model_in_path) else {
-        return;
+        return true;
     };
-    attempt.rewritten = request
-        .body
-        .whole()
+    let whole = request.body.whole();
+    attempt.rewritten = whole
         .and_then(|body| replace_model(body, name))
         .map(Bytes::from);
+    request.body.is_complete()
+}
+
+/// Ends a request by its client's fault.
+fn refused() -> Box<Error> {
+    Error::create(ErrorType::ReadError, ErrorSource::Downstream, None, None)
+}
+
+/// Where the pool wants to know what a stream comes to, the body asks for it.
+fn ask_for_usage(request: &Request, attempt: &mut Attempt) {
+    let is_stream = request.stream && matches!(request.kind, Some(Kind::Chat | Kind::Completions));
+    if !is_stream || request.pool.settings().usage != Usage::Ask {
+        return;
+    }
+    let body = attempt.rewritten.as_ref().or(request.body.whole());
+    if let Some(asking) = body.and_then(|body| dialect::ask_for_usage(body)) {
+        attempt.rewritten = Some(asking.into());
+        attempt.asked_usage = true;
+    }
 }
 
 /// The model's name at this account's upstream, where it is not what the client wrote.
@@ -263,10 +289,5 @@ pub(super) fn body(
     } else {
         return Ok(());
     }
-    Err(Error::create(
-        ErrorType::ReadError,
-        ErrorSource::Downstream,
-        None,
-        None,
-    ))
+    Err(refused())
 }

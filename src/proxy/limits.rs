@@ -42,6 +42,8 @@ pub(super) struct Bill {
     estimate: Usage,
     /// It makes a model work; listing models does not.
     counts: bool,
+    /// The vendor's statement is of an answer that was to go on.
+    is_partial: bool,
 }
 
 impl Bill {
@@ -66,7 +68,19 @@ impl Bill {
                 cached: 0,
             },
             counts: !matches!(kind, Some(Kind::Models | Kind::CountTokens)),
+            is_partial: false,
         }
+    }
+
+    /// How many tokens the request may come to, in the limits of its account; none where none counts it.
+    pub(super) fn tokens(&self) -> Option<u64> {
+        let estimate = self.estimate.input.saturating_add(self.estimate.output);
+        self.counts.then_some(estimate)
+    }
+
+    /// The answer broke off, and what the vendor had stated of it by then is only where it began.
+    pub(super) fn broke_off(&mut self) {
+        self.is_partial = true;
     }
 
     /// The request is over, and its line is complete: what it has used counts, or nothing where no
@@ -84,6 +98,7 @@ impl Bill {
 
     fn used(&self, line: &AccessLine) -> Used {
         let (usage, is_estimated) = match line.usage {
+            Some(usage) if self.is_partial => (at_least(usage, line.bytes_out), true),
             Some(usage) => (usage, false),
             None if !self.counts || !is_served(line) => (Usage::default(), false),
             None => {
@@ -105,6 +120,14 @@ impl Bill {
     /// In billionths.
     fn cost(&self, usage: &Usage) -> u64 {
         self.price.map_or(0, |price| price.cost(usage))
+    }
+}
+
+/// What an answer has come to that broke off after so many bytes, and of which this was stated.
+pub(super) fn at_least(stated: Usage, bytes: u64) -> Usage {
+    Usage {
+        output: stated.output.max(bytes / BYTES_PER_TOKEN),
+        ..stated
     }
 }
 

@@ -114,7 +114,7 @@ async fn read(session: &mut Session) -> Result<Vec<u8>, Refused> {
     Ok(body)
 }
 
-async fn write(
+pub(super) async fn write(
     session: &mut Session,
     mut head: ResponseHeader,
     body: Bytes,

@@ -19,6 +19,7 @@ mod kept;
 mod limits;
 mod local;
 mod meter;
+mod models;
 mod names;
 mod origin;
 mod reject;
@@ -47,6 +48,7 @@ use tokio::sync::Semaphore;
 use context::Context;
 
 use crate::config::Config;
+use crate::health::Catalogue;
 use crate::key::{Keys, Slots};
 use crate::limit::Tally;
 use crate::net::{Resolver, Tunnels};
@@ -78,6 +80,8 @@ pub struct Gateway {
     pub tally: Option<Arc<dyn Tally>>,
     pub resolver: Arc<Resolver>,
     pub tunnels: Arc<Tunnels>,
+    /// Which models upstreams have.
+    pub catalogue: Arc<Catalogue>,
     pub metrics: Arc<Metrics>,
     pub access: Access,
     /// Where requests that are over are written down.

@@ -6,7 +6,8 @@ use pingora_core::ErrorType;
 use pingora_proxy::Session;
 
 use super::body::Replay;
-use super::context::{Attempt, Context, RefusedToken, Retry};
+use super::context::{Attempt, Context, RefusedToken, Request, Retry};
+use super::limits::{Bill, at_least};
 use super::verdict::answer_began;
 use crate::clock::{self, Instant};
 use crate::dialect::Meter;
@@ -51,10 +52,14 @@ pub(super) fn conclude(
     {
         retrying.failed(now);
     }
-    let again = may_try_again(session, ctx, &outcome, sent) && is_affordable(ctx, &outcome, now);
+    let may = may_try_again(session, ctx, &outcome, sent, now);
+    let again_here = may && has_attempts(ctx) && is_affordable(ctx, &outcome, now);
+    // What a pool spends on failures is its own: another one begins anew.
+    let elsewhere = may && !again_here && ctx.request.as_ref().is_some_and(Request::may_fall_back);
+    let again = again_here || elsewhere;
     remember(&mut ctx.retry, &attempt, &outcome, sent);
     let renews = outcome == Outcome::AuthExpired && sent == Sent::Answered && !ctx.retry.renewed;
-    if renews && again {
+    if renews && again_here {
         // The same account is asked again, with another token (`dispatch`).
         ctx.retry.renewed = true;
         ctx.retry.refused = Some(RefusedToken {
@@ -62,7 +67,9 @@ pub(super) fn conclude(
             slot: attempt.lease.slot(),
             secrets: attempt.secrets.clone(),
         });
-    } else if let Some(request) = &mut ctx.request {
+    } else if let Some(request) = &mut ctx.request
+        && !elsewhere
+    {
         // An account that cools down is out anyway, and may be asked again when it has recovered.
         if !matches!(outcome, Outcome::RateLimited { .. }) {
             request.demand.tried.push(attempt.lease.slot());
@@ -70,6 +77,10 @@ pub(super) fn conclude(
     }
     if again && let Some(request) = &ctx.request {
         request.pool.count_retry(&outcome);
+    }
+    if elsewhere && let Some(request) = &mut ctx.request {
+        ctx.retry.pause = None;
+        request.fall_back(&mut ctx.retry, now);
     }
     again
 }
@@ -82,7 +93,9 @@ pub(super) fn anew(session: &Session, ctx: &mut Context) -> bool {
     }
     ctx.retry.fresh_connection = true;
     ctx.retry.attempts -= 1;
-    ctx.attempt = None;
+    if let Some(mut attempt) = ctx.attempt.take() {
+        attempt.lease.unsent();
+    }
     true
 }
 
@@ -108,6 +121,14 @@ pub(super) fn report(
         if let Some(usage) = reading.usage {
             attempt.lease.add_tokens(&usage);
             ctx.line.usage = Some(usage);
+            let mut used = usage;
+            if reading.is_partial {
+                used = at_least(usage, ctx.line.bytes_out);
+                ctx.bill.iter_mut().for_each(Bill::broke_off);
+            }
+            attempt
+                .lease
+                .came_to(used.input.saturating_add(used.output));
         }
     }
     let about = Report {
@@ -138,8 +159,14 @@ fn remember(retry: &mut Retry, attempt: &Attempt, outcome: &Outcome, sent: Sent)
     }
 }
 
-/// The third column of `contract/http.md` §2, and the limits of `retry`.
-fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent) -> bool {
+/// The third column of `contract/http.md` §2, and the last moment of the request.
+fn may_try_again(
+    session: &Session,
+    ctx: &Context,
+    outcome: &Outcome,
+    sent: Sent,
+    now: Instant,
+) -> bool {
     let Some(request) = &ctx.request else {
         return false;
     };
@@ -156,11 +183,23 @@ fn may_try_again(session: &Session, ctx: &Context, outcome: &Outcome, sent: Sent
     let safe = request.kind.is_some()
         || sent == Sent::Nothing
         || matches!(outcome, Outcome::AuthDead | Outcome::RateLimited { .. });
+    let in_time = request.deadline.is_none_or(|deadline| now < deadline);
     allowed
         && safe
-        && ctx.retry.attempts < retry.attempts
+        && in_time
         && !answer_began(session)
         && (sent == Sent::Nothing || is_replayable(session, ctx))
+}
+
+/// Does the pool ask for one more answer? What another one was asked for before does not count.
+fn has_attempts(ctx: &Context) -> bool {
+    let Retry {
+        attempts, before, ..
+    } = ctx.retry;
+    let most = |request: &Request| request.pool.settings().retry.attempts;
+    ctx.request
+        .as_ref()
+        .is_some_and(|request| attempts - before < most(request))
 }
 
 /// Where an upstream failed, the pool's budget must allow another attempt; to look past accounts that

@@ -143,6 +143,7 @@ fn write_down(gateway: &Gateway, ctx: &mut Context, used: Used) {
         usage: used.usage,
         cost: used.cost,
         estimated: used.is_estimated,
+        grain: client.limits.grain(),
         line,
     });
 }

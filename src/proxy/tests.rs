@@ -29,6 +29,7 @@ use tokio::time::timeout;
 use super::context::Context;
 use super::{Gateway, OlderAnswer, OlderPaths, OlderRequest};
 use crate::config;
+use crate::health::Catalogue;
 use crate::key::{Keys, Slots};
 use crate::mock;
 use crate::pool::Pool;
@@ -254,6 +255,7 @@ async fn house() -> House {
         tally: None,
         resolver: Arc::default(),
         tunnels: Arc::default(),
+        catalogue: Arc::new(Catalogue::new(Arc::default(), Arc::default())),
         metrics,
         access: Access::off(),
         usage: Arc::new(usage.unwrap()),

@@ -108,10 +108,12 @@ fn good_head(session: &Session, head: &mut ResponseHeader, now: Instant, ctx: &m
         .lease
         .answered(wait, request.demand.model.as_deref(), now);
     // An answer that has no body by its nature is not one that broke off.
-    attempt.meter = request
-        .kind
-        .filter(|_| !has_no_body(session, head))
-        .map(|kind| Meter::new(dialect, kind, &head.headers));
+    let kind = request.kind.filter(|_| !has_no_body(session, head));
+    let meter = kind.map(|kind| Meter::new(dialect, kind, &head.headers));
+    attempt.meter = match attempt.asked_usage {
+        true => meter.map(Meter::without_usage_event),
+        false => meter,
+    };
     if attempt.meter.as_ref().is_some_and(Meter::is_event_stream) {
         // What is said at the end of a stream that broke off is not in the stated length.
         head.remove_header(&CONTENT_LENGTH);

@@ -43,7 +43,7 @@ impl Store {
     pub async fn accounts_version(&self) -> Result<i64, StoreError> {
         let version = async {
             let version = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'accounts'");
-            let version = version.fetch_one(self.db.reading().await?).await;
+            let version = version.fetch_one(self.db.watching().await?).await;
             version.map_err(|error| self.db.told("accounts_version", &error))
         };
         self.db.within(version).await

@@ -17,7 +17,7 @@ use crate::secret::Secret;
 
 /// The tables and their columns; `#` marks whole numbers, all others are text. Leases are no one's to
 /// restore.
-pub(super) const TABLES: [(&str, &str); 7] = [
+pub(super) const TABLES: [(&str, &str); 9] = [
     ("keys", "id name hash revoked_at# record"),
     (
         "assignments",
@@ -33,6 +33,8 @@ pub(super) const TABLES: [(&str, &str); 7] = [
         "usage",
         "hour# key account model requests# tokens_in# tokens_out# tokens_cached# cost# estimated#",
     ),
+    ("writers", "run# gateway written# seen#"),
+    ("spent", "at# key model run# requests# tokens# cost#"),
     ("audit", "id# at# actor action target detail source"),
     ("accounts", "id sealed"),
 ];

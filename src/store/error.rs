@@ -22,6 +22,9 @@ pub enum StoreError {
     Full { place: Place },
     #[error("{place}: another program keeps it to itself")]
     Busy { place: Place },
+    /// This gateway itself asks too much of it at a time.
+    #[error("{place}: all connections to it are in use")]
+    Crowded { place: Place },
     /// It may be back at any time.
     #[error("{place}: cannot be reached: {cause}")]
     Away { place: Place, cause: String },

@@ -5,15 +5,19 @@
 //! No request waits for them, but where it gets or changes its key's slot.
 
 mod accounts;
+mod adding;
 mod audit;
 mod backup;
 mod copy;
 mod db;
 mod error;
 mod find;
+mod gateway;
+mod gather;
 mod keep;
 mod keys;
 mod leases;
+mod left;
 mod requests;
 mod schema;
 pub mod shared;
@@ -38,7 +42,7 @@ pub use requests::RequestRecord;
 pub use slots::{
     Ask, Assignment, Candidate, Change, Decision, Ledger, LedgerError, Placed, Tally, decide,
 };
-pub use spent::SpentRecord;
+pub use spent::{Before, SpentRecord};
 pub use totals::{By, Total};
 pub use usage::{Row, Usage};
 

@@ -4,6 +4,7 @@ mod accounts;
 mod described;
 mod operators;
 mod reload;
+mod socket;
 mod usage;
 
 use serde_json::{Value, json};

@@ -3,8 +3,11 @@
 
 mod away;
 mod backup;
+mod crowded;
 mod keys;
 mod killed;
+mod secured;
+mod several;
 mod start;
 mod usage;
 

@@ -68,6 +68,8 @@ pub(super) fn account(id: &str) -> AccountView {
         consecutive_failures: 0,
         breaker: BreakerView::Closed,
         cooling_until: None,
+        limited_by: None,
+        rate_limits: Vec::new(),
         last_used: Some(at(5)),
         last_success: Some(at(5)),
         last_failure: Some(at(4)),

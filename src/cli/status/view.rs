@@ -69,6 +69,7 @@ struct Account {
     status: String,
     until: Option<String>,
     last_error: Option<String>,
+    limited_by: Option<String>,
     in_flight: u64,
     max_concurrent: u64,
     requests: u64,
@@ -230,9 +231,11 @@ impl Account {
     fn note(&self, now: SystemTime) -> String {
         let until = self.until.as_deref().and_then(|text| left(text, now));
         let error = self.last_error.as_deref().unwrap_or_default();
+        let limit = self.limited_by.as_ref();
+        let why = limit.map_or_else(|| error.to_owned(), |limit| format!("its limit of {limit}"));
         match until {
-            Some(left) if error.is_empty() => format!("for {left}"),
-            Some(left) => format!("for {left}: {error}"),
+            Some(left) if why.is_empty() => format!("for {left}"),
+            Some(left) => format!("for {left}: {why}"),
             None => error.to_owned(),
         }
     }
@@ -345,10 +348,12 @@ mod tests {
         let open = json!({"in_flight": 2, "max_concurrent": 5, "failures": 7,
             "until": "2026-11-21T10:00:24.5Z", "last_error": "500: the server had an error",
             "credential": {"kind": "oauth2", "expires_at": "2026-11-21T10:59:59Z"}});
+        let spent = json!({"until": "2026-11-21T10:00:09Z", "limited_by": "9 requests in 1m"});
         let shown = lines(
             &[
                 account("fast", "healthy", json!({})),
                 account("flaky", "open", open),
+                account("spent", "cooling", spent),
             ],
             &["default"],
         );
@@ -358,6 +363,7 @@ mod tests {
             "ACCOUNT  STATUS   CREDENTIAL  BUSY  REQUESTS  FAILED  NOTE",
             "fast     healthy  api_key        0        12       0",
             "flaky    open     oauth2 59m   2/5        12       7  for 25s: 500: the server..",
+            "spent    cooling  api_key        0        12       0  for 9s: its limit of 9 r..",
             "",
             "pool default: round_robin, 2 accounts, 1 in flight, 3 waiting",
             "queue: 3 waiting, 1 active, 40 completed, 2 failed",

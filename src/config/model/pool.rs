@@ -63,6 +63,8 @@ pub struct Retry {
     pub budget: f64,
     pub after_sent: bool,
     pub max_body: usize,
+    /// Counted from a request's head; zero = none.
+    pub deadline: Duration,
 }
 
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::{Config, Severity, Shown, known_keys, load};
+use super::super::{Config, Shown, known_keys, load};
 use super::{env, good, with_account};
 
 const TEXT: &str = include_str!("../../../conf/poolgate.yaml");
@@ -15,13 +15,7 @@ fn documented() -> Config {
 
 #[test]
 fn the_whole_documented_file_is_accepted() {
-    let loaded = load(Path::new("conf/poolgate.yaml"), &env).unwrap_or_else(|p| panic!("{p}"));
-    assert!(
-        loaded
-            .remarks
-            .iter()
-            .any(|remark| remark.severity == Severity::Note)
-    );
+    load(Path::new("conf/poolgate.yaml"), &env).unwrap_or_else(|p| panic!("{p}"));
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! its own end. The bytes are not altered, and none are kept but those of an event that is not whole.
 
 mod hold;
+mod places;
 mod scan;
 mod sse;
+mod strip;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -13,9 +15,12 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 
 use self::hold::Hold;
+use self::places::{Catch, places_in_document, places_in_events};
 use self::scan::{Place, Scanner};
 use self::sse::{Piece, Sse};
+use self::strip::Strip;
 use self::usage::Counts;
+use super::json::is_object;
 use super::{Dialect, Kind, Usage, VendorError};
 
 /// What an answer said about itself.
@@ -23,6 +28,8 @@ use super::{Dialect, Kind, Usage, VendorError};
 pub struct Reading {
     /// `None`: the vendor stated none.
     pub usage: Option<Usage>,
+    /// The usage is only what was stated as the answer began, of which the end was not seen.
+    pub is_partial: bool,
     /// The first error event, or the error of an answer whose status was good.
     pub error: Option<StreamError>,
     /// The dialect's own end was seen; also of an answer that has none and cannot be judged.
@@ -82,6 +89,7 @@ pub struct Meter {
     sse: Sse,
     hold: Hold,
     document: Document,
+    strip: Option<Strip>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,13 +117,24 @@ impl Meter {
             sse: Sse::new(),
             hold: Hold::default(),
             document: Document::new(dialect, places),
+            strip: None,
         }
+    }
+
+    /// The same, for a client who did not ask for the event that says nothing but the usage: it gets the
+    /// stream without it.
+    pub fn without_usage_event(mut self) -> Meter {
+        self.strip = (self.framing == Framing::Sse).then(Strip::default);
+        self
     }
 
     /// Reads on, and returns what may go to the client now. Of an event stream these are whole
     /// events: no client can do anything with a part of one. An error within a document is kept
     /// back until all of it is there.
     pub fn pass(&mut self, bytes: Bytes) -> Bytes {
+        if self.strip.is_some() {
+            return self.pass_stripped(bytes);
+        }
         let ended = self.push(&bytes);
         match self.framing {
             Framing::Sse | Framing::Json => self.hold.pass(bytes, ended),
@@ -182,6 +201,7 @@ impl Meter {
         } = self.document.findings;
         Reading {
             usage: counts.usage(),
+            is_partial: counts.is_beginning() && !complete,
             error,
             complete,
             is_stream: self.framing == Framing::Sse,
@@ -217,83 +237,6 @@ impl Framing {
         } else {
             Framing::Unread
         }
-    }
-}
-
-/// What is looked for in the JSON of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Catch {
-    Usage,
-    Error,
-    /// Tells which event this is.
-    Type,
-    /// A reason why the answer ended, or one of several did.
-    End,
-    /// Which of several.
-    Index,
-    /// The parts of OpenAI's flat `error` event.
-    Code,
-    Message,
-    /// The parts of [`Begun`].
-    Id,
-    Sequence,
-}
-
-const CHAT: &[(Place, Catch)] = &[
-    (&["usage"], Catch::Usage),
-    (&["error"], Catch::Error),
-    (&["choices", "finish_reason"], Catch::End),
-    (&["choices", "index"], Catch::Index),
-];
-const RESPONSES: &[(Place, Catch)] = &[
-    (&["type"], Catch::Type),
-    (&["response", "usage"], Catch::Usage),
-    (&["response", "error"], Catch::Error),
-    (&["response", "id"], Catch::Id),
-    (&["usage"], Catch::Usage),
-    (&["error"], Catch::Error),
-    (&["code"], Catch::Code),
-    (&["message"], Catch::Message),
-    (&["sequence_number"], Catch::Sequence),
-];
-const MESSAGES: &[(Place, Catch)] = &[
-    (&["type"], Catch::Type),
-    (&["message", "usage"], Catch::Usage),
-    (&["usage"], Catch::Usage),
-    (&["error"], Catch::Error),
-];
-const GENERATE: &[(Place, Catch)] = &[
-    (&["usageMetadata"], Catch::Usage),
-    (&["error"], Catch::Error),
-    (&["candidates", "finishReason"], Catch::End),
-    (&["candidates", "index"], Catch::Index),
-    (&["promptFeedback", "blockReason"], Catch::End),
-];
-
-fn places_in_events(dialect: Dialect, kind: Kind) -> &'static [(Place, Catch)] {
-    match (dialect, kind) {
-        (Dialect::OpenAi, Kind::Responses) => RESPONSES,
-        (Dialect::OpenAi, _) => CHAT,
-        (Dialect::Anthropic, _) => MESSAGES,
-        (Dialect::Gemini, _) => GENERATE,
-    }
-}
-
-/// Where its outermost bracket closes, a document has its end: nothing in it need be looked at for that.
-fn places_in_document(dialect: Dialect, kind: Kind) -> &'static [(Place, Catch)] {
-    match dialect {
-        Dialect::OpenAi if kind == Kind::Responses => &[
-            (&["usage"], Catch::Usage),
-            (&["error"], Catch::Error),
-            (&["id"], Catch::Id),
-        ],
-        Dialect::OpenAi | Dialect::Anthropic => {
-            &[(&["usage"], Catch::Usage), (&["error"], Catch::Error)]
-        }
-        Dialect::Gemini => &[
-            (&["usageMetadata"], Catch::Usage),
-            (&["error"], Catch::Error),
-        ],
     }
 }
 
@@ -355,6 +298,8 @@ struct Findings {
     begun: Begun,
     is_told: bool,
     ends_whole: bool,
+    /// The event that ended last says nothing but the usage of an answer that was over.
+    is_usage_event: bool,
     /// Answers in one (`n`, `candidateCount`), as far as they have shown themselves.
     choices: u32,
     /// How many of them have come to their end.
@@ -371,6 +316,10 @@ struct Event {
     ended: u32,
     /// It says so by its type, or holds an error.
     is_error: bool,
+    /// It states usage.
+    has_usage: bool,
+    /// It holds a part of an answer.
+    has_choice: bool,
     code: Option<Vec<u8>>,
     message: Option<Vec<u8>>,
 }
@@ -386,6 +335,7 @@ impl Findings {
             begun: Begun::default(),
             is_told: false,
             ends_whole: true,
+            is_usage_event: false,
             choices: 1,
             ended: 0,
             event: Event::default(),
@@ -393,12 +343,15 @@ impl Findings {
     }
 
     fn catch(&mut self, catch: Catch, raw: Option<&[u8]>) {
+        self.event.has_usage |= catch == Catch::Usage && raw.is_some_and(is_object);
+        self.event.has_choice |= matches!(catch, Catch::End | Catch::Index);
         match (catch, raw) {
             (Catch::Usage, Some(raw)) => match self.dialect {
                 Dialect::OpenAi => self.counts.openai(raw),
                 Dialect::Anthropic => self.counts.anthropic(raw),
                 Dialect::Gemini => self.counts.gemini(raw),
             },
+            (Catch::FirstUsage, Some(raw)) => self.counts.anthropic_begins(raw),
             (Catch::Error, raw) => self.error(raw.unwrap_or_default()),
             (Catch::Type, Some(raw)) => {
                 self.event.ends = matches!(
@@ -420,7 +373,15 @@ impl Findings {
             (Catch::Sequence, Some(raw)) => {
                 self.begun.sequence = serde_json::from_slice(raw).ok();
             }
-            (Catch::Usage | Catch::Type | Catch::Index | Catch::Id | Catch::Sequence, None) => {}
+            (
+                Catch::Usage
+                | Catch::FirstUsage
+                | Catch::Type
+                | Catch::Index
+                | Catch::Id
+                | Catch::Sequence,
+                None,
+            ) => {}
         }
     }
 
@@ -446,6 +407,8 @@ impl Findings {
     fn event_ends(&mut self, is_whole: bool, is_done: bool) {
         let event = std::mem::take(&mut self.event);
         self.ends_whole = is_whole || is_done;
+        let says_nothing = !event.has_choice && !event.is_error;
+        self.is_usage_event = is_whole && event.has_usage && says_nothing && self.complete;
         self.is_ended |= is_whole && event.ends || is_done && self.dialect == Dialect::OpenAi;
         if is_whole {
             self.ended = self.ended.saturating_add(event.ended);

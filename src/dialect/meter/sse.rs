@@ -68,6 +68,29 @@ impl Sse {
         between
     }
 
+    /// Reads on up to the end of the event that is open, or the next one to be, and no further; the line
+    /// feed behind its last carriage return is left. Returns how many of the bytes that were, and whether
+    /// no event is open behind them.
+    pub(super) fn push_one(
+        &mut self,
+        bytes: &[u8],
+        piece: &mut impl FnMut(Piece<'_>),
+    ) -> (usize, bool) {
+        let mut at = 0;
+        while at < bytes.len() {
+            at = self.step(bytes, at, piece);
+            if !self.in_event {
+                return (at, true);
+            }
+        }
+        (at, false)
+    }
+
+    /// Whether a line feed that comes next belongs to what was read.
+    pub(super) fn is_after_cr(&self) -> bool {
+        self.after_cr
+    }
+
     /// One byte, or the rest of a line of which no byte matters by itself.
     fn step(&mut self, bytes: &[u8], at: usize, piece: &mut impl FnMut(Piece<'_>)) -> usize {
         let byte = bytes[at];

@@ -4,6 +4,7 @@ mod affinity;
 mod bequests;
 mod ceilings;
 mod changes;
+mod day;
 mod invariants;
 mod logins;
 mod named;
@@ -51,7 +52,9 @@ fn anything() -> Demand {
         model: None,
         caller: None,
         session: None,
+        tokens: Some(1_000),
         priority: 0,
+        key: 0,
         tried: Default::default(),
         only: None,
     }

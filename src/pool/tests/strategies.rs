@@ -320,3 +320,39 @@ fn any_number_of_invented_models_is_answered() {
         assert!(rig.served_by(&for_model(&format!("x-{n}"))).is_none());
     }
 }
+
+/// Requests of a minute, ten a second and each under way as long as its account takes; the share of
+/// account `b` among them.
+async fn share_of_b(rig: &Rig, seconds: u32, speed: fn(&str) -> u64) -> f64 {
+    let requests = seconds * 10;
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..requests {
+        tokio::time::sleep(SECOND / 10).await;
+        let pool = rig.pool.clone();
+        running.spawn(async move {
+            let lease = pool.try_lease(&anything(), crate::clock::now()).unwrap();
+            let id = lease.account().id.clone();
+            tokio::time::sleep(Duration::from_millis(speed(&id))).await;
+            lease.first_byte(crate::clock::now());
+            usize::from(&*id == "b")
+        });
+    }
+    let mut of_b = 0;
+    while let Some(ended) = running.join_next().await {
+        of_b += ended.unwrap();
+    }
+    of_b as f64 / f64::from(requests)
+}
+
+#[tokio::test(start_paused = true)]
+async fn response_time_gives_a_slow_account_little_and_half_within_half_a_minute_of_its_recovery() {
+    let rig = Rig::new("strategy: response_time,", &accounts(2, ""));
+    let slow = |id: &str| if id == "b" { 2_000 } else { 200 };
+    let share = share_of_b(&rig, 300, slow).await;
+    assert!(share < 0.15, "{share} of the requests went to the slow one");
+    assert!(share > 0.0, "it is asked now and then");
+    // Within this time it is found out that it is fast again.
+    share_of_b(&rig, 30, |_| 200).await;
+    let share = share_of_b(&rig, 60, |_| 200).await;
+    assert!((0.4..0.6).contains(&share), "{share} of the requests");
+}

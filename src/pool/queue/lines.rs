@@ -1,0 +1,346 @@
+//! The order in which those who wait are served: a better priority first, of one priority one key
+//! after the other, for each key who came first.
+//!
+//! Those whom the same accounts serve stand in one line, so that who waits for another account
+//! stands in nobody's way, and an account that comes free costs one look at each line and not one
+//! at each request. A key has its turn in all of its lines at once: many requests, or requests for
+//! many models, bring it no more turns than others have.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use super::super::table::Lane;
+use super::super::{Demand, Tried};
+use super::keys::{Keys, Who};
+
+/// What decides which accounts serve a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Wish {
+    only: Option<Arc<str>>,
+    lane: Lane,
+    model: Option<Arc<str>>,
+    tried: Tried,
+}
+
+impl Wish {
+    pub(super) fn of(demand: &Demand) -> Wish {
+        Wish {
+            only: demand.only.clone(),
+            lane: demand.lane(),
+            model: demand.model.clone(),
+            tried: demand.tried.clone(),
+        }
+    }
+}
+
+/// Where somebody stands.
+#[derive(Clone, Debug)]
+pub(super) struct Ticket {
+    wish: Arc<Wish>,
+    who: Who,
+    arrival: u64,
+}
+
+/// Which lines are looked at.
+pub(super) enum Look<'a> {
+    All,
+    /// Nobody but this account has come free.
+    Freed(&'a str),
+    /// Somebody has joined the line of this ticket.
+    Joined(&'a Ticket),
+}
+
+/// Priority, turn and key.
+type Place = (i32, u64, u64);
+
+/// Whose turn it is in a line, and the arrival of its first request there.
+type Head = (Place, u64);
+
+type ByWish<T> = HashMap<Arc<Wish>, Line<T>>;
+
+pub(super) struct Lines<T> {
+    lines: All<T>,
+    keys: Keys,
+    /// Of arrivals and turns.
+    count: u64,
+    waiting: usize,
+}
+
+struct All<T> {
+    anyone: ByWish<T>,
+    /// Of those whom one account alone may serve, by that account.
+    named: HashMap<Arc<str>, ByWish<T>>,
+}
+
+struct Line<T> {
+    /// Each key once, in the turn that it had when it was put here: it may have another one by now.
+    order: BTreeSet<Place>,
+    own: HashMap<Who, Own<T>>,
+}
+
+/// Those of one key in one line.
+struct Own<T> {
+    /// As it stands in `order`.
+    turn: u64,
+    by_arrival: BTreeMap<u64, T>,
+}
+
+impl<T> Default for Lines<T> {
+    fn default() -> Self {
+        Lines {
+            lines: All {
+                anyone: HashMap::new(),
+                named: HashMap::new(),
+            },
+            keys: Keys::default(),
+            count: 0,
+            waiting: 0,
+        }
+    }
+}
+
+impl<T> Lines<T> {
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Stands at the end of its key's own.
+    pub(super) fn join(&mut self, wish: Wish, who: Who, waiter: T) -> Ticket {
+        self.count += 1;
+        self.waiting += 1;
+        let (arrival, wish) = (self.count, Arc::new(wish));
+        let turn = self.keys.join(who, arrival, &wish);
+        let lines = match &wish.only {
+            None => &mut self.lines.anyone,
+            Some(account) => self.lines.named.entry(account.clone()).or_default(),
+        };
+        let line = lines.entry(wish.clone()).or_default();
+        let own = line.own.entry(who).or_insert_with(|| {
+            line.order.insert((who.0, turn, who.1));
+            let by_arrival = BTreeMap::new();
+            Own { turn, by_arrival }
+        });
+        own.by_arrival.insert(arrival, waiter);
+        Ticket { wish, who, arrival }
+    }
+
+    /// Is no longer here, if it was.
+    pub(super) fn leave(&mut self, ticket: &Ticket) -> Option<T> {
+        let line = self.lines.line(&ticket.wish)?;
+        let waiter = line.take(ticket.who, ticket.arrival)?;
+        let is_empty = line.own.is_empty();
+        self.keys.leave(ticket.who, ticket.arrival);
+        self.waiting -= 1;
+        if is_empty {
+            self.forget(&ticket.wish);
+        }
+        Some(waiter)
+    }
+
+    /// Makes room for one of `who`, whose key has less here than the one that loses a place.
+    pub(super) fn displace(&mut self, who: Who) -> Option<T> {
+        let (who, arrival, wish) = self.keys.greediest(who)?;
+        self.leave(&Ticket { wish, who, arrival })
+    }
+
+    /// Asks `lease` for those whose turn it is, until it has nothing for any line, or `is_over`.
+    pub(super) fn serve<L>(
+        &mut self,
+        look: &Look<'_>,
+        lease: impl Fn(&T) -> Option<L>,
+        is_over: impl Fn() -> bool,
+    ) -> Vec<(T, L)> {
+        let mut served = Vec::new();
+        let mut emptied = Vec::new();
+        let mut heads = BinaryHeap::new();
+        for (wish, line) in self.lines.looked_at(look) {
+            if let Some(head) = line.head(&self.keys) {
+                heads.push(Reverse(Next { head, wish, line }));
+            }
+        }
+        while let Some(Reverse(mut next)) = heads.pop() {
+            let Some(head) = next.line.head(&self.keys) else {
+                continue;
+            };
+            if head != next.head {
+                // Its key has had its turn in another line since.
+                next.head = head;
+                heads.push(Reverse(next));
+                continue;
+            }
+            let ((priority, _, key), arrival) = head;
+            let who = (priority, key);
+            let Some(leased) = next.line.get(who, arrival).and_then(&lease) else {
+                continue;
+            };
+            let taken = next.line.take(who, arrival);
+            served.extend(taken.map(|waiter| (waiter, leased)));
+            self.count += 1;
+            self.keys.had_turn(who, self.count);
+            self.keys.leave(who, arrival);
+            self.waiting -= 1;
+            match next.line.own.is_empty() {
+                true => emptied.push(next.wish.clone()),
+                false => heads.push(Reverse(next)),
+            }
+            if is_over() {
+                break;
+            }
+        }
+        drop(heads);
+        for wish in &emptied {
+            self.forget(wish);
+        }
+        served
+    }
+
+    /// Takes out those who wait in vain. `why`: what speaks against somebody of a line, asked of one
+    /// for all of them; `holds`: whether it holds for this one.
+    pub(super) fn dismiss<R: Clone>(
+        &mut self,
+        why: impl Fn(&T) -> Option<R>,
+        holds: impl Fn(&T, &R) -> bool,
+    ) -> Vec<(T, R)> {
+        let mut found = Vec::new();
+        for (wish, line) in self.lines.looked_at(&Look::All) {
+            let any = line
+                .own
+                .values()
+                .find_map(|own| own.by_arrival.values().next());
+            let Some(why) = any.and_then(&why) else {
+                continue;
+            };
+            for (who, own) in &line.own {
+                let in_vain = own.by_arrival.iter().filter(|(_, it)| holds(it, &why));
+                found.extend(in_vain.map(|(arrival, _)| {
+                    let (wish, who, arrival) = (wish.clone(), *who, *arrival);
+                    (Ticket { wish, who, arrival }, why.clone())
+                }));
+            }
+        }
+        let leave = |(ticket, why)| Some((self.leave(&ticket)?, why));
+        found.into_iter().filter_map(leave).collect()
+    }
+
+    /// Forgets an empty line, and gives back the memory of a crowd that is gone.
+    fn forget(&mut self, wish: &Wish) {
+        self.lines.remove(wish);
+        if self.waiting == 0 {
+            *self = Lines {
+                count: self.count,
+                ..Lines::default()
+            };
+        }
+    }
+}
+
+impl<T> All<T> {
+    fn line(&mut self, wish: &Wish) -> Option<&mut Line<T>> {
+        match &wish.only {
+            None => self.anyone.get_mut(wish),
+            Some(account) => self.named.get_mut(account)?.get_mut(wish),
+        }
+    }
+
+    fn remove(&mut self, wish: &Wish) {
+        let Some(account) = &wish.only else {
+            self.anyone.remove(wish);
+            return;
+        };
+        if let Some(lines) = self.named.get_mut(account) {
+            lines.remove(wish);
+            if lines.is_empty() {
+                self.named.remove(account);
+            }
+        }
+    }
+
+    fn looked_at<'a>(&'a mut self, look: &Look<'a>) -> Vec<(&'a Arc<Wish>, &'a mut Line<T>)> {
+        match look {
+            Look::All => {
+                let named = self.named.values_mut().flatten();
+                self.anyone.iter_mut().chain(named).collect()
+            }
+            Look::Freed(account) => {
+                let named = self.named.get_mut(*account).into_iter().flatten();
+                self.anyone.iter_mut().chain(named).collect()
+            }
+            Look::Joined(ticket) => {
+                let line = self.line(&ticket.wish);
+                line.map(|line| (&ticket.wish, line)).into_iter().collect()
+            }
+        }
+    }
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Line {
+            order: BTreeSet::new(),
+            own: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Line<T> {
+    fn head(&mut self, keys: &Keys) -> Option<Head> {
+        loop {
+            let place = *self.order.first()?;
+            let (priority, turn, key) = place;
+            let own = self.own.get_mut(&(priority, key))?;
+            let now = keys.turn((priority, key)).unwrap_or(turn);
+            if now == turn {
+                return Some((place, *own.by_arrival.first_key_value()?.0));
+            }
+            own.turn = now;
+            self.order.remove(&place);
+            self.order.insert((priority, now, key));
+        }
+    }
+
+    fn get(&self, who: Who, arrival: u64) -> Option<&T> {
+        self.own.get(&who)?.by_arrival.get(&arrival)
+    }
+
+    fn take(&mut self, who: Who, arrival: u64) -> Option<T> {
+        let own = self.own.get_mut(&who)?;
+        let waiter = own.by_arrival.remove(&arrival)?;
+        if own.by_arrival.is_empty() {
+            self.order.remove(&(who.0, own.turn, who.1));
+            self.own.remove(&who);
+        }
+        Some(waiter)
+    }
+}
+
+/// A line among those whose turn it might be.
+struct Next<'a, T> {
+    head: Head,
+    wish: &'a Arc<Wish>,
+    line: &'a mut Line<T>,
+}
+
+impl<T> Ord for Next<'_, T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.head.cmp(&other.head)
+    }
+}
+
+impl<T> PartialOrd for Next<'_, T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> PartialEq for Next<'_, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T> Eq for Next<'_, T> {}
+
+#[cfg(test)]
+#[path = "lines_tests.rs"]
+mod tests;

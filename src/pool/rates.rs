@@ -1,0 +1,175 @@
+//! An account's own `rate_limits`: what a request takes of them, and how an account that has reached one
+//! is left alone until it lets the next request through.
+//!
+//! Nobody looks at windows to choose an account. One that has reached a limit is blocked as one that
+//! cools is; only the windows of the account that was chosen are touched, and where they refuse the
+//! request goes on to the next one. What a request takes is an estimate until its answer has ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::account::Account;
+use super::lease::Lease;
+use super::live::reason;
+use super::{Demand, Outcome, Pool};
+use crate::clock::Instant;
+use crate::limit::{Ask, Exceeded, Hold, Limits, Spent};
+
+/// What one attempt holds of its account's limits.
+pub(super) struct Charge {
+    hold: Hold,
+    /// What it comes to: an estimate, until the vendor has stated it.
+    tokens: u64,
+    /// The request is on its way, and counts whatever becomes of it.
+    is_sent: bool,
+}
+
+/// The chosen account has reached a limit.
+pub(super) struct Reached;
+
+impl Charge {
+    /// `tokens`: what counts if the request was sent.
+    fn settle(self, tokens: u64, now: Instant) {
+        // Else it is given back as it is dropped.
+        if self.is_sent {
+            self.hold.settle(Spent { tokens, cost: 0 }, now);
+        }
+    }
+}
+
+impl Pool {
+    /// Takes what the request may come to of the account's limits.
+    ///
+    /// # Errors
+    /// One is reached; the account is blocked until it is not.
+    pub(super) fn charge(
+        &self,
+        account: &Account,
+        demand: &Demand,
+        now: u64,
+    ) -> Result<Option<Charge>, Reached> {
+        let (Some(limits), Some(tokens)) = (&account.limits, demand.tokens) else {
+            return Ok(None);
+        };
+        let ask = Ask {
+            model: demand.model.as_deref(),
+            tokens,
+            cost: 0,
+        };
+        match limits.admit_part(&ask, self.at(now), &self.sharing.part()) {
+            Ok(hold) => {
+                self.look_at_limits(account, limits, None, now);
+                let is_sent = false;
+                Ok(Some(Charge {
+                    hold,
+                    tokens,
+                    is_sent,
+                }))
+            }
+            Err(exceeded) => {
+                self.look_at_limits(account, limits, Some(exceeded), now);
+                Err(Reached)
+            }
+        }
+    }
+
+    /// Sets right whether the account waits for a limit. Whoever changes what it has used calls this.
+    /// `refused`: a request was, because of those under way.
+    fn look_at_limits(
+        &self,
+        account: &Account,
+        limits: &Limits,
+        refused: Option<Exceeded>,
+        now: u64,
+    ) {
+        let live = &account.live;
+        // Of two that look at the same time the later one sees what both have used.
+        let mut rare = live.rare.lock();
+        let spent = limits.spent(self.at(now), &self.sharing.part());
+        let reached = spent.into_iter().chain(refused).max_by_key(|it| it.wait);
+        let was_limited = live.blocked() & reason::LIMITED != 0;
+        if reached.is_none() && !was_limited {
+            return;
+        }
+        let until = reached
+            .as_ref()
+            .map_or(0, |it| now.saturating_add(millis_up(it.wait)));
+        let is_limited = reached.is_some();
+        rare.limited_until = until;
+        rare.limited_by = reached.map(|it| it.limit);
+        match is_limited {
+            true => live.block(reason::LIMITED),
+            false => live.unblock(reason::LIMITED),
+        }
+        if is_limited != was_limited {
+            rare.since = now;
+        }
+        drop(rare);
+        if is_limited {
+            self.due.add(account.slot, until);
+        }
+        self.publish(account);
+    }
+
+    /// The time may have come at which a limit lets the next request through.
+    pub(super) fn limits_due(&self, account: &Account, now: u64) {
+        if let Some(limits) = &account.limits {
+            self.look_at_limits(account, limits, None, now);
+        } else if account.live.blocked() & reason::LIMITED != 0 {
+            // A reload took its limits away.
+            account.live.unblock(reason::LIMITED);
+            self.publish(account);
+        }
+    }
+
+    fn settle_charge(&self, account: &Account, charge: Charge, tokens: u64, now: u64) {
+        charge.settle(tokens, self.at(now));
+        self.limits_due(account, now);
+    }
+}
+
+impl Lease {
+    /// The request is about to go out: it counts, whatever becomes of it.
+    pub fn sent(&mut self) {
+        if let Some(charge) = &mut self.charge {
+            charge.is_sent = true;
+        }
+    }
+
+    /// It went into a connection that was closed already, and nobody has seen it.
+    pub fn unsent(&mut self) {
+        if let Some(charge) = &mut self.charge {
+            charge.is_sent = false;
+        }
+    }
+
+    /// So many tokens the attempt came to.
+    pub fn came_to(&mut self, tokens: u64) {
+        if let Some(charge) = &mut self.charge {
+            charge.tokens = tokens;
+        }
+    }
+
+    /// What was held for the attempt becomes what it has used. No work was done where the answer is an
+    /// error.
+    pub(super) fn settle(&mut self, outcome: Option<&Outcome>, now: Instant) {
+        let Some(charge) = self.charge.take() else {
+            return;
+        };
+        let has_worked = outcome.is_none_or(|outcome| {
+            matches!(
+                outcome,
+                Outcome::Success | Outcome::BrokenStream | Outcome::ClientGone
+            )
+        });
+        let tokens = if has_worked { charge.tokens } else { 0 };
+        let pool: &Arc<Pool> = &self.pool;
+        pool.settle_charge(&self.account, charge, tokens, pool.ticks(now));
+    }
+}
+
+/// An account never comes back before its time.
+fn millis_up(wait: Duration) -> u64 {
+    let millis = wait.as_nanos().div_ceil(1_000_000);
+    u64::try_from(millis).unwrap_or(u64::MAX / 2).max(1)
+}
