@@ -75,7 +75,10 @@ fn an_operator_steers_the_gateway_from_the_page() {
     let vendors = Mock::several(3, &[]);
     let gateway = Gateway::start(&pool(&vendors, ""));
     gateway.wait_until_ready();
-    run("steer.py", &gateway, &vendors, &[]);
+    let log = gateway.log();
+    let link = log.split("/#login=").nth(1).unwrap();
+    let code = link.split_whitespace().next().unwrap();
+    run("steer.py", &gateway, &vendors, &[("code", json!(code))]);
 }
 
 /// Names, labels, models, settings and log lines that would be scripts, were they read as markup.

@@ -5,6 +5,17 @@ import subprocess
 from browser import GIVEN, Page, admin, ask, chat, served, vendor
 
 
+def the_link_of_the_first_start(page):
+    page.open(f"/#login={GIVEN['code']}")
+    page.wait(lambda: page.one("body.in"), "to be let in by the link")
+    assert GIVEN["code"] not in page.driver.current_url, "it stays in no history"
+    page.press("#leave")
+    page.wait(lambda: page.one("input[name=token]"), "the login")
+    page.open("/?again")
+    page.open(f"/#login={GIVEN['code']}")
+    page.wait(lambda: "used already" in page.text(".login [role=alert]"), "the link to be good once only")
+
+
 def sign_in(page):
     page.open()
     page.wait(lambda: page.one("input[name=token]"), "the login").send_keys("pga-wrong")
@@ -131,6 +142,7 @@ def sign_out(page):
 
 
 with Page() as page:
+    the_link_of_the_first_start(page)
     sign_in(page)
     an_account_fails_and_recovers(page)
     traffic_moves_when_an_account_is_disabled(page)
