@@ -33,6 +33,7 @@ mod notices;
 mod operators;
 mod outcomes;
 mod page;
+mod rates;
 mod readers;
 mod records;
 mod rejects;

@@ -197,12 +197,12 @@ fn show(key: &Secret) -> std::io::Result<()> {
 /// # Errors
 /// There is no time for anything to happen in.
 pub(super) fn remember(app: &App) -> Result<()> {
-    // Of keys that are not known yet nobody knows the limits.
-    if app.keys.is_partial() {
-        return Ok(());
-    }
     let config = app.config.load_full();
     let known = at_once(async {
+        // Of keys that are not known yet nobody knows the limits.
+        if app.keys.is_partial() {
+            return Err(KeyError::Late);
+        }
         let store = Store::of(&config.state)?;
         Ok(app.remember_spent(&store).await?)
     })?;
