@@ -21,7 +21,8 @@ export function mount(root, context) {
   const events = h("ol", { class: "feed" });
   const charts = makeCharts();
   const list = pools(context);
-  const title = head(t("overview.title"));
+  const nodes = h("span", { class: "tag" });
+  const title = head(t("overview.title"), nodes);
   const tile = ([name, { main, more }]) => h("div", { class: "tile" }, h("dt", { text: t(`tile.${name}`) }), h("dd", {}, main, more));
   const body = h("div", {},
     h("dl", { class: "tiles", id: "tiles" }, [...tiles].map(tile)),
@@ -55,6 +56,10 @@ export function mount(root, context) {
     }
     tiles.get("errors").main.className = errors >= 0.05 ? "bad" : "";
     tiles.get("queue").main.className = now.waiting ? "warn" : "";
+    const away = overview.redis === false;
+    nodes.hidden = !away && !(overview.nodes?.gateways > 1);
+    nodes.className = away ? "tag is-bad" : "tag";
+    say(nodes, away ? t("overview.redis_away") : t("overview.gateways", { n: overview.nodes?.gateways }));
     say(title.small, t("overview.since", { span: ago(overview.started_at), n: count(overview.accounts.total) }));
   }
 
