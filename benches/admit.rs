@@ -3,14 +3,16 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use poolgate::clock;
 use poolgate::config::{self, Config, Limit, LimitUnit};
-use poolgate::key::{KeyHash, Keys};
+use poolgate::key::{KeyHash, Keys, Slots};
 use poolgate::limit::{Ask, Spent};
-use poolgate::store::KeyRecord;
+use poolgate::store::{Candidate, KeyRecord, Store};
+use poolgate::telemetry::Metrics;
 
 fn config() -> Config {
     let text = "tiers: {default: {max_concurrent: 100}}\n\
@@ -113,12 +115,46 @@ fn admission(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What a slot costs a request whose key holds one: read from memory, and noted as used.
+fn slots(criterion: &mut Criterion) {
+    let text = "clients: {keys: [{name: k, key: sk-bench, tier: medium}]}\n\
+        tiers: {medium: {assignment: slots}}\n\
+        pools: {default: {accounts: [{id: a, upstream: openai}]}}";
+    let loaded = config::parse(text, Path::new("poolgate.yaml"), &|_| None);
+    let config = loaded
+        .unwrap_or_else(|problems| panic!("{problems}"))
+        .config;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(runtime.block_on(Store::open(folder.path())).unwrap());
+    let at = clock::moment();
+    let metrics = Arc::new(Metrics::new("bench", at.wall).unwrap());
+    let slots = Slots::new(store, metrics, at.now);
+    let keys = Keys::new(&config, Some(Vec::new()));
+    let client = keys.client("cfg:k").unwrap();
+    let candidates = [Candidate {
+        account: "a".into(),
+        rank: 0,
+    }];
+    let tier = &config.tiers["medium"];
+    let placed = slots.place(&client, tier, &candidates, at, Duration::from_secs(9));
+    runtime.block_on(placed).unwrap();
+    criterion.bench_function("a slot that is held", |bencher| {
+        bencher.iter(|| {
+            let seated = slots.enter(&client, at.now);
+            let held = slots.held(&client, at.now);
+            slots.used(&client, at);
+            black_box((seated, held))
+        });
+    });
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(30)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
-    targets = admission
+    targets = admission, slots
 }
 criterion_main!(benches);

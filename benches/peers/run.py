@@ -126,6 +126,7 @@ def peers(tool, poolgate, only):
     """Name, command and configuration of each; what is not installed is left out, and said."""
     found = {
         "poolgate": ([poolgate, "run", "-c", "$CONFIG"], "poolgate.yaml"),
+        "slots": ([poolgate, "run", "-c", "$CONFIG"], "slots.yaml"),
         "bare Pingora 0.9.1": ([tool, "bare", "$LISTEN", "$UPSTREAM"], None),
         "nginx": (["nginx", "-p", "$DIR", "-c", "$CONFIG"], "nginx.conf"),
         "HAProxy": (["haproxy", "-db", "-f", "$CONFIG"], "haproxy.cfg"),
@@ -139,8 +140,8 @@ def peers(tool, poolgate, only):
         said = subprocess.run([program, option], capture_output=True, text=True, check=False)
         version = re.search(r"(\d+\.\d+)", said.stdout + said.stderr)[1]
         found[f"{name} {version}"] = found.pop(name)
-    return {name: how for name, how in found.items()
-            if not only or any(word in name.lower() for word in only.split(","))}
+    words = only.split(",") if only else [name.lower() for name in found if name != "slots"]
+    return {name: how for name, how in found.items() if any(word in name.lower() for word in words)}
 
 
 def measure_requests(proxies, rounds, seconds):
@@ -200,7 +201,7 @@ def options():
     parser.add_argument("--seconds", type=int, default=4, help="of load, each round")
     parser.add_argument("--streams", type=int, default=1000, help="0 to leave them out")
     parser.add_argument("--hold", type=int, default=10, help="seconds that the streams are held")
-    parser.add_argument("--only", default="", help="parts of names, as poolgate,bare")
+    parser.add_argument("--only", default="", help="parts of names, as poolgate,bare; `slots` (poolgate with a key that has a slot and limits) only if named")
     parser.add_argument("--poolgate", type=Path, default=ROOT / "target/release/poolgate")
     parser.add_argument("--peers", type=Path, help="the built bench program; made by `make bench-peers`")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -35,9 +36,16 @@ pub(super) struct Issued {
     /// The number of the last change that the index has; none before they were read. Whoever reads
     /// them holds it, so that nothing older is put in place of what is newer.
     seen: Mutex<Option<i64>>,
+    /// What keys have used before this process counts in their limits.
+    is_remembered: AtomicBool,
 }
 
 impl Issued {
+    /// Were the records read?
+    pub(super) fn is_read(&self) -> bool {
+        self.seen.try_lock().is_ok_and(|seen| seen.is_some())
+    }
+
     /// The keys of the configuration and of the records, before the first request comes. Records that
     /// cannot be read now are read as soon as they can be.
     ///
@@ -46,7 +54,9 @@ impl Issued {
     pub(super) fn read(config: &Config) -> Result<(Issued, Arc<Keys>)> {
         let read = at_once(async {
             let store = Store::of(&config.state)?;
-            read(&store, config).await
+            let (version, keys) = read(&store, config).await?;
+            store.keep_keys(&keys).await;
+            Ok((version, keys))
         })?;
         let (seen, records) = match read {
             Ok((seen, records)) => (Some(seen), Some(records)),
@@ -63,8 +73,11 @@ impl Issued {
                 (None, kept.or_else(none))
             }
         };
-        let seen = Mutex::new(seen);
-        Ok((Issued { seen }, Arc::new(Keys::new(config, records))))
+        let issued = Issued {
+            seen: Mutex::new(seen),
+            is_remembered: AtomicBool::new(false),
+        };
+        Ok((issued, Arc::new(Keys::new(config, records))))
     }
 }
 
@@ -86,9 +99,7 @@ pub async fn records(config: &Config) -> Result<Store> {
 async fn read(store: &Store, config: &Config) -> Result<(i64, Vec<KeyRecord>), KeyError> {
     let older = key::Issued::in_state(&config.state.dir);
     older.become_records(store, clock::wall()).await?;
-    // In this order: what changes in between is read again.
-    let version = store.keys_version().await?;
-    let keys = store.keys().await?;
+    let (version, keys) = store.keys_now().await?;
     if !keys.is_empty() {
         keys_may_be_issued(&config.state.dir)?;
     }
@@ -116,7 +127,9 @@ pub fn keys_may_be_issued(state: &std::path::Path) -> std::io::Result<()> {
 
 /// Does something that needs the records where there is no runtime yet. Connections do not outlive the
 /// runtime that they were made in, so that it needs a [`Store`] of its own.
-fn at_once<T>(work: impl Future<Output = Result<T, KeyError>>) -> Result<Result<T, KeyError>> {
+pub(super) fn at_once<T>(
+    work: impl Future<Output = Result<T, KeyError>>,
+) -> Result<Result<T, KeyError>> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().context("a start's runtime")?;
     let done = runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await });
@@ -179,21 +192,22 @@ fn show(key: &Secret) -> std::io::Result<()> {
     )
 }
 
-/// Takes what keys have used before this process into their limits. `to`: this process began then.
+/// Takes what keys have used before this process into their limits; what cannot be read now, soon.
 ///
 /// # Errors
 /// There is no time for anything to happen in.
-pub(super) fn remember(app: &App, to: SystemTime) -> Result<()> {
-    if app.keys.longest_window().is_none() {
-        return Ok(());
-    }
+pub(super) fn remember(app: &App) -> Result<()> {
     let config = app.config.load_full();
     let known = at_once(async {
+        // Of keys that are not known yet nobody knows the limits.
+        if app.keys.is_partial() {
+            return Err(KeyError::Late);
+        }
         let store = Store::of(&config.state)?;
-        Ok(app.remember_spent(&store, to).await?)
+        Ok(app.remember_spent(&store).await?)
     })?;
     if let Err(error) = known {
-        tracing::warn!("limits may let through more than they should: {error}");
+        tracing::warn!("limits may let through more than they should for now: {error}");
     }
     Ok(())
 }
@@ -213,6 +227,14 @@ fn places(pools: &[Arc<Pool>]) -> Vec<Place> {
 
 /// Keeps the index as the records are, until the stop.
 pub(super) async fn follow(app: &Arc<App>, mut stop: ShutdownWatch) {
+    let for_ever = async { tokio::join!(look(app), remember_later(app)) };
+    tokio::select! {
+        _ = for_ever => {}
+        _ = stop.changed() => {}
+    }
+}
+
+async fn look(app: &App) {
     let mut is_away = false;
     loop {
         match app.look_at_keys().await {
@@ -226,9 +248,22 @@ pub(super) async fn follow(app: &Arc<App>, mut stop: ShutdownWatch) {
             }
             Ok(()) | Err(_) => {}
         }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = stop.changed() => return,
+        app.usage
+            .counts_for(app.keys.longest_window().unwrap_or_default());
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What the start could not read; no change of a key waits for that.
+async fn remember_later(app: &App) {
+    while !app.issued.is_remembered.load(Ordering::SeqCst) {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if app.keys.is_partial() {
+            continue;
+        }
+        match app.remember_spent(&app.store).await {
+            Ok(()) => tracing::info!("limits go on where they were before this start"),
+            Err(error) => tracing::debug!("limits do not know yet what was used: {error}"),
         }
     }
 }
@@ -247,44 +282,42 @@ impl App {
             make_first(&self.store, &config, &places).await?;
             (version, records) = read(&self.store, &config).await?;
         }
-        self.put_in_force(records);
-        if seen.is_none() {
-            // The start could not do it.
-            self.remember_spent(&self.store, self.began.wall).await?;
+        // A successor follows, and may have kept what is newer.
+        if !self.leaving() {
+            self.store.keep_keys(&records).await;
         }
+        self.put_in_force(records);
         *seen = Some(version);
         Ok(())
     }
 
-    /// The latest requests first, so that what is left out, should there be no time, matters least.
-    async fn remember_spent(&self, store: &Store, to: SystemTime) -> Result<(), StoreError> {
-        const PAGE: u32 = 5_000;
-        let Some(longest) = self.keys.longest_window() else {
-            return Ok(());
-        };
+    /// All of it at once, or nothing: what was counted once must not be counted again.
+    async fn remember_spent(&self, store: &Store) -> Result<(), StoreError> {
+        /// The latest come first, so that what is left out, should it be more, matters least.
+        const MOST: u32 = 500_000;
         let at = clock::moment();
-        let from = millis(
-            at.wall
-                .checked_sub(longest)
-                .unwrap_or(SystemTime::UNIX_EPOCH),
-        );
-        let mut behind = (millis(to), i64::MIN);
-        loop {
-            let page = store.spent(from, behind, PAGE).await?;
-            for spent in &page {
-                self.keys.remember(spent, at);
+        let spent = match self.keys.longest_window() {
+            Some(longest) => {
+                let from = at.wall.checked_sub(longest);
+                let from = millis(from.unwrap_or(SystemTime::UNIX_EPOCH));
+                // Where Redis counts for all, each gateway knows its own part, should that be lost.
+                let before = self.usage.before(self.sharing.is_none());
+                store.spent(before, from, MOST).await?
             }
-            match page.last() {
-                Some(last) if page.len() == PAGE as usize => behind = (last.began, last.id),
-                _ => return Ok(()),
-            }
+            None => Vec::new(),
+        };
+        if !self.issued.is_remembered.swap(true, Ordering::SeqCst) {
+            spent.iter().for_each(|spent| self.keys.remember(spent, at));
         }
+        Ok(())
     }
 
     fn put_in_force(&self, records: Vec<KeyRecord>) {
         // Not between what a reload reads and what it puts in force.
         let _one_at_a_time = self.changes_accounts.lock();
         self.keys.set_records(&self.config.load(), records);
+        // A revoked key's slot is another one's at once.
+        self.slots.wake();
     }
 
     /// Changes keys, and returns when requests see it.

@@ -55,6 +55,8 @@ struct Beats<'a> {
     known: u32,
     /// When Redis last answered; at first, when this began.
     heard: Instant,
+    /// Since then this gateway has gone by itself.
+    was_alone: bool,
 }
 
 impl Sharing {
@@ -108,7 +110,7 @@ impl Sharing {
         let tiers = config.tiers.iter();
         let legacy = tiers.filter(|(_, tier)| tier.legacy_redis_names);
         let names = legacy.map(|(name, _)| name.clone());
-        self.slots.keep_legacy_names(names.collect());
+        self.slots.keep_legacy_names(&names.collect::<Vec<_>>());
     }
 
     /// From now on this pool's accounts have the places that others leave them.
@@ -190,6 +192,7 @@ async fn beat(app: &App, sharing: &Sharing) {
         lacking: HashSet::new(),
         known: 1,
         heard: clock::now(),
+        was_alone: false,
     };
     while !sharing.is_over.load(Ordering::SeqCst) {
         let pause = beats.once(app).await;
@@ -213,9 +216,10 @@ impl Beats<'_> {
             asking.extend(asks.into_iter().map(|ask| (pool, ask)));
         }
         let asks: Vec<Ask> = asking.iter().map(|(_, ask)| ask.clone()).collect();
-        match self.sharing.redis.beat(&asks).await {
+        match self.sharing.redis.beat(&asks, self.was_alone).await {
             Ok(beat) => {
                 self.heard = began;
+                self.was_alone = false;
                 self.take(&pools, &asking, beat)
             }
             Err(Away) => {
@@ -259,7 +263,7 @@ impl Beats<'_> {
     }
 
     /// Redis is away: what others hold runs out with its time, and then each has its part.
-    fn go_alone(&self, pools: &[Arc<Pool>]) {
+    fn go_alone(&mut self, pools: &[Arc<Pool>]) {
         let sharing = self.sharing;
         if sharing.redis.is_up() {
             return;
@@ -275,6 +279,7 @@ impl Beats<'_> {
             sharing.rank.load(Ordering::Relaxed),
             sharing.redis.gateways(),
         );
+        self.was_alone = true;
         for pool in pools {
             pool.go_alone(rank, gateways, rises, now);
         }

@@ -122,6 +122,7 @@ impl App {
             is_well = swept.is_ok();
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
+                () = self.slots.woken() => {}
                 _ = stop.changed() => break,
             }
         }

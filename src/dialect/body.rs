@@ -2,14 +2,12 @@
 //! one value that may be replaced. Everything else is skipped unread and passes byte for byte.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use http::HeaderMap;
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use http::{HeaderMap, HeaderName};
+use serde::de::IgnoredAny;
 
-use super::json::{is_object, parsed, text};
+use super::json::{parsed, text};
+use super::outline::{members, members_so_far, part};
 
 /// What a request body says about itself. A field of the wrong type is as good as absent; a body
 /// that is no JSON object has none. A body that names `model` twice has no fields either: which of
@@ -29,44 +27,72 @@ pub struct Peek<'a> {
     pub previous_response_id: Option<Cow<'a, str>>,
 }
 
+/// Headers that name a conversation, in the order in which they are tried.
+const SESSIONS: [HeaderName; 3] = [
+    HeaderName::from_static("x-claude-code-session-id"),
+    HeaderName::from_static("session-id"),
+    HeaderName::from_static("conversation_id"),
+];
+
+/// Where in an object the fields of [`Peek`] are.
+const FIELDS: [&str; 9] = [
+    "model",
+    "stream",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "stream_options",
+    "prompt_cache_key",
+    "metadata",
+    "previous_response_id",
+];
+
 impl<'a> Peek<'a> {
     /// Reads `body` in one pass, without a copy unless a text holds an escape.
     pub fn of(body: &'a [u8]) -> Peek<'a> {
-        Fields::of(body).map(Peek::from).unwrap_or_default()
+        members(body, &FIELDS).map(Peek::from).unwrap_or_default()
     }
 
     /// The same of a body whose end is still to come. Nothing may be permitted for what is found: a
     /// `model` may follow that counts instead.
     pub fn of_beginning(body: &'a [u8]) -> Peek<'a> {
-        Peek::from(Fields::of_beginning(body))
+        Peek::from(members_so_far(body, &FIELDS))
     }
 
-    fn from(raw: Fields<'a>) -> Peek<'a> {
-        let max_tokens = raw
-            .max_tokens
-            .or(raw.max_completion_tokens)
-            .or(raw.max_output_tokens);
+    fn from(fields: [Option<&'a [u8]>; FIELDS.len()]) -> Peek<'a> {
+        // A field that is null is as good as absent.
+        let fields = fields.map(|raw| raw.filter(|raw| raw != b"null"));
+        let [
+            model,
+            stream,
+            tokens,
+            completion,
+            output,
+            options,
+            cache_key,
+            metadata,
+            previous,
+        ] = fields;
+        let max_tokens = tokens.or(completion).or(output);
         Peek {
-            model: raw.model.and_then(text),
-            stream: raw.stream.and_then(parsed),
+            model: model.and_then(text),
+            stream: stream.and_then(parsed),
             max_tokens: max_tokens.and_then(parsed),
-            include_usage: raw
-                .stream_options
-                .and_then(parsed)
-                .and_then(|options: StreamOptions| options.include_usage),
-            prompt_cache_key: raw.prompt_cache_key.and_then(text),
-            user_id: raw
-                .metadata
-                .and_then(|metadata| member(metadata.get(), "user_id"))
+            include_usage: options
+                .and_then(|options| part(options, "include_usage"))
+                .and_then(parsed),
+            prompt_cache_key: cache_key.and_then(text),
+            user_id: metadata
+                .and_then(|metadata| part(metadata, "user_id"))
                 .and_then(text),
-            previous_response_id: raw.previous_response_id.and_then(text),
+            previous_response_id: previous.and_then(text),
         }
     }
 
     /// What tells this conversation from others: the first session id found, headers before body.
     pub fn session<'s>(&'s self, headers: &'s HeaderMap) -> Option<&'s str> {
-        ["x-claude-code-session-id", "session-id", "conversation_id"]
-            .into_iter()
+        SESSIONS
+            .iter()
             .find_map(|name| headers.get(name)?.to_str().ok().filter(|id| !id.is_empty()))
             .or(self.prompt_cache_key.as_deref())
             .or(self.user_id.as_deref())
@@ -77,7 +103,8 @@ impl<'a> Peek<'a> {
 /// The body with another value of its top-level `model`, every other byte as it was. `None` when
 /// the body names no model, or names it twice.
 pub fn replace_model(body: &[u8], model: &str) -> Option<Vec<u8>> {
-    let old = Fields::of(body)?.model?.get();
+    let [old] = members(body, &["model"])?;
+    let old = old?;
     // `old` is borrowed from `body`, so that the distance of the two is its place.
     let start = (old.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
     let (before, after) = (body.get(..start)?, body.get(start + old.len()..)?);
@@ -90,169 +117,20 @@ pub fn json_value<'a>(body: &'a [u8], pointer: &str) -> Option<Cow<'a, str>> {
     // At most so many steps are taken, as each one reads the rest of the body again.
     const STEPS: usize = 8;
     let mut steps = pointer.strip_prefix('/')?.split('/');
-    let mut json: &'a str = std::str::from_utf8(body).ok()?;
-    let mut raw = None;
+    let mut json = body;
     for step in steps.by_ref().take(STEPS) {
-        let step = step.replace("~1", "/").replace("~0", "~");
-        let found = member(json, &step)?;
-        json = found.get();
-        raw = Some(found);
+        json = part(json, &step.replace("~1", "/").replace("~0", "~"))?;
     }
     if steps.next().is_some() {
         return None;
     }
-    let raw = raw?;
-    text(raw).or_else(|| {
-        raw.get()
+    text(json).or_else(|| {
+        parsed::<IgnoredAny>(json)?;
+        let number = std::str::from_utf8(json).ok()?;
+        number
             .starts_with(|c: char| c == '-' || c.is_ascii_digit())
-            .then_some(Cow::Borrowed(raw.get()))
+            .then_some(Cow::Borrowed(number))
     })
-}
-
-/// The fields of [`Peek`] as they are written.
-#[derive(Default, Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_output_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream_options: Option<&'a RawValue>,
-    #[serde(borrow)]
-    prompt_cache_key: Option<&'a RawValue>,
-    #[serde(borrow)]
-    metadata: Option<&'a RawValue>,
-    #[serde(borrow)]
-    previous_response_id: Option<&'a RawValue>,
-}
-
-impl<'a> Fields<'a> {
-    fn of(body: &'a [u8]) -> Option<Fields<'a>> {
-        is_object(body).then(|| serde_json::from_slice(body).ok())?
-    }
-
-    /// What of a body is whole so far.
-    fn of_beginning(body: &'a [u8]) -> Fields<'a> {
-        let mut fields = Fields::default();
-        if is_object(body) {
-            let mut reader = serde_json::Deserializer::from_slice(body);
-            // It breaks off somewhere, which is no mistake here.
-            let _ = reader.deserialize_map(Gather(&mut fields));
-        }
-        fields
-    }
-}
-
-/// Fills in one field after the other, and keeps them when no more can be read.
-struct Gather<'f, 'a>(&'f mut Fields<'a>);
-
-impl<'de> Visitor<'de> for Gather<'_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-            let field = match &*name {
-                "model" => &mut self.0.model,
-                "stream" => &mut self.0.stream,
-                "max_tokens" => &mut self.0.max_tokens,
-                "max_completion_tokens" => &mut self.0.max_completion_tokens,
-                "max_output_tokens" => &mut self.0.max_output_tokens,
-                "stream_options" => &mut self.0.stream_options,
-                "prompt_cache_key" => &mut self.0.prompt_cache_key,
-                "metadata" => &mut self.0.metadata,
-                "previous_response_id" => &mut self.0.previous_response_id,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            *field = Some(map.next_value()?);
-        }
-        Ok(())
-    }
-}
-
-#[derive(Deserialize)]
-struct StreamOptions {
-    include_usage: Option<bool>,
-}
-
-/// The member `name` of a JSON object, or that item of an array.
-fn member<'a>(json: &'a str, name: &str) -> Option<&'a RawValue> {
-    serde_json::Deserializer::from_str(json)
-        .deserialize_any(Member(name))
-        .ok()
-        .flatten()
-}
-
-/// Finds one member and skips the others.
-struct Member<'n>(&'n str);
-
-impl<'de> Visitor<'de> for Member<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object or an array")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(is_it) = map.next_key_seed(Named(self.0))? {
-            // The last one wins, as it does with nearly every reader.
-            if is_it {
-                found = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let place: Option<usize> = self.0.parse().ok();
-        let mut found = None;
-        let mut at = 0;
-        while let Some(value) = seq.next_element()? {
-            if Some(at) == place {
-                found = Some(value);
-            }
-            at += 1;
-        }
-        Ok(found)
-    }
-}
-
-/// Whether a key has this name.
-struct Named<'n>(&'n str);
-
-impl<'de> DeserializeSeed<'de> for Named<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Named<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
-        Ok(key == self.0)
-    }
 }
 
 #[cfg(test)]

@@ -3,19 +3,18 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-pub(super) fn parsed<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
-    serde_json::from_str(raw.get()).ok()
+pub(super) fn parsed<'a, T: Deserialize<'a>>(raw: &'a [u8]) -> Option<T> {
+    serde_json::from_slice(raw).ok()
 }
 
 /// A JSON text; borrowed when it holds no escape.
-pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        parsed(raw).map(Cow::Owned)
+pub(super) fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if inner.iter().all(|byte| *byte >= b' ' && *byte != b'\\') {
+        std::str::from_utf8(inner).ok().map(Cow::Borrowed)
     } else {
-        Some(Cow::Borrowed(inner))
+        parsed(raw).map(Cow::Owned)
     }
 }
 

@@ -8,6 +8,7 @@ mod hint;
 mod json;
 mod meter;
 mod models;
+mod outline;
 mod patience;
 mod reject;
 mod vendor_error;

@@ -100,6 +100,18 @@ impl Reject {
         }
     }
 
+    /// The model has another name at its vendor, which can be written only into a body that is all here.
+    pub fn cannot_rename(limit: usize) -> Reject {
+        let message = format!(
+            "This model goes by another name at its vendor, which is put into bodies of at most {limit} \
+             bytes that state their Content-Length. Send the body so, or ask for the vendor's name."
+        );
+        Reject {
+            close: true,
+            ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+        }
+    }
+
     /// `limit` in bytes.
     pub fn header_too_large(limit: usize) -> Reject {
         let message = format!(
@@ -121,6 +133,16 @@ impl Reject {
             StatusCode::UPGRADE_REQUIRED,
             "upgrade_required",
             "WebSockets are not served here. Use POST with `stream: true`.",
+        )
+    }
+
+    /// The key's limits or models hold for requests, and nobody reads what a WebSocket's frames ask for.
+    pub fn websocket_uncounted() -> Reject {
+        Self::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "upgrade_required",
+            "This key has limits or a list of models, which nobody keeps within a WebSocket. Use POST \
+             with `stream: true`.",
         )
     }
 

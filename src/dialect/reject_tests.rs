@@ -30,7 +30,9 @@ fn table() -> Vec<(Reject, u16, &'static str)> {
         (Reject::not_found(), 404, "not_found"),
         (Reject::request_timeout(), 408, "request_timeout"),
         (Reject::request_too_large(1024), 413, "request_too_large"),
+        (Reject::cannot_rename(1024), 413, "request_too_large"),
         (Reject::upgrade_required(), 426, "upgrade_required"),
+        (Reject::websocket_uncounted(), 426, "upgrade_required"),
         (Reject::websocket_version(), 426, "websocket_version"),
         (Reject::header_too_large(1024), 431, "header_too_large"),
         (

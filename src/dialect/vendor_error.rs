@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::{is_object, parsed, text};
+use super::json::{self, is_object};
 
 /// An error as stated; what the vendor left out is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -152,6 +152,14 @@ impl<'a> VendorError<'a> {
                 .extend(violation.quota_id.map(|id| Quota { id, is_zero }));
         }
     }
+}
+
+fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    json::text(raw.get().as_bytes())
+}
+
+fn parsed<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    json::parsed(raw.get().as_bytes())
 }
 
 fn number(code: &RawValue) -> Option<u16> {

@@ -12,7 +12,7 @@ use super::register::{KeyError, Register, blank, put_key};
 use super::written::{Attributes, Time, WrittenLimit, Wrong, wrong};
 use crate::clock::SystemTime;
 use crate::secret::Secret;
-use crate::store::KeyRecord;
+use crate::store::{KeyRecord, StoreError};
 
 /// The window of the older pool's limits.
 const FIVE_HOURS: &str = "5h";
@@ -23,6 +23,17 @@ pub struct Imported {
     pub added: usize,
     /// They were keys before, and are as they were.
     pub known: usize,
+}
+
+/// Keys of one transaction.
+const BATCH: usize = 1_000;
+
+/// What a text says.
+#[derive(Default)]
+struct Lines {
+    /// By the numbers of their lines.
+    records: Vec<(usize, KeyRecord)>,
+    problems: Vec<String>,
 }
 
 /// One line. Of a value that the older pool wrote the type is always text.
@@ -91,49 +102,73 @@ enum Count {
 }
 
 impl Register<'_> {
-    /// Adds the keys of this text, or none of them. Those that are known stay as they are.
+    /// Adds the keys of this text, or none of them where one is wrong. Those that are known stay as they
+    /// are, so that an import that was broken off goes on when it is made again.
     ///
     /// # Errors
-    /// Every line with a mistake; or the records cannot be written.
+    /// Every line with a mistake; or the records cannot be written, and some keys may have been added.
     pub async fn import(&self, text: &str, now: SystemTime) -> Result<Imported, Vec<String>> {
-        let mut problems = Vec::new();
-        let mut records: Vec<KeyRecord> = Vec::new();
-        let mut hashes = HashSet::new();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() {
+        let told = |error: StoreError| vec![error.to_string()];
+        let known = self.store.keys().await.map_err(told)?;
+        let read = self.all_imported(text, now);
+        let mut problems = read.problems;
+        let lines = read.records.len();
+        let mut hashes: HashSet<&str> = known.iter().map(|known| &*known.hash).collect();
+        // A key that was rotated away is no new one either.
+        hashes.extend(
+            known
+                .iter()
+                .filter_map(|known| Some(&*known.previous.as_ref()?.0)),
+        );
+        let valid = known.iter().filter(|known| known.revoked_at.is_none());
+        let mut names: HashSet<String> = valid.map(|known| known.name.clone()).collect();
+        let mut new = Vec::new();
+        for (number, record) in read.records {
+            if hashes.contains(&*record.hash) {
                 continue;
             }
-            match self.imported(line, now) {
-                Ok(record) if !hashes.insert(record.hash.clone()) => {
-                    problems.push(format!("line {}: this key is there twice", number + 1));
-                }
-                Ok(record) => records.push(record),
-                Err(problem) => problems.push(format!("line {}: {problem}", number + 1)),
+            if !names.insert(record.name.clone()) {
+                let name = &record.name;
+                problems.push(format!(
+                    "line {number}: there is a key named {name:?} already"
+                ));
             }
+            new.push(record);
         }
         if !problems.is_empty() {
             return Err(problems);
         }
-        let told = |error: KeyError| vec![error.to_string()];
-        let known = self
-            .store
-            .keys()
-            .await
-            .map_err(|error| told(error.into()))?;
-        let all = records.len();
-        // A key that was rotated away is no new one either.
-        let former = |record: &KeyRecord| record.previous.as_ref().map(|(hash, _)| hash.clone());
-        let known: HashSet<String> = known
-            .iter()
-            .flat_map(|known| former(known).into_iter().chain([known.hash.clone()]))
-            .collect();
-        records.retain(|record| !known.contains(&record.hash));
-        let added = records.len();
-        let put = self.store.put_keys(&records).await;
-        put.map_err(|error| told(error.into()))?;
-        let known = all - added;
+        let added = new.len();
+        // Whoever else changes a key waits for one batch only.
+        for (batch, records) in new.chunks(BATCH).enumerate() {
+            let put = self.store.put_keys(records).await;
+            put.map_err(|error| {
+                let before = batch * BATCH;
+                vec![format!(
+                    "{error}; {before} keys were added, the next import adds the others"
+                )]
+            })?;
+        }
+        let known = lines - added;
         Ok(Imported { added, known })
+    }
+
+    /// Each line as a record, with its number.
+    fn all_imported(&self, text: &str, now: SystemTime) -> Lines {
+        let mut read = Lines::default();
+        let mut hashes = HashSet::new();
+        let lines = text.lines().map(str::trim).zip(1..);
+        for (line, number) in lines.filter(|(line, _)| !line.is_empty()) {
+            match self.imported(line, now) {
+                Ok(record) if !hashes.insert(record.hash.clone()) => {
+                    let problem = format!("line {number}: this key is there twice");
+                    read.problems.push(problem);
+                }
+                Ok(record) => read.records.push((number, record)),
+                Err(problem) => read.problems.push(format!("line {number}: {problem}")),
+            }
+        }
+        read
     }
 
     fn imported(&self, line: &str, now: SystemTime) -> Result<KeyRecord, String> {

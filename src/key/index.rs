@@ -1,6 +1,6 @@
 //! The index of all keys, which requests read without a lock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::client::{Client, Grant};
 use super::hash::{ByHash, KeyHash};
 use super::slots::Seat;
 use super::source::{self, ANYBODY, Known, Stated};
-use crate::clock::{Moment, SystemTime};
+use crate::clock::{self, Instant, Moment, SystemTime};
 use crate::config::{Assignment, Config, Open, Tier};
 use crate::limit::{Limits, Permits, Prices, Spent};
 use crate::store::{KeyRecord, SpentRecord, millis};
@@ -68,14 +68,24 @@ struct Live {
     seat: Arc<Seat>,
 }
 
+impl Live {
+    fn is_counting(&self, now: Instant) -> bool {
+        self.permits.under_way() > 0 || self.limits.is_counting(now)
+    }
+}
+
 #[derive(Default)]
 struct Index {
     by_hash: ByHash<Entry>,
     by_id: HashMap<Arc<str>, Arc<Client>>,
     /// Who comes without a key, where none is asked for.
     anybody: Option<Arc<Client>>,
+    /// The ids of revoked keys.
+    revoked: HashSet<String>,
     /// A key that is not here may be in the records all the same.
     is_partial: bool,
+    /// Of all limits.
+    longest_window: Option<Duration>,
 }
 
 /// What a hash leads to.
@@ -137,7 +147,10 @@ impl Keys {
         let Kept { live, records } = kept;
         let (known, shuts) = source::all(config, records.as_deref());
         self.had_keys.fetch_or(shuts, Ordering::SeqCst);
+        let revoked = records.iter().flatten();
+        let revoked = revoked.filter(|record| record.revoked_at.is_some());
         let mut index = Index {
+            revoked: revoked.map(|record| record.id.clone()).collect(),
             is_partial: records.is_none(),
             ..Index::default()
         };
@@ -169,7 +182,15 @@ impl Keys {
         // Before the records were read there may be keys in them.
         index.anybody = (self.is_open(config) && !index.is_partial)
             .then(|| client(Stated::plain(ANYBODY.into(), ANYBODY.into(), None)));
-        live.retain(|id, _| index.by_id.contains_key(id));
+        let windows = index
+            .by_id
+            .values()
+            .filter_map(|client| client.limits.span());
+        index.longest_window = windows.max();
+        // What counts goes on counting, should the key be there again with the next change: it may be
+        // disabled for a while, or its file not be readable.
+        let now = clock::now();
+        live.retain(|id, live| index.by_id.contains_key(id) || live.is_counting(now));
         self.index.store(Arc::new(index));
     }
 
@@ -192,6 +213,11 @@ impl Keys {
     /// The records were not read yet.
     pub fn is_partial(&self) -> bool {
         self.index.load().is_partial
+    }
+
+    /// Do the records say that the key of this id is no more?
+    pub fn is_revoked(&self, id: &str) -> bool {
+        self.index.load().revoked.contains(id)
     }
 
     /// How many keys there are, valid or not.
@@ -223,12 +249,7 @@ impl Keys {
 
     /// The longest window of a limit; none without limits.
     pub fn longest_window(&self) -> Option<Duration> {
-        let index = self.index.load();
-        let windows = index
-            .by_id
-            .values()
-            .filter_map(|client| client.limits.span());
-        windows.max()
+        self.index.load().longest_window
     }
 
     /// Takes what was used before this process into its key's limits; `at`: now.
@@ -241,12 +262,10 @@ impl Keys {
             cost: spent.cost,
         };
         // What a clock that was set back calls the future is now.
-        let ago =
-            |time: i64| Duration::from_millis(millis(at.wall).saturating_sub(time).max(0) as u64);
-        let moment = |time| at.now.checked_sub(ago(time));
-        if let (Some(began), Some(ended)) = (moment(spent.began), moment(spent.ended)) {
+        let ago = millis(at.wall).saturating_sub(spent.at).max(0) as u64;
+        if let Some(then) = at.now.checked_sub(Duration::from_millis(ago)) {
             let model = spent.model.as_deref();
-            client.limits.remember(model, &used, began, ended);
+            client.limits.remember(model, spent.requests, &used, then);
         }
     }
 

@@ -207,3 +207,59 @@ fn a_key_is_narrowed_to_its_models_and_addresses_within_its_tier() {
     );
     assert!(!narrow.may.allows_address(None) && wide.may.allows_address(None));
 }
+
+#[test]
+fn what_counts_goes_on_when_a_key_is_disabled_or_its_file_unreadable_for_a_while() {
+    let now = clock::wall();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys");
+    std::fs::write(&file, "of-the-file\n").unwrap();
+    let config = config(&format!(
+        "clients: {{keys_file: '{}'}}\ntiers: {{default: {{limits: [{{requests: 1, window: 1h}}]}}}}",
+        file.display()
+    ));
+    let issued = record("issued", now);
+    let keys = Keys::new(&config, Some(vec![issued.clone()]));
+    let asked = crate::limit::Ask {
+        model: None,
+        tokens: 0,
+        cost: 0,
+    };
+    let of = |key: &str| ask(&keys, key, now).unwrap();
+    let permits: Vec<_> = ["issued", "of-the-file"]
+        .map(|key| {
+            let hold = of(key).limits.admit(&asked, clock::now()).unwrap();
+            hold.settle(Spent::default(), clock::now());
+            of(key).permits.take(1).unwrap()
+        })
+        .into();
+    let disabled = KeyRecord {
+        enabled: false,
+        ..issued.clone()
+    };
+    std::fs::remove_file(&file).unwrap();
+    keys.set_records(&config, vec![disabled]);
+    assert_eq!(why(&keys, "issued", now), Some(Refused::Disabled));
+    assert_eq!(why(&keys, "of-the-file", now), Some(Refused::Unknown));
+    std::fs::write(&file, "of-the-file\n").unwrap();
+    keys.set_records(&config, vec![issued]);
+    for key in ["issued", "of-the-file"] {
+        assert!(of(key).limits.admit(&asked, clock::now()).is_err(), "{key}");
+        assert!(of(key).permits.take(1).is_none(), "{key}");
+    }
+    drop(permits);
+    assert!(of("issued").permits.take(1).is_some());
+    keys.set_records(&config, vec![]);
+    assert_eq!(keys.kept.lock().live.len(), 2, "its window is not over");
+}
+
+#[test]
+fn a_key_whose_addresses_cannot_be_read_is_refused_from_everywhere() {
+    let now = clock::wall();
+    let spoilt = KeyRecord {
+        allowed_ips: vec!["10.0.0.0/8".to_owned(), "10.0.0".to_owned()],
+        ..record("spoilt", now)
+    };
+    let keys = Keys::new(&config(""), Some(vec![spoilt]));
+    assert_eq!(why(&keys, "spoilt", now), Some(Refused::Disabled));
+}

@@ -267,6 +267,33 @@ async fn keys_of_the_older_pool_are_imported_as_its_redis_has_them() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_rotated_away_is_no_new_one_to_an_import() {
+    let house = House::new().await;
+    let register = house.register();
+    let (key, old) = house.create(r#"{"name": "ci"}"#).await;
+    let now = clock::wall();
+    let (_, new) = register.rotate(&key.id, HOUR, now).await.unwrap();
+    for known in [old, new] {
+        let line = serde_json::json!({"key": known.expose(), "name": "again"}).to_string();
+        let imported = register.import(&line, now).await.unwrap();
+        assert_eq!((imported.added, imported.known), (0, 1));
+    }
+    assert_eq!(house.store.keys().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_grace_may_be_as_long_as_anybody_can_say() {
+    let house = House::new().await;
+    let (key, old) = house.create("{}").await;
+    let now = clock::wall();
+    let register = house.register();
+    let (rotated, _) = register.rotate(&key.id, Duration::MAX, now).await.unwrap();
+    let (hash, until) = rotated.previous.unwrap();
+    assert_eq!(hash, KeyHash::of(old.expose()).to_hex());
+    assert!(until > rotated.created_at + 99 * 365 * 86_400_000);
+}
+
+#[tokio::test]
 async fn a_file_with_a_mistake_imports_nothing_and_every_mistake_is_told_without_its_key() {
     let house = House::new().await;
     let text = r#"{"hash": "0000000000000000000000000000000000000000000000000000000000000000", "name": "fine"}
@@ -297,4 +324,29 @@ not json sk-cli-v1-secretsecret
         );
     }
     assert!(house.store.keys().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_large_file_is_imported_in_parts_so_that_others_get_their_turn_and_goes_on_where_it_was()
+{
+    let house = House::new().await;
+    let (register, now) = (house.register(), clock::wall());
+    let line = |n: usize| format!("{{\"key\": \"sk-imported-{n:020}\", \"name\": \"key {n}\"}}\n");
+    let text: String = (0..2_500).map(line).collect();
+    let part: String = (0..1_200).map(line).collect();
+    assert_eq!(register.import(&part, now).await.unwrap().added, 1_200);
+    let before = house.store.keys_version().await.unwrap();
+    let imported = register.import(&text, now).await.unwrap();
+    assert_eq!((imported.added, imported.known), (1_300, 1_200));
+    let steps = house.store.keys_version().await.unwrap() - before;
+    assert_eq!(steps, 2, "each is seen by itself");
+    // A mistake in the last line is found before the first one is added.
+    let mut twins: String = (2_500..5_000).map(line).collect();
+    twins.push_str("{\"key\": \"sk-imported-and-a-twin-of-it\", \"name\": \"key 7\"}");
+    let problems = register.import(&twins, now).await.unwrap_err();
+    assert_eq!(
+        problems,
+        ["line 2501: there is a key named \"key 7\" already"]
+    );
+    assert_eq!(house.store.keys().await.unwrap().len(), 2_500);
 }

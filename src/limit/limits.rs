@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use wildmatch::WildMatch;
 
 use super::price::BILLION;
-use super::window::Window;
+use super::window::{self, Window};
 use crate::clock::Instant;
 use crate::config::{self, LimitUnit};
 
@@ -87,6 +87,10 @@ pub(super) struct Count {
     /// Of what all gateways share: drawn and not used yet, and used without having been drawn.
     pub(super) left: u64,
     pub(super) owed: u64,
+    /// All that was ever drawn.
+    pub(super) ever: u64,
+    /// Nothing is left of it until then, as was said last.
+    pub(super) spent_until: Option<Instant>,
 }
 
 /// What one request holds of its key's limits. It is settled, or dropped and given back as if it had
@@ -193,17 +197,34 @@ impl Limits {
         self.rules.iter().map(|rule| rule.level(now)).collect()
     }
 
-    /// Counts what was used before this process was there: a request that came at `began` and ended
-    /// at `ended`.
-    pub fn remember(&self, model: Option<&str>, spent: &Spent, began: Instant, ended: Instant) {
+    /// Uses that are no further apart than this need not be told apart: none of the windows does it.
+    /// Without a limit an hour, for one that may come.
+    pub fn grain(&self) -> Duration {
+        const SECOND: Duration = Duration::from_secs(1);
+        const HOUR: Duration = Duration::from_secs(3600);
+        let shortest = self.rules.iter().map(|rule| rule.span).min();
+        shortest.map_or(HOUR, |span| window::grain(span).clamp(SECOND, HOUR))
+    }
+
+    /// Counts what was used before this process was there.
+    pub fn remember(&self, model: Option<&str>, requests: u64, spent: &Spent, at: Instant) {
         for rule in self.rules.iter().filter(|rule| rule.is_for(model)) {
-            let (amount, at) = match rule.unit {
-                LimitUnit::Requests => (1, began),
-                LimitUnit::Tokens => (spent.tokens, ended),
-                LimitUnit::Cost => (spent.cost, ended),
+            let amount = match rule.unit {
+                LimitUnit::Requests => requests,
+                LimitUnit::Tokens => spent.tokens,
+                LimitUnit::Cost => spent.cost,
             };
             rule.count.lock().window.add(amount, at);
         }
+    }
+
+    /// Something counts, or is held for requests under way.
+    pub fn is_counting(&self, now: Instant) -> bool {
+        let counts = |rule: &Rule| {
+            let mut count = rule.count.lock();
+            count.held > 0 || count.window.used(now) > 0
+        };
+        self.rules.iter().any(counts)
     }
 }
 
@@ -236,6 +257,8 @@ impl Rule {
                 held: 0,
                 left: 0,
                 owed: 0,
+                ever: 0,
+                spent_until: None,
             })),
         }
     }
@@ -338,10 +361,10 @@ impl Rule {
                 })
             }
         };
-        let left = count.left.saturating_add(taken.drawn.saturating_sub(used));
-        let owed = count.owed.saturating_add(used.saturating_sub(taken.drawn));
-        let both = left.min(owed);
-        (count.left, count.owed) = (left - both, owed - both);
+        count.credit(
+            taken.drawn.saturating_sub(used),
+            used.saturating_sub(taken.drawn),
+        );
     }
 }
 

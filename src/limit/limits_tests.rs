@@ -175,20 +175,28 @@ fn what_was_used_before_a_restart_is_remembered() {
         limit("*", LimitUnit::Tokens, 100.0, HOUR),
     ]);
     let now = start();
-    limits.remember(
-        Some("m"),
-        &spent(99),
-        now - 2 * HOUR,
-        now - 30 * 60 * SECOND,
-    );
+    limits.remember(Some("m"), 9, &spent(0), now - 2 * HOUR);
+    limits.remember(Some("m"), 0, &spent(99), now - 30 * 60 * SECOND);
     let hold = limits.admit(&ask("m", 1), now).unwrap();
     hold.settle(spent(1), now);
     let refused = limits.admit(&ask("m", 1), now).unwrap_err();
     assert_eq!(
         &*refused.limit, "100 tokens in 1h",
-        "that request itself is long out"
+        "the nine requests are long out"
     );
     assert_eq!(refused.wait, 30 * 60 * SECOND);
+}
+
+#[test]
+fn uses_are_told_apart_as_finely_as_the_shortest_window_does() {
+    let grain = |spans: &[Duration]| {
+        let one = |span: &Duration| limit("*", LimitUnit::Requests, 1.0, *span);
+        limits(&spans.iter().map(one).collect::<Vec<_>>()).grain()
+    };
+    assert_eq!(grain(&[]), HOUR);
+    assert_eq!(grain(&[10 * SECOND, HOUR]), SECOND);
+    assert_eq!(grain(&[512 * 20 * SECOND, 99 * HOUR]), 20 * SECOND);
+    assert_eq!(grain(&[24 * 365 * HOUR]), HOUR);
 }
 
 #[test]

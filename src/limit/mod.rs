@@ -17,5 +17,5 @@ pub use kept::Kept;
 pub use limits::{Ask, Exceeded, Hold, Level, Limits, Spent};
 pub use permit::{Permit, Permits};
 pub use price::{BILLION, Price, Prices};
-pub use shared::{Draw, Drawn, Tally};
+pub use shared::{Draw, Drawn, Late, Tally};
 pub use window::Window;

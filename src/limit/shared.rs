@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 
-use super::limits::{Ask, Exceeded, Hold, Limits, Rule, Taken};
+use super::limits::{Ask, Count, Exceeded, Hold, Limits, Rule, Taken};
 use crate::clock::Instant;
 use crate::config::LimitUnit;
 
@@ -19,8 +20,9 @@ const AHEAD: u64 = 100;
 
 /// Who counts for all gateways. Amounts are requests, tokens or billionths of cost.
 pub trait Tally: Send + Sync + Debug {
-    /// Draws a part of a limit. It has a deadline of its own (50 ms), as a request waits for it.
-    fn draw<'a>(&'a self, draw: Draw<'a>) -> BoxFuture<'a, Drawn>;
+    /// Draws a part of a limit. It has a deadline of its own (50 ms), as a request waits for it. An
+    /// answer that comes later, or when the request has gone, goes to `late`.
+    fn draw<'a>(&'a self, draw: Draw<'a>, late: Late) -> BoxFuture<'a, Drawn>;
 
     /// Gives back what was drawn and will not be used.
     fn give_back<'a>(&'a self, limit: &'a str, span: Duration, amount: u64) -> BoxFuture<'a, ()>;
@@ -28,6 +30,9 @@ pub trait Tally: Send + Sync + Debug {
     /// How many gateways there are, this one among them, as far as is known; at least 1.
     fn gateways(&self) -> u32;
 }
+
+/// Who is told of an answer for which nobody waits any more.
+pub type Late = Box<dyn FnOnce(Drawn) + Send>;
 
 /// What is drawn.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +49,8 @@ pub struct Draw<'a> {
     pub want: u64,
     /// What this gateway itself knows to be used in the window: the truth, should all else be lost.
     pub known: u64,
+    /// All that this gateway knows to have drawn of it, ever.
+    pub ever: u64,
 }
 
 /// What became of a draw.
@@ -53,8 +60,81 @@ pub enum Drawn {
     Granted(u64),
     /// Not even `least` is left; some will be in this time.
     Spent(Duration),
+    /// No answer came in time: what is known must do.
+    Late,
     /// Nobody answers: each gateway keeps to its own part of the limit until somebody does.
     Away,
+}
+
+/// What a draw has taken out of a count. It is put back, unless it is used or told: a client that
+/// leaves while its request waits for the answer takes nothing along.
+struct Drawing<'a> {
+    count: &'a Arc<Mutex<Count>>,
+    left: u64,
+    owed: u64,
+}
+
+impl<'a> Drawing<'a> {
+    fn of(count: &'a Arc<Mutex<Count>>) -> Self {
+        let mut taken = count.lock();
+        let (left, owed) = (
+            std::mem::take(&mut taken.left),
+            std::mem::take(&mut taken.owed),
+        );
+        Drawing { count, left, owed }
+    }
+
+    fn of_owed(count: &'a Arc<Mutex<Count>>) -> Self {
+        let owed = std::mem::take(&mut count.lock().owed);
+        let left = 0;
+        Drawing { count, left, owed }
+    }
+
+    /// What becomes of an answer that comes when this is over. What was owed has been told with it.
+    fn late(&self, owed: u64, now: Instant) -> Late {
+        let count = self.count.clone();
+        Box::new(move |drawn| {
+            let mut count = count.lock();
+            let granted = count.learn(&drawn, owed, now);
+            let told = match drawn {
+                Drawn::Granted(_) | Drawn::Spent(_) => owed,
+                Drawn::Late | Drawn::Away => 0,
+            };
+            count.credit(granted.saturating_add(told), 0);
+        })
+    }
+}
+
+impl Drop for Drawing<'_> {
+    fn drop(&mut self) {
+        self.count.lock().credit(self.left, self.owed);
+    }
+}
+
+impl Count {
+    /// Has drawn so much more than was used, and used so much that was not drawn: one is set off against
+    /// the other.
+    pub(super) fn credit(&mut self, left: u64, owed: u64) {
+        let left = self.left.saturating_add(left);
+        let owed = self.owed.saturating_add(owed);
+        let both = left.min(owed);
+        (self.left, self.owed) = (left - both, owed - both);
+    }
+
+    /// Notes what the answer says to a draw that has told `owed`. Returns what it granted.
+    fn learn(&mut self, drawn: &Drawn, owed: u64, now: Instant) -> u64 {
+        let granted = match drawn {
+            Drawn::Granted(granted) => *granted,
+            Drawn::Spent(_) => 0,
+            Drawn::Late | Drawn::Away => return 0,
+        };
+        self.ever = self.ever.saturating_add(granted).saturating_add(owed);
+        self.spent_until = match drawn {
+            Drawn::Spent(wait) => Some(now + *wait),
+            _ => None,
+        };
+        granted
+    }
 }
 
 impl Limits {
@@ -95,17 +175,17 @@ impl Limits {
     /// having been drawn: to be called now and then.
     pub async fn settle_up(&self, tally: &dyn Tally, now: Instant) {
         for rule in &self.rules {
-            let (surplus, owed) = {
+            let (surplus, owes) = {
                 let mut count = rule.count.lock();
                 let surplus = count.left.saturating_sub(rule.ahead(tally));
                 count.left -= surplus;
-                (surplus, std::mem::take(&mut count.owed))
+                (surplus, count.owed > 0)
             };
             if surplus > 0 {
                 tally.give_back(&rule.id, rule.span, surplus).await;
             }
-            if owed > 0 {
-                rule.tell(owed, tally, now).await;
+            if owes {
+                rule.tell(tally, now).await;
             }
         }
     }
@@ -137,14 +217,8 @@ impl Rule {
         tally: &dyn Tally,
         now: Instant,
     ) -> Result<u64, Option<Duration>> {
-        let (left, owed, known) = {
-            let mut count = self.count.lock();
-            let (left, owed) = (
-                std::mem::take(&mut count.left),
-                std::mem::take(&mut count.owed),
-            );
-            (left, owed, count.window.used(now))
-        };
+        let mut drawing = Drawing::of(&self.count);
+        let left = drawing.left;
         // Of what a lone request may come to nobody knows how much it needs.
         let least = match self.unit {
             LimitUnit::Requests => taken.amount,
@@ -152,51 +226,67 @@ impl Rule {
             LimitUnit::Tokens | LimitUnit::Cost => taken.amount,
         };
         let want = taken.amount.saturating_add(self.ahead(tally));
+        // A request is in its window already, and is still to be drawn.
+        let itself = match self.unit {
+            LimitUnit::Requests => taken.amount,
+            LimitUnit::Tokens | LimitUnit::Cost => 0,
+        };
+        let nothing = self.nothing(&drawing, now);
         let draw = Draw {
+            least: least.saturating_sub(left).max(1),
+            want: want.saturating_sub(left).max(1),
+            known: nothing.known.saturating_sub(itself),
+            ..nothing
+        };
+        let late = drawing.late(draw.owed, now);
+        let drawn = tally.draw(draw, late).await;
+        let granted = self.count.lock().learn(&drawn, draw.owed, now);
+        match drawn {
+            Drawn::Granted(_) => {
+                let had = left.saturating_add(granted);
+                let used = had.min(taken.amount);
+                (drawing.left, drawing.owed) = (had - used, 0);
+                Ok(used)
+            }
+            Drawn::Spent(wait) => {
+                drawing.owed = 0;
+                Err(Some(wait))
+            }
+            // Where it was spent a moment ago it is spent still.
+            Drawn::Late => {
+                let until = self.count.lock().spent_until;
+                Err(until.and_then(|until| until.checked_duration_since(now)))
+            }
+            Drawn::Away => Err(None),
+        }
+    }
+
+    /// Tells what was used without having been drawn.
+    async fn tell(&self, tally: &dyn Tally, now: Instant) {
+        let mut drawing = Drawing::of_owed(&self.count);
+        let draw = self.nothing(&drawing, now);
+        let late = drawing.late(draw.owed, now);
+        let drawn = tally.draw(draw, late).await;
+        self.count.lock().learn(&drawn, draw.owed, now);
+        if let Drawn::Granted(_) | Drawn::Spent(_) = drawn {
+            drawing.owed = 0;
+        }
+    }
+
+    /// A draw that only tells.
+    fn nothing(&self, drawing: &Drawing<'_>, now: Instant) -> Draw<'_> {
+        let mut count = self.count.lock();
+        let known = count.window.used(now);
+        Draw {
             limit: &self.id,
             most: self.most,
             span: self.span,
             // What has gone out of the window is owed to nobody.
-            owed: owed.min(known),
-            least: least.saturating_sub(left).max(1),
-            want: want.saturating_sub(left).max(1),
-            known,
-        };
-        let drawn = tally.draw(draw).await;
-        let mut count = self.count.lock();
-        match drawn {
-            Drawn::Granted(granted) => {
-                let had = left.saturating_add(granted);
-                let used = had.min(taken.amount);
-                count.left = count.left.saturating_add(had - used);
-                Ok(used)
-            }
-            Drawn::Spent(wait) => {
-                count.left = count.left.saturating_add(left);
-                Err(Some(wait))
-            }
-            Drawn::Away => {
-                count.left = count.left.saturating_add(left);
-                count.owed = count.owed.saturating_add(owed);
-                Err(None)
-            }
-        }
-    }
-
-    async fn tell(&self, owed: u64, tally: &dyn Tally, now: Instant) {
-        let known = self.count.lock().window.used(now);
-        let draw = Draw {
-            limit: &self.id,
-            most: self.most,
-            span: self.span,
-            owed: owed.min(known),
+            owed: drawing.owed.min(known),
             least: 0,
             want: 0,
             known,
-        };
-        if let Drawn::Away = tally.draw(draw).await {
-            let mut count = self.count.lock();
-            count.owed = count.owed.saturating_add(owed);
+            ever: count.ever,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Several gateways keep one limit, and each its part of it while nobody counts for all.
 
 use std::collections::HashMap;
+use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::limits::{Exceeded, Limits, Spent};
 use super::limits_tests::{ask, limit, limits};
-use super::shared::{Draw, Drawn, Tally};
+use super::shared::{Draw, Drawn, Late, Tally};
 use super::window::Window;
 use crate::clock::{self, Instant};
 use crate::config::{Limit, LimitUnit};
@@ -18,13 +19,15 @@ use crate::config::{Limit, LimitUnit};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Counts in this process for as many gateways as are said to be there.
-#[derive(Debug)]
 struct Centre {
     gateways: u32,
     now: Instant,
     windows: Mutex<HashMap<String, Window>>,
     is_away: AtomicBool,
     draws: AtomicU64,
+    /// Answers come, but too late.
+    is_late: AtomicBool,
+    late: Mutex<Vec<(Late, Drawn)>>,
 }
 
 impl Centre {
@@ -35,6 +38,8 @@ impl Centre {
             windows: Mutex::default(),
             is_away: AtomicBool::new(false),
             draws: AtomicU64::new(0),
+            is_late: AtomicBool::new(false),
+            late: Mutex::default(),
         }
     }
 
@@ -57,9 +62,22 @@ impl Centre {
     }
 }
 
+impl Debug for Centre {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Centre")
+    }
+}
+
 impl Tally for Centre {
-    fn draw<'a>(&'a self, draw: Draw<'a>) -> BoxFuture<'a, Drawn> {
-        Box::pin(async move { self.answer(draw) })
+    fn draw<'a>(&'a self, draw: Draw<'a>, late: Late) -> BoxFuture<'a, Drawn> {
+        Box::pin(async move {
+            let drawn = self.answer(draw);
+            if !self.is_late.load(Ordering::SeqCst) {
+                return drawn;
+            }
+            self.late.lock().push((late, drawn));
+            Drawn::Late
+        })
     }
 
     fn give_back<'a>(&'a self, limit: &'a str, _: Duration, amount: u64) -> BoxFuture<'a, ()> {
@@ -163,4 +181,77 @@ async fn a_request_that_a_second_limit_refuses_takes_nothing_of_the_first() {
         assert!(refused.is_err());
     }
     assert_eq!(served(&[gateway], &centre, 20).await, 5);
+}
+
+#[tokio::test]
+async fn what_a_late_answer_grants_is_not_lost_and_nothing_is_counted_twice() {
+    let centre = Centre::of(3);
+    let gateways = three(&limit("*", LimitUnit::Requests, 10.0, MINUTE));
+    centre.is_late.store(true, Ordering::SeqCst);
+    assert_eq!(served(&gateways, &centre, 6).await, 6, "of its own part");
+    for (late, drawn) in centre.late.lock().drain(..) {
+        late(drawn);
+    }
+    centre.is_late.store(false, Ordering::SeqCst);
+    assert_eq!(served(&gateways, &centre, 20).await, 4, "all of 10");
+    // Whoever was told that nothing is left goes by that where the next answer is late.
+    centre.is_late.store(true, Ordering::SeqCst);
+    assert_eq!(served(&gateways, &centre, 20).await, 0);
+}
+
+#[tokio::test]
+async fn a_grant_that_comes_when_its_request_was_refused_is_the_next_ones() {
+    let centre = Centre::of(3);
+    let gateways = three(&limit("*", LimitUnit::Requests, 3.0, MINUTE));
+    centre.is_late.store(true, Ordering::SeqCst);
+    let one = &gateways[..1];
+    assert_eq!(served(one, &centre, 2).await, 1, "its part is one");
+    for (late, drawn) in centre.late.lock().drain(..) {
+        late(drawn);
+    }
+    centre.is_late.store(false, Ordering::SeqCst);
+    assert_eq!(served(one, &centre, 1).await, 1, "without another draw");
+    assert_eq!(centre.draws.load(Ordering::SeqCst), 2);
+    assert_eq!(served(&gateways, &centre, 9).await, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_request_draws_takes_nothing_along() {
+    let centre = Centre::of(1);
+    let gateway = limits(&[limit("*", LimitUnit::Tokens, 1000.0, MINUTE)]);
+    send(&gateway, &centre, 500, 100).await.unwrap();
+    // It holds 400 of what was drawn; a request that needs more asks, and is gone.
+    let asked = ask("m", 600);
+    let (sender, gone) = tokio::sync::oneshot::channel::<()>();
+    let never = Never(centre, Mutex::new(Some(sender)));
+    let admitting = gateway.admit_shared(&asked, &never, never.0.now);
+    tokio::select! {
+        _ = admitting => panic!("nobody answers"),
+        _ = gone => {}
+    }
+    let centre = never.0;
+    gateway.settle_up(&centre, centre.now).await;
+    for _ in 0..9 {
+        send(&gateway, &centre, 100, 100).await.unwrap();
+    }
+    assert!(send(&gateway, &centre, 100, 100).await.is_err());
+}
+
+/// Says that it was asked, and never answers.
+#[derive(Debug)]
+struct Never(Centre, Mutex<Option<tokio::sync::oneshot::Sender<()>>>);
+
+impl Tally for Never {
+    fn draw<'a>(&'a self, _: Draw<'a>, _: Late) -> BoxFuture<'a, Drawn> {
+        drop(self.1.lock().take());
+        Box::pin(std::future::pending())
+    }
+
+    fn give_back<'a>(&'a self, _: &'a str, _: Duration, _: u64) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn gateways(&self) -> u32 {
+        1
+    }
 }

@@ -30,6 +30,11 @@ struct Entry {
     amount: u64,
 }
 
+/// Uses that are nearer to each other than this may count as one, in a window of this length.
+pub(super) fn grain(span: Duration) -> Duration {
+    span / GRAINS
+}
+
 impl Window {
     pub fn new(span: Duration) -> Self {
         Window {
@@ -115,7 +120,7 @@ impl Window {
     }
 
     fn put_together(&mut self) {
-        let grain = self.span / GRAINS;
+        let grain = grain(self.span);
         let mut kept: VecDeque<Entry> = VecDeque::with_capacity(MOST + 1);
         let mut began = None;
         for entry in self.entries.drain(..).filter(|entry| entry.amount > 0) {

@@ -188,11 +188,12 @@ impl Pool {
     ) -> Result<Lease, Refusal> {
         // Whoever comes while others wait stands behind them.
         if self.queue.waiting() == 0 {
-            match self.try_lease(demand, now) {
+            match self.take(demand, now) {
                 Some(lease) => return Ok(lease),
                 None => {
                     let refusal = self.refusal(demand, now);
                     if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
+                        self.sharing.miss();
                         return Err(refusal);
                     }
                 }
@@ -202,8 +203,16 @@ impl Pool {
         Box::pin(self.wait(demand, now, deadline)).await
     }
 
-    /// Takes an account if one is ready.
+    /// Takes an account if one is ready. Where gateways share it and none is, more is asked for.
     pub fn try_lease(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Lease> {
+        let lease = self.take(demand, now);
+        if lease.is_none() {
+            self.sharing.miss();
+        }
+        lease
+    }
+
+    fn take(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Lease> {
         let ticks = self.ticks(now);
         if ticks >= self.due.next() {
             self.recover_due(ticks);
@@ -218,6 +227,7 @@ impl Pool {
         };
         match taken {
             Some(taken) => {
+                self.sharing.took(&taken.account);
                 let last_used = &taken.account.live.last_used;
                 last_used.store(ticks.max(1), Ordering::Relaxed);
                 Some(Lease::of(taken, self, now))

@@ -1,12 +1,13 @@
 //! The part of an account's `max_concurrent` that this gateway may use, where many gateways share it.
 //!
 //! A request takes a place of the share as it takes one of a limit: at once, here. One task asks for
-//! more when a share is spent, and gives back what others need ([`Pool::share_asks`],
-//! [`Pool::take_share`]); meanwhile requests wait in the queue. A share ends with its time: a gateway
+//! more when a share is spent, or nearly so, and gives back what others need ([`Pool::share_asks`],
+//! [`Pool::take_share`]); meanwhile requests wait in the queue, or go where a route sends those that
+//! find no place, and count as asking all the same. A share ends with its time: a gateway
 //! that was stopped for a while has none when it goes on, as others may have taken it.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,10 +25,16 @@ pub(super) const SLOT: u32 = u32::MAX;
 /// What has not changed is told again so often: Redis may have been restored from an old copy.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
 
+/// Beside what is in use a gateway keeps one place of each account, and one for so many that are in use:
+/// the next requests find a place while more are asked for.
+const USED_PER_ROOM: u32 = 4;
+
 /// Whether a pool shares its accounts with other gateways.
 pub(super) struct Sharing {
-    /// Woken when a request waits for a place; there once the pool shares.
+    /// Woken when a place is wanted; there once the pool shares.
     wanted: OnceLock<Arc<Notify>>,
+    /// Requests that found no place since the others were last asked, and did not wait.
+    missed: AtomicU32,
     /// When the shares end, in the pool's time.
     until: AtomicU64,
     /// Of this gateway in the row of all, and how many they are.
@@ -38,6 +45,7 @@ impl Default for Sharing {
     fn default() -> Self {
         Sharing {
             wanted: OnceLock::new(),
+            missed: AtomicU32::new(0),
             until: AtomicU64::new(u64::MAX),
             row: AtomicU64::new(1),
         }
@@ -53,6 +61,24 @@ impl Sharing {
     pub(super) fn want(&self) {
         if let Some(wanted) = self.wanted.get() {
             wanted.notify_one();
+        }
+    }
+
+    /// A request found no place. It may not wait for one, and those after it are to find one.
+    pub(super) fn miss(&self) {
+        if self.is_on() {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+            self.want();
+        }
+    }
+
+    /// A request took a place: that of the share's last one, where the account has more, makes it ask.
+    pub(super) fn took(&self, account: &Account) {
+        if self.is_on() {
+            let (live, most) = (&account.live, account.config.max_concurrent);
+            if live.limit() < most && live.is_full_with(live.in_flight()) {
+                self.want();
+            }
         }
     }
 
@@ -79,7 +105,7 @@ impl Sharing {
 #[derive(Clone, Copy)]
 pub(super) struct Told {
     need: u32,
-    room: bool,
+    room: u32,
     at: u64,
 }
 
@@ -106,6 +132,8 @@ impl Pool {
     pub fn share_asks(&self, lacking: &HashSet<String>, leaving: bool, now: Instant) -> Vec<Ask> {
         let ticks = self.ticks(now);
         let waiting = u32::try_from(self.queue.waiting()).unwrap_or(u32::MAX);
+        let missed = self.sharing.missed.swap(0, Ordering::Relaxed);
+        let waiting = waiting.saturating_add(missed);
         let table = self.table.load();
         let shared = table.accounts().filter(|a| a.config.max_concurrent != 0);
         shared
@@ -187,19 +215,30 @@ impl Pool {
 
     /// The end of the shares may have come.
     pub(super) fn end_shares(&self, ticks: u64) {
-        match self.sharing.until.load(Ordering::SeqCst) {
-            u64::MAX => {}
-            until if ticks < until => self.due.add(SLOT, until),
-            _ => {
-                tracing::warn!(
-                    pool = &*self.name,
-                    "this gateway has not said for a while that it lives: it asks anew for its places"
-                );
-                self.sharing.until.store(u64::MAX, Ordering::SeqCst);
-                self.limit_each(|_, _| 0);
-                self.sharing.want();
-            }
+        let until = self.sharing.until.load(Ordering::SeqCst);
+        if until == u64::MAX {
+            return;
         }
+        let ends = |until| (until <= ticks).then_some(u64::MAX);
+        let ended = self
+            .sharing
+            .until
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, ends);
+        if let Err(until) = ended {
+            // They were made to last longer meanwhile, or for as long as nobody can be asked.
+            if until != u64::MAX {
+                self.due.add(SLOT, until);
+            }
+            return;
+        }
+        tracing::warn!(
+            pool = &*self.name,
+            "this gateway has not said for a while that it lives: it asks anew for its places"
+        );
+        self.limit_each(|_, _| 0);
+        // An account of which nothing has changed would have to wait until it is told again.
+        self.forget_told();
+        self.sharing.want();
     }
 
     /// Sets the limit of each account that has one, by its `max_concurrent` and what it was.
@@ -231,7 +270,10 @@ fn ask(account: &Account, waiting: u32, leaving: bool) -> Ask {
             live.limit().max(using)
         },
         need: using.saturating_add(waiting).min(most.max(using)),
-        room: serves,
+        room: match serves {
+            true => 1 + using / USED_PER_ROOM,
+            false => 0,
+        },
     }
 }
 

@@ -340,7 +340,10 @@ async fn read(
     let said = way.alias.as_ref().and_then(|_| model.clone());
     let model = way.alias.clone().filter(|_| said.is_some()).or(model);
     let sure = model.as_deref().filter(|_| is_sure);
-    let size = body::stated_length(session).unwrap_or(body.seen().len());
+    let size = match body.is_complete() {
+        true => body.seen().len(),
+        false => body::stated_length(session).unwrap_or(body.seen().len()),
+    };
     let bill = Bill::estimated(client, target.kind, sure, size, peek.max_tokens);
     let bill = limits::hold(gateway, client, sure, bill).await?;
     let stream = target.stream.or(peek.stream).unwrap_or(false);
@@ -353,6 +356,8 @@ async fn read(
         body: body.seen(),
     };
     let (demand, fallback) = demand(&target, &caller, model, &way, bill.tokens());
+    // What a key without a slot may use is decided by now; where one with a slot sits is not.
+    let goes_on_at = demand.only.clone().filter(|_| client.takes_slot());
     let pool = way.pool;
     let (kind, path) = (target.kind, target.path);
     let request = Request {
@@ -360,6 +365,7 @@ async fn read(
         path,
         said,
         fallback,
+        goes_on_at,
         model_in_path,
         stream,
         pool,

@@ -12,7 +12,7 @@ use super::body::Replay;
 use super::limits::Bill;
 use crate::clock::{self, Instant};
 use crate::credential::Secrets;
-use crate::dialect::{Dialect, Kind, Meter, Reading, Reject};
+use crate::dialect::{Kind, Meter, Reading, Reject};
 use crate::key::{Client, Seated};
 use crate::limit::Permit;
 use crate::pool::{Account, Demand, Lease, Outcome, Pool, Refusal, Retrying};
@@ -23,8 +23,6 @@ pub struct Context {
     pub(super) began: Instant,
     /// The access line, filled in as the request goes.
     pub(super) line: AccessLine,
-    /// The shape of errors, also of those that come before the call is known.
-    pub(super) dialect: Dialect,
     pub(super) client: Option<Arc<Client>>,
     /// One of the requests that the key may have under way.
     pub(super) permit: Option<Permit>,
@@ -60,6 +58,9 @@ pub(super) struct Request {
     pub(super) said: Option<Arc<str>>,
     /// Asked where the pool cannot serve.
     pub(super) fallback: Option<Fallback>,
+    /// The account whose answer a request goes on from whose key has a slot, perhaps of another one by
+    /// now.
+    pub(super) goes_on_at: Option<Arc<str>>,
     /// The model stands in the path.
     pub(super) model_in_path: bool,
     pub(super) stream: bool,
@@ -84,15 +85,21 @@ pub(super) struct Fallback {
 }
 
 impl Request {
-    /// From now on the fallback's accounts are asked. False: there is none, or they are asked already.
-    pub(super) fn fall_back(&mut self, now: Instant) -> bool {
-        // Another account does not know the answer that is gone on from.
-        if self.demand.only.is_some() {
+    /// May another pool be asked? Its accounts do not know an answer that is gone on from.
+    pub(super) fn may_fall_back(&self) -> bool {
+        self.fallback.is_some() && self.demand.only.is_none()
+    }
+
+    /// From now on the fallback's accounts are asked, as often as that pool allows. False: there is none,
+    /// or they are asked already.
+    pub(super) fn fall_back(&mut self, retry: &mut Retry, now: Instant) -> bool {
+        if !self.may_fall_back() {
             return false;
         }
         let Some(fallback) = self.fallback.take() else {
             return false;
         };
+        retry.before = retry.attempts;
         self.demand.caller = fallback.caller;
         self.demand.session = fallback.session;
         // Slots are those of a pool's own table.
@@ -103,7 +110,7 @@ impl Request {
     }
 
     /// A lease of the fallback's, if somebody is free there at once.
-    pub(super) fn lease_of_fallback(&mut self, now: Instant) -> Option<Lease> {
+    pub(super) fn lease_of_fallback(&mut self, retry: &mut Retry, now: Instant) -> Option<Lease> {
         let fallback = self.fallback.as_ref()?;
         let demand = Demand {
             caller: fallback.caller,
@@ -112,7 +119,7 @@ impl Request {
             ..self.demand.clone()
         };
         let lease = fallback.pool.try_lease(&demand, now)?;
-        self.fall_back(now).then_some(lease)
+        self.fall_back(retry, now).then_some(lease)
     }
 
     /// Nothing will be sent again: gives back the memory that a body took which is on its way.
@@ -148,6 +155,8 @@ pub(super) struct Attempt {
 pub(super) struct Retry {
     /// Answers asked for.
     pub(super) attempts: u32,
+    /// So many of them of the pool before this one.
+    pub(super) before: u32,
     /// This attempt is made because an upstream failed, which the pool's budget must cover.
     pub(super) retrying: Option<Retrying>,
     /// A wait before the next account is asked.
@@ -211,7 +220,6 @@ impl Context {
         Context {
             began: clock::now(),
             line,
-            dialect: Dialect::OpenAi,
             client: None,
             permit: None,
             bill: None,

@@ -56,13 +56,17 @@ fn change(gateway: &Gateway, session: &Session, head: &mut Parts, ctx: &mut Cont
         return Err(verdict::give_up());
     };
     let account = attempt.lease.account().clone();
-    attempt.lease.sent();
     attempt.secrets = account.credential.secrets();
     let injection = account
         .credential
         .injection(&attempt.secrets, request.demand.dialect);
-    rewrite_model(request, attempt, &account);
+    if !rewrite_model(request, attempt, &account) {
+        let most = request.pool.settings().retry.max_body;
+        ctx.reject = Some(Reject::cannot_rename(most));
+        return Err(refused());
+    }
     ask_for_usage(request, attempt);
+    attempt.lease.sent();
 
     // What is about to be replaced need not be taken off first.
     let replaced = match &injection {
@@ -139,15 +143,21 @@ fn add_user_agent_suffix(gateway: &Gateway, headers: &mut HeaderMap) -> Result<(
 }
 
 /// Where a route or the account's upstream knows the model under another name, the body says that name.
-fn rewrite_model(request: &Request, attempt: &mut Attempt, account: &Account) {
+/// False: it cannot, as it is not all here, and would ask for what is another model there.
+fn rewrite_model(request: &Request, attempt: &mut Attempt, account: &Account) -> bool {
     let Some(name) = renamed(request, account).filter(|_| !request.model_in_path) else {
-        return;
+        return true;
     };
-    attempt.rewritten = request
-        .body
-        .whole()
+    let whole = request.body.whole();
+    attempt.rewritten = whole
         .and_then(|body| replace_model(body, name))
         .map(Bytes::from);
+    request.body.is_complete()
+}
+
+/// Ends a request by its client's fault.
+fn refused() -> Box<Error> {
+    Error::create(ErrorType::ReadError, ErrorSource::Downstream, None, None)
 }
 
 /// Where the pool wants to know what a stream comes to, the body asks for it.
@@ -279,10 +289,5 @@ pub(super) fn body(
     } else {
         return Ok(());
     }
-    Err(Error::create(
-        ErrorType::ReadError,
-        ErrorSource::Downstream,
-        None,
-        None,
-    ))
+    Err(refused())
 }

@@ -9,7 +9,7 @@ use pingora_proxy::Session;
 use super::context::Context;
 use super::reject::Refused;
 use crate::config::{Config, Listen};
-use crate::dialect::{Dialect, Reject};
+use crate::dialect::Reject;
 use crate::key::Keys;
 
 /// Longest request id that is taken over from a client.
@@ -25,7 +25,6 @@ pub(super) fn identify(config: &Config, session: &Session, ctx: &mut Context) {
         .client_addr()
         .and_then(|address| address.as_inet())
         .map(|address| address.ip().to_canonical());
-    ctx.dialect = Dialect::of_errors(head.uri.path(), &head.headers);
     ctx.line.method = head.method.clone();
     ctx.line.request_id = request_id(&head.headers);
     ctx.line.trace_id = trace_id(&head.headers);
@@ -50,12 +49,13 @@ pub(super) fn request_id(headers: &HeaderMap) -> String {
 /// `req_` and 96 random bits. Each request gets one, so the digits are written without `format!`.
 fn new_request_id() -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let bits = fastrand::u128(..);
-    let digits = (0..24).map(|n| char::from(DIGITS[(bits >> (4 * n)) as usize & 15]));
-    let mut id = String::with_capacity(28);
-    id.push_str("req_");
-    id.extend(digits);
-    id
+    let mut bits = fastrand::u128(..);
+    let mut id = *b"req_000000000000000000000000";
+    for digit in &mut id[4..] {
+        *digit = DIGITS[bits as usize & 15];
+        bits >>= 4;
+    }
+    std::str::from_utf8(&id).unwrap_or_default().to_owned()
 }
 
 /// The trace id of a W3C `traceparent` header, which itself is passed on unchanged: the gateway

@@ -15,7 +15,7 @@ use super::context::{Context, Failure, HeldAnswer};
 use super::settle;
 use super::verdict::answer_began;
 use crate::clock::{self, Instant};
-use crate::dialect::Reject;
+use crate::dialect::{Dialect, Reject};
 use crate::pool::{Cause, Outcome, Refusal};
 
 /// Come again so soon where nothing better is known.
@@ -180,7 +180,9 @@ fn earliest(ctx: &Context, stated: Duration, now: Instant) -> Duration {
 /// Writes an error of our own in the client's dialect.
 async fn write(session: &mut Session, ctx: &mut Context, reject: &Reject) -> Result<()> {
     ctx.line.error = Some(reject.code);
-    let (parts, body) = reject.render(ctx.dialect, ctx.request_id()).into_parts();
+    let asked = session.req_header();
+    let dialect = Dialect::of_errors(asked.uri.path(), &asked.headers);
+    let (parts, body) = reject.render(dialect, ctx.request_id()).into_parts();
     let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 2))?;
     for (name, value) in &parts.headers {
         head.insert_header(name.clone(), value.clone())?;

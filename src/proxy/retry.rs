@@ -6,7 +6,7 @@ use pingora_core::ErrorType;
 use pingora_proxy::Session;
 
 use super::body::Replay;
-use super::context::{Attempt, Context, RefusedToken, Retry};
+use super::context::{Attempt, Context, RefusedToken, Request, Retry};
 use super::limits::{Bill, at_least};
 use super::verdict::answer_began;
 use crate::clock::{self, Instant};
@@ -52,11 +52,14 @@ pub(super) fn conclude(
     {
         retrying.failed(now);
     }
-    let again =
-        may_try_again(session, ctx, &outcome, sent, now) && is_affordable(ctx, &outcome, now);
+    let may = may_try_again(session, ctx, &outcome, sent, now);
+    let again_here = may && has_attempts(ctx) && is_affordable(ctx, &outcome, now);
+    // What a pool spends on failures is its own: another one begins anew.
+    let elsewhere = may && !again_here && ctx.request.as_ref().is_some_and(Request::may_fall_back);
+    let again = again_here || elsewhere;
     remember(&mut ctx.retry, &attempt, &outcome, sent);
     let renews = outcome == Outcome::AuthExpired && sent == Sent::Answered && !ctx.retry.renewed;
-    if renews && again {
+    if renews && again_here {
         // The same account is asked again, with another token (`dispatch`).
         ctx.retry.renewed = true;
         ctx.retry.refused = Some(RefusedToken {
@@ -64,7 +67,9 @@ pub(super) fn conclude(
             slot: attempt.lease.slot(),
             secrets: attempt.secrets.clone(),
         });
-    } else if let Some(request) = &mut ctx.request {
+    } else if let Some(request) = &mut ctx.request
+        && !elsewhere
+    {
         // An account that cools down is out anyway, and may be asked again when it has recovered.
         if !matches!(outcome, Outcome::RateLimited { .. }) {
             request.demand.tried.push(attempt.lease.slot());
@@ -72,6 +77,10 @@ pub(super) fn conclude(
     }
     if again && let Some(request) = &ctx.request {
         request.pool.count_retry(&outcome);
+    }
+    if elsewhere && let Some(request) = &mut ctx.request {
+        ctx.retry.pause = None;
+        request.fall_back(&mut ctx.retry, now);
     }
     again
 }
@@ -150,7 +159,7 @@ fn remember(retry: &mut Retry, attempt: &Attempt, outcome: &Outcome, sent: Sent)
     }
 }
 
-/// The third column of `contract/http.md` §2, and the limits of `retry`.
+/// The third column of `contract/http.md` §2, and the last moment of the request.
 fn may_try_again(
     session: &Session,
     ctx: &Context,
@@ -178,9 +187,19 @@ fn may_try_again(
     allowed
         && safe
         && in_time
-        && ctx.retry.attempts < retry.attempts
         && !answer_began(session)
         && (sent == Sent::Nothing || is_replayable(session, ctx))
+}
+
+/// Does the pool ask for one more answer? What another one was asked for before does not count.
+fn has_attempts(ctx: &Context) -> bool {
+    let Retry {
+        attempts, before, ..
+    } = ctx.retry;
+    let most = |request: &Request| request.pool.settings().retry.attempts;
+    ctx.request
+        .as_ref()
+        .is_some_and(|request| attempts - before < most(request))
 }
 
 /// Where an upstream failed, the pool's budget must allow another attempt; to look past accounts that

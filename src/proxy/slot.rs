@@ -1,6 +1,7 @@
 //! The account of a request whose key has a slot: the one that the key holds; another one, taken
 //! within the request, where that one cannot serve.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Gateway;
@@ -45,6 +46,9 @@ impl Seeker<'_> {
         if !self.client.takes_slot() {
             return self.anywhere(now).await;
         }
+        if let Some(account) = self.request.goes_on_at.clone() {
+            return Box::pin(self.at_answer(account, now)).await;
+        }
         let slots = &self.gateway.slots;
         let enters = || slots.enter(self.client, now);
         self.request.seated.get_or_insert_with(enters);
@@ -72,13 +76,13 @@ impl Seeker<'_> {
             if let Some(lease) = pool.try_lease(demand, now) {
                 return Ok(lease);
             }
-            if let Some(lease) = self.request.lease_of_fallback(now) {
+            if let Some(lease) = self.request.lease_of_fallback(self.retry, now) {
                 return Ok(lease);
             }
         }
         let Request { pool, demand, .. } = &*self.request;
         let leased = pool.lease(demand, now, self.deadline).await;
-        if leased.is_err() && self.request.fall_back(now) {
+        if leased.is_err() && self.request.fall_back(self.retry, now) {
             let Request { pool, demand, .. } = &*self.request;
             return Ok(pool.lease(demand, clock::now(), self.deadline).await?);
         }
@@ -90,27 +94,48 @@ impl Seeker<'_> {
         pool.lease(demand, now, self.deadline).await
     }
 
-    /// Asks the book for an account, until one serves.
-    async fn elsewhere(mut self, mut why: Option<Refusal>) -> Result<Lease, Unserved> {
+    /// The account whose answer the request goes on from: no other one knows it, wherever the key sits by
+    /// now. A key that has no slot must get one all the same; which keys use the tier is what slots decide.
+    async fn at_answer(mut self, account: Arc<str>, now: Instant) -> Result<Lease, Unserved> {
+        let slots = &self.gateway.slots;
+        let enters = || slots.enter(self.client, now);
+        self.request.seated.get_or_insert_with(enters);
+        if slots.held(self.client, now).is_none() {
+            self.sit(&mut None, now).await?;
+        }
+        self.request.demand.only = Some(account);
+        Ok(self.at_slot(clock::now()).await?)
+    }
+
+    /// Asks the book for the key's account.
+    async fn sit(&mut self, why: &mut Option<Refusal>, now: Instant) -> Result<(), Unserved> {
         let Gateway { config, slots, .. } = self.gateway;
         let config = config.load_full();
         let Some(tier) = config.tiers.get(&*self.client.tier) else {
             return Err(Unserved::Told(Reject::no_account_available(RETRY_AFTER)));
         };
+        let Request { pool, demand, .. } = &mut *self.request;
+        demand.only = None;
+        let candidates = pool.candidates(demand, now, self.deadline);
+        if candidates.is_empty() {
+            return Err(pool.why_none(demand, now).into());
+        }
+        let patience = self.deadline.saturating_duration_since(now);
+        let placed = slots.place(self.client, tier, &candidates, at(now), patience);
+        let placed = placed.await;
+        let sits = placed.map_err(|no_slot| self.unplaced(no_slot, why.take()))?;
+        self.request.demand.only = Some(sits.account.clone());
+        if sits.is_new {
+            self.request.new_slot = Some(sits.account);
+        }
+        Ok(())
+    }
+
+    /// Asks the book for an account, until one serves.
+    async fn elsewhere(mut self, mut why: Option<Refusal>) -> Result<Lease, Unserved> {
         for _ in 0..MOVES {
             let now = clock::now();
-            let Request { pool, demand, .. } = &mut *self.request;
-            demand.only = None;
-            let candidates = pool.candidates(demand, now, self.deadline);
-            if candidates.is_empty() {
-                return Err(pool.why_none(demand, now).into());
-            }
-            let placed = slots.place(self.client, tier, &candidates, at(now)).await;
-            let sits = placed.map_err(|no_slot| self.unplaced(no_slot, why.take()))?;
-            self.request.demand.only = Some(sits.account.clone());
-            if sits.is_new {
-                self.request.new_slot = Some(sits.account);
-            }
+            self.sit(&mut why, now).await?;
             match self.at_slot(now).await {
                 Ok(lease) => return Ok(lease),
                 Err(refusal) if !self.may_leave(&refusal, now) => return Err(refusal.into()),

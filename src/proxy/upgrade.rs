@@ -56,8 +56,11 @@ pub(super) fn admit(
     dialect: Dialect,
 ) -> Result<(), Refused> {
     let is_free = client.may.allows_model(None) && client.limits.is_empty();
-    if !is_free || !pool.takes_websockets(dialect) {
+    if !pool.takes_websockets(dialect) {
         return Err(Reject::upgrade_required().into());
+    }
+    if !is_free {
+        return Err(Reject::websocket_uncounted().into());
     }
     let headers = &session.req_header().headers;
     if !names(headers, &CONNECTION, "upgrade") || !has_one_nonce(headers) {

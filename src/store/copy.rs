@@ -1,7 +1,7 @@
 //! The keys as this gateway last read them from a server: while it is away, also over a restart, they
 //! are let in. Only their hashes are in it, as in the records.
 
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::KeyRecord;
@@ -23,21 +23,36 @@ impl Copy {
     pub(super) async fn keep(&self, keys: &[KeyRecord]) {
         let (path, keys) = (self.path.clone(), keys.to_vec());
         let kept = tokio::task::spawn_blocking(move || write(&path, &keys)).await;
-        let kept = kept.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let kept = kept.unwrap_or_else(|error| Err(io::Error::other(error)));
         if let Err(error) = kept {
             tracing::warn!("{}: {error}", self.path.display());
         }
     }
 
-    /// Those that were kept last; none when one of them cannot be understood.
+    /// Those that were kept last; none when there are none, or one of them cannot be understood.
     pub(super) fn keys(&self) -> Vec<KeyRecord> {
-        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
-        let keys: Result<_, _> = text.lines().map(serde_json::from_str).collect();
-        keys.unwrap_or_default()
+        let keys = read(&self.path);
+        keys.unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::error!(
+                    "the keys as they were last, {}, cannot be read: {error}",
+                    self.path.display()
+                );
+            }
+            Vec::new()
+        })
     }
 }
 
-fn write(path: &Path, keys: &[KeyRecord]) -> std::io::Result<()> {
+fn read(path: &Path) -> io::Result<Vec<KeyRecord>> {
+    let text = std::fs::read_to_string(path)?;
+    let keys = text.lines().map(serde_json::from_str);
+    // What the reader says of a line may quote it.
+    let keys: Result<_, _> = keys.collect();
+    keys.map_err(|_| io::Error::other("a line of it is no key"))
+}
+
+fn write(path: &Path, keys: &[KeyRecord]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     let mut lines = BufWriter::new(file.as_file_mut());

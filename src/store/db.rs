@@ -47,6 +47,8 @@ pub(super) struct Db {
     /// When it was last found to be away: those that follow need not find out again, each with its own
     /// patience.
     away: parking_lot::Mutex<Option<(Instant, StoreError)>>,
+    /// When it last did what it was asked for.
+    heard: parking_lot::Mutex<Option<Instant>>,
     /// Where errors are counted.
     metrics: Option<Arc<Metrics>>,
 }
@@ -58,6 +60,8 @@ struct Pools {
     /// Rows of which the last may be lost with the power.
     loose: AnyPool,
     reading: AnyPool,
+    /// Short looks at what changes, that nobody's long question may hold up.
+    watching: AnyPool,
 }
 
 impl Db {
@@ -96,6 +100,7 @@ impl Db {
             connecting: Mutex::default(),
             tries: AtomicU64::new(0),
             away: parking_lot::Mutex::default(),
+            heard: parking_lot::Mutex::default(),
             metrics: None,
         }
     }
@@ -138,6 +143,14 @@ impl Db {
         Ok(&self.pools().await?.reading)
     }
 
+    /// For statements that are asked again and again, and read next to nothing.
+    ///
+    /// # Errors
+    /// The database cannot be had.
+    pub(super) async fn watching(&self) -> Result<&AnyPool, StoreError> {
+        Ok(&self.pools().await?.watching)
+    }
+
     /// Several statements, all of them done or none, and nobody else's change in between, of this
     /// process or another one. On the disk when its `commit` returns; undone when it is dropped.
     ///
@@ -156,22 +169,18 @@ impl Db {
         begun.await.map_err(|error| self.told("begin", &error))
     }
 
-    /// Several statements that add rows, of which the last may be lost with the power: nobody waits
-    /// for the disk.
+    /// Several statements that add rows. In a file the last of them may be lost with the power, as
+    /// nobody waits for the disk.
     ///
     /// # Errors
     /// The database cannot be had.
     pub(super) async fn adding(&self) -> Result<Transaction<'static, Any>, StoreError> {
         let loose = self.loose().await?;
-        let begun = async {
-            if !self.is_server() {
-                return loose.begin_with("BEGIN IMMEDIATE").await;
-            }
-            let mut adding = loose.begin().await?;
-            adding.execute("SET LOCAL synchronous_commit = off").await?;
-            Ok(adding)
+        let begun = match self.is_server() {
+            true => loose.begin().await,
+            false => loose.begin_with("BEGIN IMMEDIATE").await,
         };
-        begun.await.map_err(|error| self.told("begin", &error))
+        begun.map_err(|error| self.told("begin", &error))
     }
 
     /// Reads of one moment, whatever others write meanwhile.
@@ -200,18 +209,39 @@ impl Db {
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let done = tokio::time::timeout(LONGEST, work).await;
+        if let Ok(Ok(_)) = done {
+            *self.heard.lock() = Some(clock::now());
+        }
         done.unwrap_or_else(|_| {
             self.count("wait");
             let cause = format!("it does not answer within {} s", LONGEST.as_secs());
             let place = self.place.clone();
-            Err(self.noted(StoreError::Away { place, cause }))
+            let error = StoreError::Away { place, cause };
+            // That one takes long says nothing of the others.
+            Err(match self.has_answered() {
+                true => error,
+                false => self.noted(error),
+            })
         })
     }
 
     /// Counts an error and puts it into words.
     pub(super) fn told(&self, operation: &'static str, error: &sqlx::Error) -> StoreError {
         self.count(operation);
-        self.noted(StoreError::of(error, &self.place))
+        let error = match error {
+            sqlx::Error::PoolTimedOut if self.has_answered() => StoreError::Crowded {
+                place: self.place.clone(),
+            },
+            error => StoreError::of(error, &self.place),
+        };
+        self.noted(error)
+    }
+
+    /// Somebody had an answer, while another one waited in vain for a connection: the others are in
+    /// use, and the database is not away.
+    fn has_answered(&self) -> bool {
+        let heard = *self.heard.lock();
+        heard.is_some_and(|at| clock::now().saturating_duration_since(at) < SERVER_PATIENCE)
     }
 
     fn noted(&self, error: StoreError) -> StoreError {
@@ -297,7 +327,8 @@ impl Db {
         Ok(Pools {
             durable: pool(1).connect_lazy_with(options.clone()),
             loose: loose.connect_lazy_with(options.clone()),
-            reading: pool(2).connect_lazy_with(options),
+            reading: pool(2).connect_lazy_with(options.clone()),
+            watching: pool(1).connect_lazy_with(options),
         })
     }
 
@@ -325,7 +356,8 @@ impl Db {
         Ok(Pools {
             durable: pool(4).connect_lazy_with(options.clone()),
             loose: pool(1).connect_lazy_with(options.clone()),
-            reading: pool(2).connect_lazy_with(options),
+            reading: pool(2).connect_lazy_with(options.clone()),
+            watching: pool(1).connect_lazy_with(options),
         })
     }
 }

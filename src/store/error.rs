@@ -1,6 +1,7 @@
 //! What is wrong with the records, in words that say what to do.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// The records cannot be used, or not so.
@@ -22,6 +23,9 @@ pub enum StoreError {
     Full { place: Place },
     #[error("{place}: another program keeps it to itself")]
     Busy { place: Place },
+    /// This gateway itself asks too much of it at a time.
+    #[error("{place}: all connections to it are in use")]
+    Crowded { place: Place },
     /// It may be back at any time.
     #[error("{place}: cannot be reached: {cause}")]
     Away { place: Place, cause: String },
@@ -108,6 +112,10 @@ impl StoreError {
             None => match error {
                 sqlx::Error::PoolTimedOut => away("it does not answer"),
                 sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => away("it is closed"),
+                // It is not the server that its certificate says, or not one that is trusted.
+                sqlx::Error::Io(io) if io.kind() == ErrorKind::InvalidData => {
+                    StoreError::unusable(error, place)
+                }
                 sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => away(&said(error)),
                 _ => StoreError::unusable(error, place),
             },

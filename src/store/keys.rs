@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Any, Row, Transaction};
+use sqlx::{Any, AnyPool, Row, Transaction};
 
 use super::copy::Copy;
 use super::{Store, StoreError};
@@ -180,29 +180,43 @@ impl Store {
     /// # Errors
     /// The records cannot be read.
     pub async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        let found = async {
-            let keys = sqlx::query("SELECT record FROM keys ORDER BY id");
-            let found = keys.fetch_all(self.db.reading().await?).await;
-            found.map_err(|error| self.db.told("keys", &error))
-        };
-        let found = self.db.within(found).await?;
-        let keys: Vec<KeyRecord> = found
-            .iter()
-            .map(|row| self.read(row))
-            .collect::<Result<_, _>>()?;
-        if let Some(copy) = &self.copy {
-            copy.keep(&keys).await;
-        }
-        Ok(keys)
+        let keys = async { self.keys_over(self.db.reading().await?).await };
+        self.db.within(keys).await
     }
 
-    /// The keys as this gateway read them last, for a start while their server is away; none where
-    /// they were never read.
+    /// The number of the last change, and all keys as they were then or later: for whoever follows them,
+    /// and waits for nobody else's questions.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub async fn keys_now(&self) -> Result<(i64, Vec<KeyRecord>), StoreError> {
+        // In this order: what changes in between is read again.
+        let version = self.keys_version().await?;
+        let keys = async { self.keys_over(self.db.watching().await?).await };
+        Ok((version, self.db.within(keys).await?))
+    }
+
+    async fn keys_over(&self, connections: &AnyPool) -> Result<Vec<KeyRecord>, StoreError> {
+        let found = sqlx::query("SELECT record FROM keys ORDER BY id");
+        let found = found.fetch_all(connections).await;
+        let found = found.map_err(|error| self.db.told("keys", &error))?;
+        found.iter().map(|row| self.read(row)).collect()
+    }
+
+    /// Keeps these keys for a start while their server is away: whoever follows all changes does it,
+    /// and nobody else, as what is older must not come in the place of what is newer.
+    pub async fn keep_keys(&self, keys: &[KeyRecord]) {
+        if let Some(copy) = &self.copy {
+            copy.keep(keys).await;
+        }
+    }
+
+    /// The keys as this gateway kept them last; none where it never did.
     pub fn kept_keys(&self) -> Vec<KeyRecord> {
         self.copy.as_ref().map(Copy::keys).unwrap_or_default()
     }
 
-    /// A number that every change of a key raises: whoever reads it before [`Store::keys`] knows when
+    /// A number that every change of a key raises: whoever saw it with [`Store::keys_now`] knows when
     /// to read them again.
     ///
     /// # Errors
@@ -210,7 +224,7 @@ impl Store {
     pub async fn keys_version(&self) -> Result<i64, StoreError> {
         let version = async {
             let version = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'keys'");
-            let version = version.fetch_one(self.db.reading().await?).await;
+            let version = version.fetch_one(self.db.watching().await?).await;
             version.map_err(|error| self.db.told("keys_version", &error))
         };
         self.db.within(version).await

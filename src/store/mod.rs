@@ -4,13 +4,20 @@
 //!
 //! No request waits for them, but where it gets or changes its key's slot.
 
+mod accounts;
+mod adding;
+mod audit;
 mod backup;
 mod copy;
 mod db;
 mod error;
+mod find;
+mod gateway;
+mod gather;
 mod keep;
 mod keys;
 mod leases;
+mod left;
 mod requests;
 mod schema;
 pub mod shared;
@@ -25,14 +32,17 @@ mod usage;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use accounts::AccountRecord;
+pub use audit::AuditRecord;
 pub use backup::{BackupError, Counts};
 pub use error::{Place, StoreError};
+pub use find::Wanted;
 pub use keys::KeyRecord;
 pub use requests::RequestRecord;
 pub use slots::{
     Ask, Assignment, Candidate, Change, Decision, Ledger, LedgerError, Placed, Tally, decide,
 };
-pub use spent::SpentRecord;
+pub use spent::{Before, SpentRecord};
 pub use totals::{By, Total};
 pub use usage::{Row, Usage};
 

@@ -88,6 +88,31 @@ const STEPS: &[&str] = &[
         detail TEXT NOT NULL
     );
     CREATE INDEX audit_at ON audit (at)",
+    // Who has written usage, each process by a number of its own.
+    "CREATE TABLE writers (
+        run INTEGER PRIMARY KEY,
+        gateway TEXT NOT NULL, -- the same over restarts
+        written INTEGER NOT NULL, -- the number of its last item that is in the records
+        seen INTEGER NOT NULL
+    );
+    -- What counts in the limits of keys, from when on.
+    CREATE TABLE spent (
+        at INTEGER NOT NULL,
+        key TEXT NOT NULL, -- its id
+        model TEXT NOT NULL, -- '' when it is not known
+        run INTEGER NOT NULL, -- of the writer
+        requests INTEGER NOT NULL,
+        tokens INTEGER NOT NULL,
+        cost INTEGER NOT NULL,
+        PRIMARY KEY (at, key, model, run)
+    )",
+    // Where an operator called from; and accounts that are not in the file.
+    "ALTER TABLE audit ADD COLUMN source TEXT NOT NULL DEFAULT '';
+    INSERT INTO counters (name, value) VALUES ('accounts', 1);
+    CREATE TABLE accounts (
+        id TEXT PRIMARY KEY,
+        sealed TEXT NOT NULL -- all that is said of it, under state.key
+    )",
 ];
 
 /// How PostgreSQL's transactions that bring the tables up to date wait for each other.

@@ -1,69 +1,77 @@
-//! What the requests of the last days have used, as limits count it.
+//! What keys have spent, as their limits count it: for a process that begins where another one ended.
 
+use futures::TryStreamExt;
 use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
 use super::{Store, StoreError};
 
-/// What one request has used. Times are in milliseconds since 1970.
+/// What was spent with a key and counts in its limits from one moment on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpentRecord {
-    pub id: i64,
     /// The key's id.
     pub key: String,
+    /// None: it is not known.
     pub model: Option<String>,
+    pub requests: u64,
     pub tokens: u64,
     /// In billionths.
     pub cost: u64,
-    pub began: i64,
-    pub ended: i64,
+    /// Milliseconds since 1970.
+    pub at: i64,
+}
+
+/// Of whose requests is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Before<'a> {
+    /// The process that asks, and counts its own.
+    pub(super) not_of: i64,
+    /// The gateway; none: all of them.
+    pub(super) of: Option<&'a str>,
 }
 
 impl Store {
-    /// The requests that an account has worked for and that began from `from` on, the latest first,
-    /// behind the one that began at `behind.0` and has the id `behind.1`; at most `most` of them.
+    /// What was spent from `from` on, in milliseconds since 1970; at most so many records, the latest.
     ///
     /// # Errors
     /// The records cannot be read.
     pub async fn spent(
         &self,
+        before: Before<'_>,
         from: i64,
-        behind: (i64, i64),
         most: u32,
     ) -> Result<Vec<SpentRecord>, StoreError> {
-        const SPENT: &str = "SELECT id, key, model, tokens_in + tokens_out, cost, began, \
-                 began + duration FROM requests \
-             WHERE began >= $1 AND (began < $2 OR (began = $2 AND id < $3)) \
-                 AND path NOT IN ('models', 'count_tokens') \
-                 AND ((status > 0 AND status < 400) OR tries LIKE '%:client_gone') \
-             ORDER BY began DESC, id DESC LIMIT $4";
+        const SPENT: &str = "SELECT spent.key, spent.model, spent.requests, spent.tokens, \
+                 spent.cost, spent.at FROM spent JOIN writers ON writers.run = spent.run \
+             WHERE spent.at >= $1 AND spent.run <> $2 AND ($3 = '' OR writers.gateway = $3) \
+             ORDER BY spent.at DESC LIMIT $4";
         let told = |error| self.db.told("spent", &error);
-        let spent = sqlx::query(SPENT)
-            .bind(from)
-            .bind(behind.0)
-            .bind(behind.1)
-            .bind(i64::from(most));
-        let rows = async {
-            spent
-                .fetch_all(self.db.reading().await?)
-                .await
-                .map_err(told)
+        let work = async {
+            let spent = sqlx::query(SPENT)
+                .bind(from)
+                .bind(before.not_of)
+                .bind(before.of.unwrap_or_default())
+                .bind(i64::from(most));
+            let rows = spent.fetch(self.db.reading().await?);
+            let records = rows.and_then(async |row| record(&row));
+            records.try_collect().await.map_err(told)
         };
-        let rows = self.db.within(rows).await?;
-        let rows = rows.iter().map(|row| {
-            let amount = |at| {
-                row.try_get::<i64, _>(at)
-                    .map(|n| u64::try_from(n).unwrap_or(0))
-            };
-            Ok(SpentRecord {
-                id: row.try_get(0)?,
-                key: row.try_get(1)?,
-                model: row.try_get(2)?,
-                tokens: amount(3)?,
-                cost: amount(4)?,
-                began: row.try_get(5)?,
-                ended: row.try_get(6)?,
-            })
-        });
-        rows.collect::<Result<_, _>>().map_err(told)
+        self.db.within(work).await
     }
+}
+
+fn record(row: &AnyRow) -> Result<SpentRecord, sqlx::Error> {
+    let amount = |at| {
+        let amount = row.try_get::<i64, _>(at);
+        amount.map(|amount| u64::try_from(amount).unwrap_or(0))
+    };
+    let model: String = row.try_get(1)?;
+    Ok(SpentRecord {
+        key: row.try_get(0)?,
+        model: (!model.is_empty()).then_some(model),
+        requests: amount(2)?,
+        tokens: amount(3)?,
+        cost: amount(4)?,
+        at: row.try_get(5)?,
+    })
 }

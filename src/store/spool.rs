@@ -1,28 +1,23 @@
-//! The writer of usage: rows wait in memory while the database is away, for a bounded number of them,
-//! and in a file when the gateway ends meanwhile; what is too old is deleted in small steps.
+//! The writer of usage: what was gathered waits in memory while the database is away, and in a file when
+//! the gateway ends meanwhile; what is too old is deleted in small steps.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TryRecvError;
-
-use super::usage::{BATCH, Row, Told};
-use super::{RequestRecord, Store, StoreError, millis};
+use super::gather::Item;
+use super::left::{self, Left};
+use super::usage::{Intake, Name};
+use super::{Store, StoreError, millis};
 use crate::clock::{self, Instant};
 use crate::config::Keep;
 
-/// The longest that a row waits for others.
+/// The longest that a request waits for others, where there are not too many.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Rows that wait in memory: half an hour of 50 requests a second, some 40 MB.
-const MOST: usize = 100_000;
-
-/// Even a slow database takes so many in its time.
+/// Items of one transaction; and even a slow database takes so few in its time.
+const BATCH: usize = 500;
 const LEAST: usize = 16;
 
 /// How often old rows are looked for.
@@ -36,59 +31,60 @@ pub(super) struct Writer {
     store: Store,
     keep: Keep,
     dir: PathBuf,
-    received: mpsc::Receiver<Row>,
-    told: Arc<Told>,
-    /// Those that the database has not taken yet, the oldest first.
-    spool: VecDeque<Arc<RequestRecord>>,
-    /// So many of the first ones may have been taken, in a call whose answer was lost.
-    doubtful: usize,
+    name: Name,
+    intake: Intake,
+    /// What is being written: first what earlier processes left.
+    waiting: VecDeque<Left>,
+    /// The number of the next item of this process.
+    next_item: i64,
     /// How many are written at a time: fewer to a database that is too slow for more.
     batch: usize,
-    next_id: i64,
     is_away: bool,
-    lost: usize,
+    written: Instant,
     sweep_at: Instant,
 }
 
 impl Writer {
-    pub(super) fn new(
-        store: Store,
-        keep: Keep,
-        dir: &Path,
-        received: mpsc::Receiver<Row>,
-        told: Arc<Told>,
-    ) -> Self {
+    pub(super) fn new(store: Store, keep: Keep, dir: &Path, name: Name, intake: Intake) -> Self {
+        let now = clock::now();
         Writer {
             store,
             keep,
             dir: dir.to_owned(),
-            received,
-            told,
-            spool: VecDeque::new(),
-            doubtful: 0,
+            name,
+            intake,
+            waiting: VecDeque::new(),
+            next_item: 1,
             batch: BATCH,
-            // Two processes hardly ever begin so near to each other that they meet.
-            next_id: fastrand::i64(1..i64::MAX >> 1),
             is_away: false,
-            lost: 0,
-            sweep_at: clock::now(),
+            written: now,
+            sweep_at: now,
         }
     }
 
     /// Until nobody can record any more.
     pub(super) async fn run(mut self) {
         self.take_left();
+        let told = self.intake.told.clone();
         loop {
-            // Woken for a full batch, or for somebody who waits.
-            let _ = tokio::time::timeout(SECOND, self.told.wake.notified()).await;
-            let asked = self.told.asked.load(Ordering::SeqCst);
-            let is_ending = self.told.is_ending.load(Ordering::SeqCst);
-            let is_over = self.receive() || is_ending;
-            self.write().await;
-            self.told.answered.fetch_max(asked, Ordering::SeqCst);
+            let answered = told.answered.load(Ordering::SeqCst);
+            let is_ending = || told.is_ending.load(Ordering::SeqCst);
+            if told.asked.load(Ordering::SeqCst) == answered && !is_ending() {
+                // Woken for many rows, or for somebody who waits.
+                let _ = tokio::time::timeout(SECOND, told.wake.notified()).await;
+            }
+            let asked = told.asked.load(Ordering::SeqCst);
+            let is_last = is_ending();
+            self.intake.take();
+            let is_over = self.intake.is_over || is_last;
+            if is_over || asked > answered || clock::now() >= self.written + self.patience() {
+                self.write().await;
+                self.written = clock::now();
+                told.answered.fetch_max(asked, Ordering::SeqCst);
+            }
             if is_over {
                 self.leave();
-                self.told.has_ended.store(true, Ordering::SeqCst);
+                told.has_ended.store(true, Ordering::SeqCst);
                 return;
             }
             if !self.is_away && clock::now() >= self.sweep_at {
@@ -97,68 +93,81 @@ impl Writer {
         }
     }
 
-    /// Takes what was recorded. True: nothing will be any more.
-    fn receive(&mut self) -> bool {
-        loop {
-            match self.received.try_recv() {
-                Ok(row) => {
-                    self.told.waiting.fetch_sub(1, Ordering::Relaxed);
-                    self.take(row);
-                }
-                Err(TryRecvError::Empty) => return false,
-                Err(TryRecvError::Disconnected) => return true,
-            }
+    fn patience(&self) -> Duration {
+        match self.waiting.is_empty() {
+            true => self.intake.gather.patience(),
+            false => SECOND,
         }
     }
 
-    fn take(&mut self, row: Row) {
-        let request = Arc::new(RequestRecord::of(self.next_id, row));
-        self.next_id += 1;
-        self.told.show(request.clone());
-        if !request.is_used() {
-            return;
-        }
-        self.spool.push_back(request);
-        if self.spool.len() > MOST {
-            self.spool.pop_front();
-            self.doubtful = self.doubtful.saturating_sub(1);
-            self.told.lost(1);
-            self.lost += 1;
-        }
-        self.told
-            .unwritten
-            .store(self.spool.len(), Ordering::SeqCst);
-    }
-
-    /// Writes all that waits, or as much as the database takes.
+    /// Writes all that was gathered by now, or as much as the database takes.
     async fn write(&mut self) {
-        while !self.spool.is_empty() {
-            let rows = self.spool.len().min(self.batch);
-            let batch = &self.spool.make_contiguous()[..rows];
-            let added = tokio::select! {
-                added = self.store.add_requests(batch, self.doubtful > 0) => added,
-                () = self.told.give_up.notified() => Err(self.store.away("this gateway ends")),
-            };
-            match added {
-                Ok(()) => {
-                    self.spool.drain(..rows);
-                    self.batch = (self.batch * 2).min(BATCH);
-                    self.doubtful = self.doubtful.saturating_sub(rows);
-                }
-                Err(error) => {
-                    self.doubtful = self.doubtful.max(rows);
-                    self.batch = (self.batch / 2).max(LEAST);
-                    self.note(Some(&error));
+        let mut is_sealed = false;
+        let mut error = None;
+        while error.is_none() {
+            if self.waiting.is_empty() {
+                // What comes meanwhile has its turn the next time.
+                if is_sealed || !self.seal() {
                     break;
                 }
+                is_sealed = true;
             }
+            error = self.write_some().await.err();
         }
-        self.told
-            .unwritten
-            .store(self.spool.len(), Ordering::SeqCst);
-        if self.spool.is_empty() {
-            self.note(None);
+        let unwritten = self.waiting.iter().map(|left| left.items.len()).sum();
+        let told = &self.intake.told;
+        told.unwritten.store(unwritten, Ordering::SeqCst);
+        self.note(error.as_ref());
+    }
+
+    /// False: there is nothing.
+    fn seal(&mut self) -> bool {
+        let items = self.intake.gather.seal();
+        if items.is_empty() {
+            return false;
         }
+        let first = self.next_item;
+        self.next_item += items.len() as i64;
+        match self.waiting.back_mut() {
+            Some(own) if own.file.is_none() => own.items.extend(items),
+            _ => self.waiting.push_back(Left {
+                writer: self.name.clone(),
+                first,
+                items,
+                file: None,
+            }),
+        }
+        true
+    }
+
+    async fn write_some(&mut self) -> Result<(), StoreError> {
+        let Some(left) = self.waiting.front_mut() else {
+            return Ok(());
+        };
+        let count = left.items.len().min(self.batch);
+        let some = &left.items.make_contiguous()[..count];
+        let now = millis(clock::wall());
+        let added = self.store.add(&left.writer, left.first, some, now);
+        let told = self.intake.told.clone();
+        let added = async {
+            tokio::select! {
+                added = added => added,
+                () = told.give_up.notified() => Err(self.store.away("this gateway ends")),
+            }
+        };
+        let added = self.intake.meanwhile(added).await;
+        self.batch = match added {
+            Ok(()) => (self.batch * 2).min(BATCH),
+            Err(_) => (count / 2).max(LEAST),
+        };
+        added?;
+        left.items.drain(..count);
+        left.first += count as i64;
+        if left.items.is_empty() {
+            left.forget();
+            self.waiting.pop_front();
+        }
+        Ok(())
     }
 
     /// Says once that the database went away, and once that it is back.
@@ -168,19 +177,23 @@ impl Writer {
                 tracing::warn!("requests are served, and their usage waits in memory: {error}");
             }
             (None, true) => {
-                let lost = std::mem::take(&mut self.lost);
+                let lost = std::mem::take(&mut self.intake.lost);
                 tracing::info!(lost, "the usage that waited is written");
             }
             _ => {}
         }
         self.is_away = error.is_some();
+        self.intake.gather.be_coarse(self.is_away);
     }
 
     /// Deletes what is older than it is to be kept, some of it if there is much.
     async fn sweep(&mut self) {
         let now = millis(clock::wall());
+        let longest = self.intake.told.longest_window.load(Ordering::Relaxed);
+        let longest = (longest > 0).then(|| Duration::from_millis(longest));
         for _ in 0..STEPS {
-            match self.store.forget(&self.keep, now).await {
+            let forgot = self.store.forget(&self.keep, longest, now);
+            match self.intake.meanwhile(forgot).await {
                 Ok(true) => {}
                 Ok(false) => {
                     self.sweep_at = clock::now() + SWEEP_EVERY;
@@ -197,58 +210,26 @@ impl Writer {
 
     /// What cannot be written before the end waits in a file for the next start.
     fn leave(&mut self) {
-        if self.spool.is_empty() {
+        self.seal();
+        let Some(own) = self.waiting.pop_back_if(|left| left.file.is_none()) else {
             return;
-        }
-        let rows = self.spool.len();
-        match self.save() {
+        };
+        let requests: usize = own.items.iter().map(Item::requests).sum();
+        match own.save(&self.dir) {
             Ok(path) => tracing::warn!(
-                "{rows} rows of usage wait in {} for the database",
+                "the usage of {requests} requests waits in {} for the database",
                 path.display()
             ),
             Err(error) => {
-                self.told.lost(rows);
-                tracing::error!("{rows} rows of usage are lost: {error}");
+                self.intake.told.lost(requests);
+                tracing::error!("the usage of {requests} requests is lost: {error}");
             }
         }
     }
 
-    fn save(&mut self) -> io::Result<PathBuf> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        let mut lines = io::BufWriter::new(file.as_file_mut());
-        for row in self.spool.drain(..) {
-            serde_json::to_writer(&mut lines, &*row)?;
-            lines.write_all(b"\n")?;
-        }
-        lines.flush()?;
-        drop(lines);
-        file.as_file().sync_all()?;
-        let path = self.dir.join(format!("usage-{:x}.spool", self.next_id));
-        file.persist(&path).map_err(|error| error.error)?;
-        Ok(path)
-    }
-
-    /// Takes the rows that processes before this one could not write.
+    /// Takes what processes before this one could not write.
     fn take_left(&mut self) {
-        let Ok(files) = std::fs::read_dir(&self.dir) else {
-            return;
-        };
-        for path in files.flatten().map(|file| file.path()) {
-            let name = path.file_name().and_then(|name| name.to_str());
-            let is_left = |name: &str| name.starts_with("usage-") && name.ends_with(".spool");
-            if !name.is_some_and(is_left) {
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let rows = text.lines().map(serde_json::from_str::<RequestRecord>);
-            let room = MOST - self.spool.len();
-            let rows = rows.map_while(Result::ok).map(Arc::new);
-            self.spool.extend(rows.take(room));
-            // Whoever ends before they are written leaves them again.
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!("{}: {error}", path.display());
-            }
-        }
-        self.doubtful = self.spool.len();
+        let left = left::all(&self.dir);
+        self.waiting.extend(left);
     }
 }

@@ -5,6 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::gather::{Item, Sums};
+use super::spent::Before;
+use super::usage::Name;
 use super::{FILE, Store, StoreError};
 use crate::clock::SystemTime;
 
@@ -200,5 +203,76 @@ async fn a_full_disk_is_an_error_and_no_more_once_there_is_space() {
             .lease("refresh/a", &long, MINUTE, at(0))
             .await
             .unwrap()
+    );
+}
+
+fn used(requests: i64) -> Item {
+    Item::Used {
+        hour: 0,
+        key: "k".to_owned(),
+        account: "a".to_owned(),
+        model: "m".to_owned(),
+        sums: Sums {
+            requests,
+            ..Sums::default()
+        },
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_again_because_its_answer_was_lost_counts_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let name = |run| Name {
+        run,
+        gateway: "g".to_owned(),
+    };
+    let items = [used(1), used(10), used(100), used(1000)];
+    let sum = async || store.totals(&[], 0, 1, 10).await.unwrap()[0].requests;
+    store.add(&name(1), 1, &items[..2], 0).await.unwrap();
+    store.add(&name(1), 1, &items[..2], 0).await.unwrap();
+    assert_eq!(sum().await, 11);
+    // In parts of another size, as to a database that is slow.
+    store.add(&name(1), 2, &items[1..3], 0).await.unwrap();
+    store.add(&name(1), 1, &items[..1], 0).await.unwrap();
+    assert_eq!(sum().await, 111);
+    store.add(&name(1), 3, &items[2..], 0).await.unwrap();
+    assert_eq!(sum().await, 1111);
+    store.add(&name(2), 1, &items[..1], 0).await.unwrap();
+    assert_eq!(sum().await, 1112, "each writer has numbers of its own");
+}
+
+#[tokio::test]
+async fn an_open_gateway_knows_what_it_spent_itself_and_what_all_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    for (run, gateway, requests) in [(1, "one", 1), (2, "one", 10), (3, "two", 100)] {
+        let gateway = gateway.to_owned();
+        let spent = |at| Item::Spent {
+            at,
+            key: "k".to_owned(),
+            model: String::new(),
+            requests,
+            tokens: 5,
+            cost: 7,
+        };
+        let spent = [spent(10), spent(20)];
+        store
+            .add(&Name { run, gateway }, 1, &spent, 0)
+            .await
+            .unwrap();
+    }
+    let asked = async |not_of, of, from, most| {
+        let spent = store.spent(Before { not_of, of }, from, most).await;
+        let requests = spent.unwrap().into_iter().map(|spent| spent.requests);
+        requests.collect::<Vec<_>>()
+    };
+    assert_eq!(asked(2, Some("one"), 15, 9).await, [1]);
+    assert_eq!(asked(4, Some("one"), 0, 9).await.iter().sum::<u64>(), 22);
+    assert_eq!(asked(4, None, 15, 9).await.iter().sum::<u64>(), 111);
+    assert_eq!(
+        asked(4, None, 0, 3).await.iter().sum::<u64>(),
+        111,
+        "the latest"
     );
 }

@@ -7,11 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
 
+use super::gather::{Gather, Kept};
+use super::spent::Before;
 use super::spool::Writer;
-use super::{RequestRecord, Store};
-use crate::clock;
+use super::{RequestRecord, Store, gateway};
+use crate::clock::{self, Instant};
 use crate::config::Keep;
 use crate::dialect;
 use crate::telemetry::{AccessLine, Metrics};
@@ -27,13 +31,33 @@ pub struct Row {
     /// In billionths.
     pub cost: u64,
     pub estimated: bool,
+    /// How far apart uses must be for the limits of its key to tell them apart after a restart.
+    pub grain: Duration,
+}
+
+impl Row {
+    /// An account was asked: it counts as used.
+    pub(super) fn is_used(&self) -> bool {
+        !self.line.tries.is_empty()
+    }
+
+    /// An account has worked for it, with a model: it counts in its key's limits. The client may have
+    /// left before it saw anything of that.
+    pub(super) fn is_spent(&self) -> bool {
+        let last = || self.line.tries.last().map(|last| last.outcome);
+        let is_served = match self.line.status {
+            0 => last() == Some("client_gone"),
+            status => status < 400,
+        };
+        is_served && !matches!(self.line.path, "models" | "count_tokens")
+    }
 }
 
 /// Rows on their way to the writer: some seconds of a busy gateway.
 const ON_THE_WAY: usize = 10_000;
 
-/// So many rows are written before their second is over.
-pub(super) const BATCH: usize = 500;
+/// So many rows are taken before their second is over.
+const MANY: usize = 500;
 
 /// The latest requests, for whoever looks; also those that reached no account.
 const LATEST: usize = 1000;
@@ -45,6 +69,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Usage {
     rows: mpsc::Sender<Row>,
     told: Arc<Told>,
+    writer: Name,
+}
+
+/// By which name a process writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Name {
+    /// Of this process alone.
+    pub(super) run: i64,
+    /// Of its gateway, over restarts.
+    pub(super) gateway: String,
 }
 
 /// What the writer and its askers tell each other.
@@ -61,9 +95,12 @@ pub(super) struct Told {
     pub(super) has_ended: AtomicBool,
     /// The database has had its time.
     pub(super) give_up: Notify,
-    /// Rows that the database has not taken yet.
+    /// What the database has not taken yet.
     pub(super) unwritten: AtomicUsize,
-    pub(super) latest: Mutex<VecDeque<Arc<RequestRecord>>>,
+    /// With the ids that they have in the records.
+    pub(super) latest: Mutex<VecDeque<(i64, Row)>>,
+    /// What is older counts in no limit any more, in milliseconds; 0: nobody knows.
+    pub(super) longest_window: AtomicU64,
 }
 
 impl Usage {
@@ -91,14 +128,39 @@ impl Usage {
             give_up: Notify::new(),
             unwritten: AtomicUsize::new(0),
             latest: Mutex::default(),
+            longest_window: AtomicU64::new(0),
         });
-        let writer = Writer::new(store, keep, dir, received, told.clone());
+        let name = Name {
+            run: fastrand::i64(1..),
+            gateway: gateway::name(dir),
+        };
+        let intake = Intake::new(received, told.clone());
+        let writer = Writer::new(store, keep, dir, name.clone(), intake);
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().build()?;
         std::thread::Builder::new()
             .name("records".to_owned())
             .spawn(move || runtime.block_on(writer.run()))?;
-        Ok(Usage { rows, told })
+        Ok(Usage {
+            rows,
+            told,
+            writer: name,
+        })
+    }
+
+    /// Whom to ask for what was used before this process: this gateway alone, or all of these records.
+    pub fn before(&self, of_all: bool) -> Before<'_> {
+        Before {
+            not_of: self.writer.run,
+            of: (!of_all).then_some(&*self.writer.gateway),
+        }
+    }
+
+    /// What keys have used counts for so long at most, and may be forgotten then.
+    pub fn counts_for(&self, longest: Duration) {
+        let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let told = &self.told.longest_window;
+        told.store(longest.max(1), Ordering::Relaxed);
     }
 
     /// Writes a request down, soon. One that finds too many others before it is lost, and counted.
@@ -112,7 +174,7 @@ impl Usage {
         }
         // The writer looks each second; being woken for each row would cost the request more than
         // the rest of this.
-        if before + 1 == BATCH {
+        if before + 1 == MANY {
             self.told.wake.notify_one();
         }
     }
@@ -156,9 +218,12 @@ impl Usage {
     }
 
     /// The latest requests of this process, the latest first; also those that reached no account.
-    pub fn latest(&self, most: usize) -> Vec<Arc<RequestRecord>> {
+    pub fn latest(&self, most: usize) -> Vec<RequestRecord> {
         let latest = self.told.latest.lock();
-        latest.iter().rev().take(most).cloned().collect()
+        let latest = latest.iter().rev().take(most);
+        latest
+            .map(|(id, row)| RequestRecord::of(*id, row))
+            .collect()
     }
 
     fn ask(&self) -> u64 {
@@ -173,16 +238,89 @@ impl Told {
         self.answered.load(Ordering::SeqCst) >= asked
     }
 
-    pub(super) fn lost(&self, rows: usize) {
-        self.metrics.usage_lost(rows as u64);
+    pub(super) fn lost(&self, requests: usize) {
+        self.metrics.usage_lost(requests as u64);
     }
 
-    /// Shows a request to whoever asks for the latest.
-    pub(super) fn show(&self, request: Arc<RequestRecord>) {
+    fn show(&self, id: i64, row: Row) {
         let mut latest = self.latest.lock();
         if latest.len() >= LATEST {
             latest.pop_front();
         }
-        latest.push_back(request);
+        latest.push_back((id, row));
+    }
+}
+
+/// Takes the rows on their way, and counts them.
+pub(super) struct Intake {
+    received: mpsc::Receiver<Row>,
+    pub(super) told: Arc<Told>,
+    pub(super) gather: Gather,
+    next_id: i64,
+    /// Nothing more will come.
+    pub(super) is_over: bool,
+    /// So many were lost since somebody asked.
+    pub(super) lost: usize,
+}
+
+impl Intake {
+    fn new(received: mpsc::Receiver<Row>, told: Arc<Told>) -> Self {
+        Intake {
+            received,
+            told,
+            gather: Gather::new(clock::now()),
+            // Two processes hardly ever begin so near to each other that they meet.
+            next_id: fastrand::i64(1..i64::MAX >> 1),
+            is_over: false,
+            lost: 0,
+        }
+    }
+
+    /// Takes what was recorded.
+    pub(super) fn take(&mut self) {
+        let now = clock::now();
+        loop {
+            match self.received.try_recv() {
+                Ok(row) => {
+                    self.told.waiting.fetch_sub(1, Ordering::Relaxed);
+                    self.count(row, now);
+                }
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    self.is_over = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, row: Row, now: Instant) {
+        let id = self.next_id;
+        self.next_id += 1;
+        if row.is_used() {
+            match self.gather.take(id, &row, now) {
+                Kept::Whole => {}
+                Kept::Sum => self.told.metrics.request_row_skipped(),
+                Kept::Nothing => {
+                    self.told.lost(1);
+                    self.lost += 1;
+                }
+            }
+        }
+        self.told.show(id, row);
+    }
+
+    /// Does this, and takes what is recorded meanwhile: however slow the database is, there is room
+    /// for more.
+    pub(super) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let told = self.told.clone();
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = told.wake.notified() => self.take(),
+            }
+        }
     }
 }

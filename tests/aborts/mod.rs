@@ -25,6 +25,10 @@ const PLACES: [usize; 4] = [1, 2, 3, 4];
 /// Clients at once: more than all places and the queue together.
 const CLIENTS: usize = 32;
 
+/// Files of the records: those who serve and the one who writes usage have five connections each, at most,
+/// and each of them the database, its log and the memory that they share.
+const RECORDS: usize = 2 * 5 * 3;
+
 /// Memory for bodies; one request may take all of it.
 const BUDGET: usize = 2 << 20;
 
@@ -57,14 +61,16 @@ fn house() -> House {
 }
 
 impl House {
-    /// Files that the gateway holds open, but for its records': their connections are made when they
-    /// are first needed, and stay.
+    /// Files that the gateway holds open, but for its records': connections to those are made when
+    /// they are first needed, and stay. They may be as many as there are clients never.
     fn files(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.gateway.program.id());
         let files = fs::read_dir(folder).unwrap().flatten();
         let named = files.filter_map(|file| fs::read_link(file.path()).ok());
         let is_records = |path: &PathBuf| path.to_string_lossy().contains("poolgate.db");
-        named.filter(|path| !is_records(path)).count()
+        let (records, others): (Vec<_>, Vec<_>) = named.partition(is_records);
+        assert!(records.len() <= RECORDS, "{records:?}");
+        others.len()
     }
 
     fn in_flight(&self) -> Vec<usize> {

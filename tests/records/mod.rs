@@ -3,8 +3,12 @@
 
 mod away;
 mod backup;
+mod book;
+mod crowded;
 mod keys;
 mod killed;
+mod secured;
+mod several;
 mod start;
 mod usage;
 

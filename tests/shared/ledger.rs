@@ -9,7 +9,7 @@ use poolgate::store::{Ask, Assignment, Candidate, Change, Ledger, Placed, Store}
 use tokio::runtime::Runtime;
 
 use super::connect;
-use crate::support::Redis;
+use crate::support::{Redis, wait_for};
 
 const DAY: i64 = 86_400_000;
 
@@ -57,6 +57,7 @@ fn ask<'a>(key: &'a str, candidates: &'a [Candidate], rotate_every: i64) -> Ask<
         tier: "medium",
         candidates,
         limit: 2,
+        may_stay: false,
         rotate_every,
         idle_release: DAY,
         now: 1_800_000_000_000,
@@ -196,6 +197,82 @@ fn after_the_loss_of_everything_the_gateways_put_the_book_together_again() {
     assert_eq!(runtime.block_on(books[0].slots.all()).unwrap(), before);
 }
 
+/// How a Redis comes back with what it knew some time ago.
+type ComesBack = fn(&mut Redis);
+
+/// A server that was started again, or another one that was promoted.
+fn in_another_run(redis: &mut Redis) {
+    redis.stop();
+    redis.start_again();
+}
+
+/// An old copy in the same run.
+fn in_the_same_run(redis: &mut Redis) {
+    assert_eq!(redis.command(&["DEBUG", "RELOAD", "NOSAVE"]), "OK");
+}
+
+#[test]
+fn an_older_copy_of_the_book_is_told_what_the_gateways_know() {
+    for comes_back in [in_another_run as ComesBack, in_the_same_run] {
+        let mut redis = Redis::start_with(&["--enable-debug-command", "yes"]);
+        let runtime = Runtime::new().unwrap();
+        let books = [Book::open(&redis, &runtime), Book::open(&redis, &runtime)];
+        settled(&redis, &books[0], &runtime);
+        let accounts = candidates(&["a", "b"]);
+        let place = |book: &Book, key: &str| {
+            held(wait_for("the book to answer", || {
+                let ask = ask(key, &accounts, DAY);
+                runtime.block_on(book.slots.place(&ask)).ok()
+            }))
+        };
+        place(&books[0], "k0").unwrap();
+        place(&books[0], "k1").unwrap();
+        redis.save();
+        let freed = books[0].slots.release("k0", "a", None);
+        assert!(runtime.block_on(freed).unwrap());
+        for (n, key) in ["k2", "k3", "k4"].iter().enumerate() {
+            place(&books[n % 2], key).unwrap();
+        }
+        // Gateways read the book when it has changed.
+        let [_, before] = [0, 1].map(|n| runtime.block_on(books[n].slots.all()).unwrap());
+        assert_eq!(before.len(), 4);
+        comes_back(&mut redis);
+        // Either may be the first to come.
+        let looking = books[1].slots.clone();
+        let looks = async move {
+            while looking.version().await.is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        runtime.spawn(looks);
+        assert_eq!(place(&books[0], "k5"), None, "all four are taken");
+        let after = wait_for("the book", || runtime.block_on(books[0].slots.all()).ok());
+        assert_eq!(after, before);
+    }
+}
+
+#[test]
+fn a_key_keeps_the_slot_of_an_account_that_is_out_where_no_other_has_room() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let book = Book::open(&redis, &runtime);
+    settled(&redis, &book, &runtime);
+    let place = |key: &str, accounts: &[&str]| {
+        let accounts = candidates(accounts);
+        let ask = ask(key, &accounts, DAY);
+        held(runtime.block_on(book.slots.place(&ask)).unwrap())
+    };
+    place("one", &["a"]).unwrap();
+    place("two", &["b"]).unwrap();
+    place("three", &["b"]).unwrap();
+    assert_eq!(place("one", &["b"]), None, "a is out, and b is full");
+    let before = runtime.block_on(book.records.all()).unwrap();
+    assert_eq!(before, [], "nothing was copied");
+    redis.command(&["FLUSHALL"]);
+    let after = runtime.block_on(book.slots.all()).unwrap();
+    let keys: Vec<&str> = after.iter().map(|slot| &*slot.key).collect();
+    assert_eq!(keys, ["one", "three", "two"], "it is known here still");
+}
+
 #[test]
 fn a_gateway_that_begins_after_the_loss_knows_the_book_from_its_records() {
     let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
@@ -208,7 +285,7 @@ fn a_gateway_that_begins_after_the_loss_knows_the_book_from_its_records() {
         .block_on(book.slots.place(&ask("k", &accounts, DAY)))
         .unwrap();
     let before = runtime.block_on(book.slots.all()).unwrap();
-    crate::support::wait_for("the copy", || {
+    wait_for("the copy", || {
         let copy = runtime.block_on(book.records.all()).unwrap();
         (copy == before).then_some(())
     });
@@ -231,7 +308,7 @@ fn the_older_systems_names_say_what_is_true() {
     let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
     let book = Book::open(&redis, &runtime);
     settled(&redis, &book, &runtime);
-    book.slots.keep_legacy_names(vec!["medium".to_owned()]);
+    book.slots.keep_legacy_names(&["medium".to_owned()]);
     let accounts = candidates(&["a"]);
     let place = |key: &str| {
         runtime

@@ -20,8 +20,9 @@ fn limited(vendors: &[Mock], limit: &str) -> String {
     format!("{tier}{keys}{}", pool(vendors, ""))
 }
 
-/// How many of so many requests of the key, at once over all gateways, are served.
-fn served(limit: &str, requests: usize) -> usize {
+/// How many of so many requests of the key, at once over all gateways, are served; and how many answers
+/// of Redis came too late.
+fn served(limit: &str, requests: usize) -> (usize, usize) {
     let redis = Redis::start();
     let vendors = Mock::several(1, &[]);
     let gateways = gateways(3, &redis.url(), &limited(&vendors, limit));
@@ -44,21 +45,30 @@ fn served(limit: &str, requests: usize) -> usize {
             assert!((3500..=3620).contains(&wait), "{wait}");
         }
     }
-    answers.iter().filter(|answer| answer.status == 200).count()
+    let late = gateways.iter().map(|gateway| {
+        let of_limits = ["store=\"redis\"", "operation=\"limit\""];
+        gateway.metric("poolgate_store_errors_total", &of_limits) as usize
+    });
+    let served = answers.iter().filter(|answer| answer.status == 200);
+    (served.count(), late.sum())
 }
 
 #[test]
 fn a_small_limit_holds_over_three_gateways() {
-    let served = served("{requests: 20, window: 1h}", 120);
-    // Exact, but for answers of Redis that come too late on a busy machine: what was drawn with one is
-    // used by nobody, and the request goes by its gateway's own part.
-    assert!((18..=22).contains(&served), "{served}");
+    let (served, late) = served("{requests: 20, window: 1h}", 120);
+    // Exact. Where an answer of Redis comes too late, as on a busy machine, its request goes by its
+    // gateway's own part; what was drawn with it is the next request's, if there is one.
+    let (least, most) = (20 - late.min(1), 20 + late);
+    assert!(
+        (least..=most).contains(&served),
+        "{served}, {late} answers came late"
+    );
 }
 
 #[test]
 fn a_large_limit_is_kept_within_one_percent() {
     let most = count(600, 6000);
-    let served = served(&format!("{{requests: {most}, window: 1h}}"), most * 3 / 2);
+    let (served, _) = served(&format!("{{requests: {most}, window: 1h}}"), most * 3 / 2);
     let percent = most / 100;
     assert!(served.abs_diff(most) <= percent, "{served} of {most}");
 }
@@ -67,8 +77,46 @@ fn draw(shared: &Arc<Shared>, runtime: &Runtime, want: u64, known: u64) -> Drawn
     draw_of(shared, runtime, "limit", want, known)
 }
 
+#[test]
+fn what_was_drawn_after_an_older_copy_was_made_is_counted_when_that_comes_back() {
+    let redis = Redis::start_with(&["--enable-debug-command", "yes"]);
+    let runtime = Runtime::new().unwrap();
+    let one = connect(redis.url(), &runtime);
+    assert_eq!(draw(&one, &runtime, 2, 0), Drawn::Granted(2));
+    redis.save();
+    let again = |want: u64, ever: u64| {
+        let draw = Draw {
+            ever,
+            ..a_draw("limit", want, ever)
+        };
+        runtime.block_on(one.draw(draw, Box::new(|_| {})))
+    };
+    assert_eq!(again(4, 2), Drawn::Granted(4));
+    assert_eq!(redis.command(&["DEBUG", "RELOAD", "NOSAVE"]), "OK");
+    assert_eq!(again(9, 6), Drawn::Granted(4), "of 10, after 2 and 4");
+}
+
+#[test]
+fn an_answer_that_comes_late_grants_all_the_same() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let one = connect(redis.url(), &runtime);
+    let (tells, told) = std::sync::mpsc::channel();
+    redis.freeze();
+    let late = Box::new(move |drawn| tells.send(drawn).unwrap());
+    let drawn = runtime.block_on(one.draw(a_draw("limit", 4, 0), late));
+    assert!(matches!(drawn, Drawn::Late | Drawn::Away), "{drawn:?}");
+    redis.go_on();
+    let granted = told.recv_timeout(Duration::from_secs(9)).unwrap();
+    assert_eq!(granted, Drawn::Granted(4));
+}
+
 fn draw_of(shared: &Arc<Shared>, runtime: &Runtime, limit: &str, want: u64, known: u64) -> Drawn {
-    runtime.block_on(shared.draw(Draw {
+    let draw = a_draw(limit, want, known);
+    runtime.block_on(shared.draw(draw, Box::new(|_| {})))
+}
+
+fn a_draw(limit: &str, want: u64, known: u64) -> Draw<'_> {
+    Draw {
         limit,
         most: 10,
         span: HOUR,
@@ -76,7 +124,8 @@ fn draw_of(shared: &Arc<Shared>, runtime: &Runtime, limit: &str, want: u64, know
         least: 1,
         want,
         known,
-    }))
+        ever: 0,
+    }
 }
 
 #[test]
@@ -123,7 +172,7 @@ fn a_window_slides() {
     let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
     let one = connect(redis.url(), &runtime);
     let draw = |want: u64, least: u64| {
-        runtime.block_on(one.draw(Draw {
+        let draw = Draw {
             limit: "short",
             most: 3,
             span: Duration::from_millis(400),
@@ -131,7 +180,9 @@ fn a_window_slides() {
             least,
             want,
             known: 0,
-        }))
+            ever: 0,
+        };
+        runtime.block_on(one.draw(draw, Box::new(|_| {})))
     };
     assert_eq!(draw(3, 3), Drawn::Granted(3));
     let Drawn::Spent(wait) = draw(1, 1) else {

@@ -35,11 +35,11 @@ impl Player {
             using: self.using,
             hold: self.limit.max(self.using),
             need: (self.using + self.waiting).min(most),
-            room: true,
+            room: 1,
         };
         let beat = wait_for("an answer", || {
             runtime
-                .block_on(self.shared.beat(std::slice::from_ref(&ask)))
+                .block_on(self.shared.beat(std::slice::from_ref(&ask), false))
                 .ok()
         });
         self.limit = beat.given[0].share.min(beat.given[0].target);
@@ -56,7 +56,7 @@ impl Player {
 
 /// Time goes on by itself only in Redis: this is as if it had lost everything long ago.
 fn settled(redis: &Redis) {
-    redis.command(&["HSET", "test:{places}:facts", "born", "1"]);
+    redis.command(&["HSET", "test:{places}:facts", "settles", "0"]);
 }
 
 #[test]
@@ -75,13 +75,21 @@ fn whatever_happens_no_more_places_are_in_use_than_there_are() {
             3..5 => players[one].using = players[one].using.saturating_sub(1),
             5 => players[one].waiting = random.u32(..8),
             // It dies, and its requests with it; another one comes.
-            6 if step % 50 == 0 => {
+            6 if step % 50 < 5 => {
                 let me = players[one].shared.me().to_owned();
                 redis.command(&["ZADD", "test:{places}:alive", "1", &me]);
                 players[one] = Player::new(&redis, &runtime);
             }
-            6 if step % 50 == 1 => {
+            6 if step % 50 < 8 => {
                 redis.command(&["FLUSHALL"]);
+                players.iter_mut().for_each(|player| {
+                    assert!(player.beat(&runtime, 5).settling);
+                });
+                settled(&redis);
+            }
+            // Redis was away for so long that all have run out.
+            6 if step % 50 < 12 => {
+                silence(&redis, &players);
                 players.iter_mut().for_each(|player| {
                     assert!(player.beat(&runtime, 5).settling);
                 });
@@ -133,6 +141,108 @@ fn a_share_goes_to_who_needs_it_and_all_get_their_part_where_all_need_more() {
     assert_eq!(players[0].limit, 5);
 }
 
+/// As if nobody had said anything for longer than a gateway's time, and nobody had died.
+fn silence(redis: &Redis, players: &[Player]) {
+    for player in players {
+        redis.command(&["ZADD", "test:{places}:alive", "1", player.shared.me()]);
+    }
+}
+
+#[test]
+fn after_a_silence_of_all_nobody_takes_what_another_still_uses() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let mut players: Vec<Player> = (0..3).map(|_| Player::new(&redis, &runtime)).collect();
+    players[0].beat(&runtime, 6);
+    settled(&redis);
+    players.iter_mut().for_each(|player| player.waiting = 2);
+    for _ in 0..3 {
+        players
+            .iter_mut()
+            .for_each(|player| drop(player.beat(&runtime, 6)));
+    }
+    for player in &mut players {
+        (0..2).for_each(|_| player.acquire());
+        assert_eq!(player.using, 2);
+    }
+    silence(&redis, &players);
+    players[1].waiting = 9;
+    let beat = players[1].beat(&runtime, 6);
+    assert!(beat.settling && beat.gateways == 3, "{beat:?}");
+    assert_eq!(players[1].limit, 2, "the others may be there still");
+    // One comes back, one has died.
+    players[0].beat(&runtime, 6);
+    assert_eq!(players[0].limit, 2);
+    settled(&redis);
+    players[1].beat(&runtime, 6);
+    assert_eq!(players[1].limit, 2, "its time is not over yet");
+    redis.command(&["ZADD", "test:{places}:alive", "1", players[2].shared.me()]);
+    players[1].beat(&runtime, 6);
+    assert_eq!(players[1].limit, 4);
+}
+
+#[test]
+fn a_gateway_that_is_the_only_one_waits_for_nobody() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let mut player = Player::new(&redis, &runtime);
+    player.beat(&runtime, 5);
+    settled(&redis);
+    player.waiting = 9;
+    player.beat(&runtime, 5);
+    assert_eq!(player.limit, 5);
+    silence(&redis, std::slice::from_ref(&player));
+    let beat = player.beat(&runtime, 5);
+    assert!(!beat.settling && player.limit == 5);
+    // It crashes, and is started again when its time is over.
+    silence(&redis, std::slice::from_ref(&player));
+    let mut again = Player::new(&redis, &runtime);
+    again.waiting = 9;
+    let beat = again.beat(&runtime, 5);
+    assert!(!beat.settling && beat.gateways == 1, "{beat:?}");
+    assert_eq!(again.limit, 5);
+}
+
+#[test]
+fn what_an_older_redis_says_of_shares_counts_less_than_what_gateways_hold() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let mut players: Vec<Player> = (0..2).map(|_| Player::new(&redis, &runtime)).collect();
+    players[0].beat(&runtime, 5);
+    settled(&redis);
+    players[1].beat(&runtime, 5);
+    let fields = redis.command(&["HGETALL", "test:{places}:of:a"]);
+    players[0].waiting = 4;
+    players[0].beat(&runtime, 5);
+    (0..4).for_each(|_| players[0].acquire());
+    assert_eq!(players[0].using, 4);
+    // As it was, at a server that was started again.
+    let fields: Vec<&str> = fields.lines().collect();
+    redis.command(&[&["HSET", "test:{places}:of:a"], &*fields].concat());
+    redis.command(&["HSET", "test:{places}:facts", "run", "another"]);
+    players[1].waiting = 9;
+    let beat = players[1].beat(&runtime, 5);
+    assert!(beat.settling && players[1].limit <= 1, "{beat:?}");
+    players[0].beat(&runtime, 5);
+    settled(&redis);
+    players[1].beat(&runtime, 5);
+    assert_eq!((players[0].using, players[1].limit), (4, 1));
+}
+
+#[test]
+fn a_gateway_that_leaves_leaves_nothing_behind() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let mut players: Vec<Player> = (0..2).map(|_| Player::new(&redis, &runtime)).collect();
+    for player in &mut players {
+        player.beat(&runtime, 5);
+    }
+    runtime.block_on(players[0].shared.leave()).unwrap();
+    players[1].beat(&runtime, 5);
+    let me = players[0].shared.me();
+    for name in ["facts", "of:a"] {
+        let left = redis.command(&["HKEYS", &format!("test:{{places}}:{name}")]);
+        assert!(!left.contains(me), "{name}: {left}");
+    }
+    assert_eq!(redis.command(&["ZCARD", "test:{places}:alive"]), "1");
+}
+
 #[test]
 fn a_beat_that_comes_late_changes_nothing() {
     let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
@@ -147,8 +257,8 @@ fn a_beat_that_comes_late_changes_nothing() {
         using: 0,
         hold: 0,
         need: 0,
-        room: false,
+        room: 0,
     };
-    assert!(runtime.block_on(player.shared.beat(&[ask])).is_err());
+    assert!(runtime.block_on(player.shared.beat(&[ask], false)).is_err());
     assert_eq!(redis.command(&["HGET", "test:{places}:of:a", &me]), before);
 }

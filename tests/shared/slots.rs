@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use super::gateways;
-use crate::support::{Gateway, Mock, Redis, chat, count, pool, wait_for};
+use crate::support::{Gateway, Mock, Redis, Request, chat, count, get, many, pool, post, wait_for};
 
 /// A hundred keys of a tier with slots, two on an account.
 fn slotted(vendors: &[Mock]) -> String {
@@ -140,12 +141,19 @@ fn keys_that_have_a_slot_are_served_without_redis_and_the_book_is_right_when_it_
     }
     redis.stop();
     assert_eq!(calls(&gateways, 0..8), served);
-    let other = gateways[0].send(&chat(false).bearer(&key(50)));
-    assert_eq!(
-        other.status,
-        503,
-        "nobody knows whether it may have one: {}",
-        other.text()
+    wait_for("/health to know of Redis", || {
+        (gateways[0].admin(get("/health")).json()["redis"] == false).then_some(())
+    });
+    // Two requests of a key without one are told so, and neither waits for a book that is away.
+    let asked = Instant::now();
+    for other in many(gateways[0].address, &chat(false).bearer(&key(50)), 2, 2) {
+        assert_eq!(other.status, 503, "nobody knows: {}", other.text());
+        assert!(other.header("retry-after").is_some());
+    }
+    assert!(
+        asked.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        asked.elapsed()
     );
     redis.start_again();
     wait_for("the book to be put together", || {
@@ -158,4 +166,64 @@ fn keys_that_have_a_slot_are_served_without_redis_and_the_book_is_right_when_it_
     });
     assert_eq!(calls(&gateways, 0..8), served);
     assert!(slots_of(&redis).values().all(|used| *used == 2));
+}
+
+#[test]
+fn a_revoked_key_frees_its_slot_for_keys_of_other_gateways_that_never_knew_it() {
+    let redis = Redis::start();
+    let vendors = Mock::several(1, &[]);
+    let tier = "tiers: {medium: {assignment: slots, slots_per_account: 1}}\n";
+    let keys = "clients: {keys: [{name: k, key: sk-test-key-number-000, tier: medium}]}\n";
+    let text = format!("{tier}{keys}{}", pool(&vendors, ""));
+    let gateways = gateways(2, &redis.url(), &text);
+    let create = serde_json::json!({"name": "issued", "tier": "medium"});
+    let made = gateways[0].admin(post("/api/v1/keys", &create)).json();
+    let issued = chat(false).bearer(made["key"].as_str().unwrap());
+    wait_for("a slot to be given", || {
+        (gateways[0].send(&issued).status == 200).then_some(())
+    });
+    let other = chat(false).bearer(&key(0));
+    assert_eq!(gateways[1].send(&other).status, 503, "the slot is taken");
+    let path = format!("/api/v1/keys/{}", made["id"].as_str().unwrap());
+    let revoke = Request::new("DELETE", &path).header("content-type", "application/json");
+    assert!(gateways[0].admin(revoke).status < 300);
+    wait_for("the slot to be free", || {
+        (gateways[1].send(&other).status == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_redis_that_comes_back_older_moves_no_key_and_fills_no_account_beyond_its_slots() {
+    let mut redis = Redis::start();
+    let vendors = Mock::several(10, &[]);
+    let gateways = gateways(2, &redis.url(), &slotted(&vendors));
+    let early = calls(&gateways, 0..4);
+    assert_eq!(early, [0, 1, 2, 3]);
+    redis.save();
+    assert_eq!(calls(&gateways, 4..20).len(), 16);
+    let slots = wait_for("both to have read them", || {
+        let known = |gateway: &Gateway| gateway.metric("poolgate_slots_used", &[]);
+        let all_known = gateways.iter().all(|gateway| known(gateway) == 20.0);
+        all_known.then(|| slots_of(&redis))
+    });
+    redis.stop();
+    redis.start_again();
+    wait_for("the book to be put together", || {
+        // Keys that have none come meanwhile, to both.
+        for gateway in &gateways {
+            for n in 20..24 {
+                let other = gateway.send(&chat(false).bearer(&key(n)));
+                assert_eq!(other.status, 503, "{}", other.text());
+            }
+        }
+        let held = redis.command(&["HLEN", "poolgate:{slots}:held"]);
+        (held == "20").then_some(())
+    });
+    assert_eq!(slots_of(&redis), slots);
+    assert_eq!(calls(&gateways, 0..20).len(), 20);
+    let asked: Vec<u64> = vendors
+        .iter()
+        .map(|vendor| vendor.count("requests"))
+        .collect();
+    assert_eq!(asked, [4; 10], "each key stayed where it was");
 }

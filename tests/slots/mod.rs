@@ -3,6 +3,7 @@
 
 mod assigned;
 mod bound;
+mod gateways;
 mod killed;
 mod moved;
 mod released;

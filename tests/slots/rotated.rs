@@ -98,6 +98,39 @@ fn a_stream_goes_on_where_it_is_while_its_key_moves() {
 }
 
 #[test]
+fn an_answer_is_gone_on_from_where_it_was_given_also_when_its_key_has_moved() {
+    let vendors = [Mock::start(&[]), Mock::start(&[])];
+    let gateway = Gateway::start(&medium(&vendors, 2, ", slots_per_account: 1", ""));
+    let respond = |n: usize, before: Option<&str>| {
+        let mut body = serde_json::json!({"model": "gpt-5", "input": "hi"});
+        if let Some(before) = before {
+            body["previous_response_id"] = before.into();
+        }
+        let request = crate::support::post("/v1/responses", &body);
+        gateway.send(&request.bearer(&format!("secret-of-k{n}")))
+    };
+    let first = respond(0, None);
+    assert_eq!(super::account(&first), "a0");
+    let id = first.json()["id"].as_str().unwrap().to_owned();
+    gateway.act("a0", "disable");
+    assert_eq!(served(&gateway, 0), "a1");
+    gateway.act("a0", "enable");
+    assert_eq!(super::account(&respond(0, Some(&id))), "a0");
+    assert_eq!(held(&gateway)["k0"], "a1", "its slot stays where it is");
+    assert_eq!(served(&gateway, 0), "a1");
+    assert_eq!(super::account(&respond(1, Some(&id))), "a0");
+    assert_eq!(held(&gateway)["k1"], "a0", "who has no slot gets one");
+    gateway.act("a0", "disable");
+    let answer = respond(0, Some(&id));
+    assert_eq!(
+        answer.status,
+        503,
+        "nobody else knows it: {}",
+        answer.text()
+    );
+}
+
+#[test]
 fn a_restart_and_an_upgrade_leave_every_key_where_it_is() {
     let vendors = [Mock::start(&[]), Mock::start(&[]), Mock::start(&[])];
     let mut gateway = Gateway::start(&medium(&vendors, 4, "", ""));

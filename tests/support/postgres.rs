@@ -1,14 +1,16 @@
 //! A real PostgreSQL of the test's own.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
 
 use super::program::free_address;
 use super::server::Server;
+use super::tls::Issued;
 
 /// The password of its user, which it asks for.
 pub(crate) const PASSWORD: &str = "s3cret/of:the@test";
@@ -22,22 +24,35 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Starts one on a free port.
     pub(crate) fn start() -> Postgres {
+        Postgres::start_with(&[])
+    }
+
+    /// The same, which is reached over TLS only and proves with this certificate who it is.
+    pub(crate) fn start_secured(issued: &Issued) -> Postgres {
+        Postgres::start_with(&[
+            ("server.crt", &issued.cert),
+            ("server.key", &issued.key),
+            (
+                "pg_hba.conf",
+                "hostssl all all 127.0.0.1/32 scram-sha-256\n",
+            ),
+            ("postgresql.auto.conf", "ssl = on\n"),
+        ])
+    }
+
+    /// With these files where it keeps its own.
+    fn start_with(files: &[(&str, &str)]) -> Postgres {
         let address = free_address();
         let mut server = Server::new("postgres", Signal::SIGQUIT);
         let folder = server.folder().to_str().unwrap().to_owned();
-        let (data, word) = (format!("{folder}/data"), format!("{folder}/password"));
-        fs::write(&word, PASSWORD).unwrap();
-        fs::set_permissions(&word, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-        server.run(&[
-            &program("initdb"),
-            "--no-sync",
-            "--auth=scram-sha-256",
-            "--username=poolgate",
-            &format!("--pwfile={word}"),
-            "--encoding=UTF8",
-            "--no-locale",
-            &format!("--pgdata={data}"),
-        ]);
+        let data = format!("{folder}/data");
+        put_data(&server, &data);
+        for (name, text) in files {
+            let (given, own) = (format!("{folder}/{name}"), format!("{data}/{name}"));
+            fs::write(&given, text).unwrap();
+            fs::set_permissions(&given, Permissions::from_mode(0o644)).unwrap();
+            server.run(&["install", "-m", "600", &given, &own]);
+        }
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         server.start(&[
             &program("postgres"),
@@ -78,6 +93,11 @@ impl Postgres {
         self.sql_in("poolgate", statements)
     }
 
+    /// A `psql` that asks this.
+    pub(crate) fn asking(&self, statements: &str) -> Command {
+        self.psql("poolgate", statements)
+    }
+
     /// Ends it as it is: its port refuses.
     pub(crate) fn stop(&mut self) {
         self.server.stop();
@@ -112,6 +132,39 @@ impl Postgres {
         self.server.wait_for("PostgreSQL to answer", || {
             ask.output().unwrap().status.success().then_some(())
         });
+    }
+}
+
+/// Puts what a new PostgreSQL keeps into this folder. Making it takes a second, and a copy a tenth of
+/// that: the first one stays for all tests.
+fn put_data(server: &Server, data: &str) {
+    let programs = program("initdb").replace('/', "_");
+    let first = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("data{programs}"));
+    let copy = |from: &str, to: &str| {
+        let copied = Command::new("cp").args(["-a", from, to]).status();
+        assert!(copied.unwrap().success(), "{from} to {to}");
+    };
+    if first.exists() {
+        return copy(first.to_str().unwrap(), data);
+    }
+    let word = format!("{}/password", server.folder().display());
+    fs::write(&word, PASSWORD).unwrap();
+    fs::set_permissions(&word, Permissions::from_mode(0o644)).unwrap();
+    server.run(&[
+        &program("initdb"),
+        "--no-sync",
+        "--auth=scram-sha-256",
+        "--username=poolgate",
+        &format!("--pwfile={word}"),
+        "--encoding=UTF8",
+        "--no-locale",
+        &format!("--pgdata={data}"),
+    ]);
+    // Whole or not at all; another test may be as far.
+    let whole = first.with_extension(std::process::id().to_string());
+    copy(data, whole.to_str().unwrap());
+    if fs::rename(&whole, &first).is_err() {
+        fs::remove_dir_all(&whole).unwrap();
     }
 }
 

@@ -24,10 +24,11 @@ impl Redis {
     pub(crate) fn start_with(options: &[&str]) -> Redis {
         let address = free_address();
         let (host, port) = (address.ip().to_string(), address.port().to_string());
-        let mut arguments = vec!["redis-server", "--bind", &host, "--port", &port];
-        arguments.extend(["--save", "", "--appendonly", "no"]);
-        arguments.extend(options);
         let mut server = Server::new("redis", Signal::SIGKILL);
+        let folder = server.folder().to_str().unwrap().to_owned();
+        let mut arguments = vec!["redis-server", "--bind", &host, "--port", &port];
+        arguments.extend(["--save", "", "--appendonly", "no", "--dir", &folder]);
+        arguments.extend(options);
         server.start(&arguments);
         let mut redis = Redis { server, address };
         redis.wait_until_it_serves();
@@ -50,12 +51,17 @@ impl Redis {
         String::from_utf8_lossy(&said).trim_end().to_owned()
     }
 
-    /// It is gone, and with it all it knew: its port refuses.
+    /// What it knows now it will know when it is started again, and nothing of what comes after.
+    pub(crate) fn save(&self) {
+        assert_eq!(self.command(&["SAVE"]), "OK");
+    }
+
+    /// It is gone, and with it all it knew since it was saved: its port refuses.
     pub(crate) fn stop(&mut self) {
         self.server.stop();
     }
 
-    /// Starts it again at the same port, empty.
+    /// Starts it again at the same port, empty or as it was saved.
     pub(crate) fn start_again(&mut self) {
         self.server.start_again();
         self.wait_until_it_serves();

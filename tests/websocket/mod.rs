@@ -76,6 +76,25 @@ fn without_such_an_account_a_client_is_told_426_at_once_and_may_ask_over_http() 
 }
 
 #[test]
+fn a_key_with_limits_gets_none_and_is_told_why() {
+    let vendor = Mock::start(&[]);
+    let keys = "clients: {keys: [{name: a, key: sk-limited, tier: some}]}\n\
+                tiers: {some: {limits: [{requests: 9, window: 1h}]}}\n";
+    let text = pool_of(std::slice::from_ref(&vendor), "", |_| ABLE.to_owned());
+    let gateway = Gateway::start(&format!("{keys}{text}"));
+    let refused = gateway.send(&handshake("/v1/responses").bearer("sk-limited"));
+    assert_eq!(refused.status, 426);
+    let error = &refused.json()["error"];
+    assert_eq!(error["code"], "upgrade_required");
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("limits") && message.contains("POST"),
+        "{message}"
+    );
+    assert_eq!(vendor.count("requests"), 0);
+}
+
+#[test]
 fn a_key_for_some_models_gets_none_as_nobody_reads_which_model_is_asked_for() {
     let vendor = Mock::start(&[]);
     let keys = "clients: {keys: [{name: a, key: sk-some-models, tier: some}, \

@@ -3,6 +3,8 @@
 
 use memchr::memchr2;
 
+use super::super::outline::{OUTLINE, table};
+
 /// Where a value is looked for: the names that lead to it. Arrays on the way are passed through,
 /// so that `["choices", "finish_reason"]` is the reason of every choice.
 pub(super) type Place = &'static [&'static str];
@@ -16,19 +18,6 @@ const LONGEST_NAME: usize = 24;
 
 /// What a number, `true`, `false` or `null` ends before.
 const ENDS_BARE: [bool; 256] = table(b",}] \t\r\n\"{[:");
-
-/// What begins or ends a text or a container.
-const OUTLINE: [bool; 256] = table(b"\"{}[]");
-
-const fn table(bytes: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut n = 0;
-    while n < bytes.len() {
-        table[bytes[n] as usize] = true;
-        n += 1;
-    }
-    table
-}
 
 /// Reads one document after the other; [`Scanner::reset`] lies between them. `T` marks places.
 pub(super) struct Scanner<T: 'static> {
@@ -199,10 +188,12 @@ impl<T: Copy> Scanner<T> {
                 b'"' if self.skipped == 0 && self.name_next => {
                     self.name_length = 0;
                     self.state = State::Name { escaped: false };
+                    return self.name(bytes, at, false);
                 }
                 b'"' => {
                     self.value_begins();
                     self.state = State::Text { escaped: false };
+                    return self.text(bytes, at, false, *from, found);
                 }
                 b'{' | b'[' => self.container_begins(byte == b'{'),
                 b'}' | b']' => self.container_ends(byte == b'}', &bytes[*from..at], found),

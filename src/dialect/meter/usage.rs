@@ -1,8 +1,8 @@
 //! What the vendors call the tokens they count: their `usage` objects, read into our [`Usage`].
 
-use serde::Deserialize;
-
 use super::super::Usage;
+use super::super::json::parsed;
+use super::super::outline::members;
 
 /// Counts as stated so far; a later statement replaces an earlier one field by field.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,29 +47,57 @@ impl Counts {
 
     /// `usage` of chat completions, completions, embeddings and responses. Each is a whole.
     pub(super) fn openai(&mut self, raw: &[u8]) {
-        let Some(stated) = read::<OpenAi>(raw) else {
-            return;
+        if let Some(stated) = Counts::of_openai(raw) {
+            self.replace(stated);
+        }
+    }
+
+    fn of_openai(raw: &[u8]) -> Option<Counts> {
+        let [prompt, input, completion, output, of_prompt, of_input] = stated(
+            raw,
+            &[
+                "prompt_tokens",
+                "input_tokens",
+                "completion_tokens",
+                "output_tokens",
+                "prompt_tokens_details",
+                "input_tokens_details",
+            ],
+        )?;
+        let cached = |details: Option<&[u8]>| match details {
+            Some(details) => count(stated(details, &["cached_tokens"])?[0]),
+            None => Some(None),
         };
-        let details = stated.prompt_tokens_details.or(stated.input_tokens_details);
-        self.replace(Counts {
-            input: stated.prompt_tokens.or(stated.input_tokens),
-            cached: details.and_then(|details| details.cached_tokens),
+        let (in_prompt, in_input) = (cached(of_prompt)?, cached(of_input)?);
+        Some(Counts {
+            input: count(prompt)?.or(count(input)?),
+            cached: if of_prompt.is_some() {
+                in_prompt
+            } else {
+                in_input
+            },
             cached_is_in_input: true,
-            output: stated.completion_tokens.or(stated.output_tokens),
+            output: count(completion)?.or(count(output)?),
             ..Counts::default()
-        });
+        })
     }
 
     /// `usage` of messages: cumulative in a stream, where fields may be absent later on.
     pub(super) fn anthropic(&mut self, raw: &[u8]) {
-        let Some(stated) = read::<Anthropic>(raw) else {
+        let names = [
+            "input_tokens",
+            "cache_creation_input_tokens",
+            "cache_read_input_tokens",
+            "output_tokens",
+        ];
+        let Some([input, written, cached, output]) = counts(raw, &names) else {
             return;
         };
-        self.input = stated.input_tokens.or(self.input);
-        self.cache_written = stated.cache_creation_input_tokens.or(self.cache_written);
-        self.cached = stated.cache_read_input_tokens.or(self.cached);
-        self.output = stated.output_tokens.or(self.output);
-        self.output_begins &= stated.output_tokens.is_none();
+        self.input = input.or(self.input);
+        self.cache_written = written.or(self.cache_written);
+        self.cached = cached.or(self.cached);
+        self.output = output.or(self.output);
+        self.output_begins &= output.is_none();
     }
 
     /// The `usage` of a message that begins: all of its input, and a token or so of its output.
@@ -80,17 +108,22 @@ impl Counts {
 
     /// `usageMetadata` of Gemini: every chunk states a whole.
     pub(super) fn gemini(&mut self, raw: &[u8]) {
-        let Some(stated) = read::<Gemini>(raw) else {
+        let names = [
+            "promptTokenCount",
+            "toolUsePromptTokenCount",
+            "cachedContentTokenCount",
+            "candidatesTokenCount",
+            "thoughtsTokenCount",
+        ];
+        let Some([prompt, tools, cached, candidates, thoughts]) = counts(raw, &names) else {
             return;
         };
         self.replace(Counts {
-            input: stated.prompt_token_count.map(|prompt| {
-                prompt.saturating_add(stated.tool_use_prompt_token_count.unwrap_or(0))
-            }),
-            cached: stated.cached_content_token_count,
+            input: prompt.map(|prompt| prompt.saturating_add(tools.unwrap_or(0))),
+            cached,
             cached_is_in_input: true,
-            output: stated.candidates_token_count,
-            thoughts: stated.thoughts_token_count,
+            output: candidates,
+            thoughts,
             ..Counts::default()
         });
     }
@@ -103,45 +136,27 @@ impl Counts {
     }
 }
 
-/// `null` and what is not as documented state nothing.
-fn read<'a, T: Deserialize<'a>>(raw: &'a [u8]) -> Option<T> {
-    if raw.first() != Some(&b'{') {
-        return None;
+/// What these members of an object state; `null` states nothing. None: it is no object.
+fn stated<'a, const N: usize>(raw: &'a [u8], names: &[&str; N]) -> Option<[Option<&'a [u8]>; N]> {
+    let members = members(raw, names)?;
+    Some(members.map(|value| value.filter(|value| value != b"null")))
+}
+
+/// What is no count spoils the whole statement.
+fn count(raw: Option<&[u8]>) -> Option<Option<u64>> {
+    match raw {
+        Some(raw) => parsed(raw).map(Some),
+        None => Some(None),
     }
-    serde_json::from_slice(raw).ok()
 }
 
-#[derive(Deserialize)]
-struct OpenAi {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    prompt_tokens_details: Option<OpenAiDetails>,
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    input_tokens_details: Option<OpenAiDetails>,
-}
-
-#[derive(Deserialize)]
-struct OpenAiDetails {
-    cached_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Anthropic {
-    input_tokens: Option<u64>,
-    cache_creation_input_tokens: Option<u64>,
-    cache_read_input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Gemini {
-    prompt_token_count: Option<u64>,
-    tool_use_prompt_token_count: Option<u64>,
-    cached_content_token_count: Option<u64>,
-    candidates_token_count: Option<u64>,
-    thoughts_token_count: Option<u64>,
+/// Members that are counts.
+fn counts<const N: usize>(raw: &[u8], names: &[&str; N]) -> Option<[Option<u64>; N]> {
+    let mut counts = [None; N];
+    for (into, raw) in counts.iter_mut().zip(stated(raw, names)?) {
+        *into = count(raw)?;
+    }
+    Some(counts)
 }
 
 #[cfg(test)]

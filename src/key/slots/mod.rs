@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 pub use seat::{Seat, Seated};
 pub use sweep::Scope;
@@ -26,9 +27,9 @@ use seat::{Full, Held};
 /// So long a request waits for the book whose key has an account, and goes on with that one then.
 const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// So long one waits whose key has none. A book that does not answer in time may have done what it was
-/// asked for all the same, so that it is asked again: with these pauses.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// A book that failed may have done what it was asked for all the same: by a key that has no account it
+/// is asked again so often, with this pause, unless it is known to be away.
+const TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A book that did not answer is asked again so much later, by keys that have an account.
@@ -85,6 +86,8 @@ pub struct Slots {
     freed: AtomicU64,
     /// When the book was last told which keys are used; as above.
     told_uses: AtomicU64,
+    /// Somebody knows of a slot that is free.
+    woken: Notify,
     metrics: Arc<Metrics>,
 }
 
@@ -98,6 +101,7 @@ impl Slots {
             version: AtomicU64::new(u64::MAX),
             freed: AtomicU64::new(0),
             told_uses: AtomicU64::new(0),
+            woken: Notify::new(),
             metrics,
         }
     }
@@ -129,7 +133,7 @@ impl Slots {
             .is_ok()
     }
 
-    /// The account of the key among these candidates, which the book says.
+    /// The account of the key among these candidates, which the book says. At most `patience` goes by.
     ///
     /// # Errors
     /// None has room, or nobody knows.
@@ -139,16 +143,26 @@ impl Slots {
         tier: &Tier,
         candidates: &[Candidate],
         at: Moment,
+        patience: Duration,
+    ) -> Result<Sits, NoSlot> {
+        let placed = self.place_in_turn(client, tier, candidates, at);
+        let in_time = tokio::time::timeout(patience, placed).await;
+        in_time.unwrap_or(Err(NoSlot::Unknown))
+    }
+
+    async fn place_in_turn(
+        &self,
+        client: &Client,
+        tier: &Tier,
+        candidates: &[Candidate],
+        at: Moment,
     ) -> Result<Sits, NoSlot> {
         let seat = &client.seat;
         let serves = |account: &str| candidates.iter().any(|it| *it.account == *account);
-        let turn = tokio::time::timeout(PATIENCE, seat.turn.acquire()).await;
+        let _turn = seat.turn.acquire().await;
         // Whoever had the turn before may have got what this one wants.
         if let Some(account) = self.held(client, at.now).filter(|account| serves(account)) {
             return Ok(Sits::still(account));
-        }
-        if turn.is_err() {
-            return Err(NoSlot::Unknown);
         }
         if let Some(full) = seat
             .full
@@ -158,18 +172,18 @@ impl Slots {
         {
             return Err(NoSlot::full(full.next_release));
         }
+        let last_held = self.last_held(client);
         let ask = Ask {
             key: &client.id,
             tier: &client.tier,
             candidates,
             limit: tier.slots_per_account,
+            may_stay: last_held.is_some_and(|account| serves(&account)),
             rotate_every: span(tier.rotate_every),
             idle_release: span(tier.idle_release),
             now: millis(at.wall),
         };
-        let last_held = self.last_held(client);
-        let has_one = last_held.is_some_and(|account| serves(&account));
-        match self.ask_book(&ask, has_one).await {
+        match self.ask_book(&ask).await {
             Ok(Placed::Held { assignment, change }) => {
                 let account = assignment.account.clone();
                 self.sits(client, tier, assignment, change, at);
@@ -192,22 +206,19 @@ impl Slots {
         }
     }
 
-    async fn ask_book(&self, ask: &Ask<'_>, has_one: bool) -> Result<Placed, LedgerError> {
-        let patience = if has_one { SHORT_PATIENCE } else { PATIENCE };
-        let mut why = LedgerError("the book of slots does not answer".to_owned());
-        let placed = tokio::time::timeout(patience, async {
-            loop {
-                match self.ledger.place(ask).await {
-                    Ok(placed) => return Some(placed),
-                    Err(error) => why = error,
-                }
-                if has_one {
-                    return None;
-                }
-                tokio::time::sleep(PAUSE).await;
+    async fn ask_book(&self, ask: &Ask<'_>) -> Result<Placed, LedgerError> {
+        if ask.may_stay {
+            let placed = tokio::time::timeout(SHORT_PATIENCE, self.ledger.place(ask));
+            let late = || Err(LedgerError::failed("the book of slots does not answer"));
+            return placed.await.unwrap_or_else(|_| late());
+        }
+        for _ in 1..TRIES {
+            match self.ledger.place(ask).await {
+                Err(error) if !error.is_away => tokio::time::sleep(PAUSE).await,
+                placed => return placed,
             }
-        });
-        placed.await.ok().flatten().ok_or(why)
+        }
+        self.ledger.place(ask).await
     }
 
     /// The key stays where it is while the book does not answer.

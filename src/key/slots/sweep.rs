@@ -28,7 +28,8 @@ pub enum Scope {
     None,
     /// Nobody's: the keys were not all read yet.
     Nobody,
-    /// Those that are kept in the records: another gateway's file may name others.
+    /// Those that are kept in the records: another gateway's file may name others. A key that the
+    /// records call revoked is gone, whoever asks.
     Records,
     /// Everybody's: no other gateway uses this book.
     All,
@@ -62,7 +63,7 @@ impl Slots {
         let book = self.book.load_full();
         let over = book.iter().filter_map(|assignment| {
             let client = keys.client(&assignment.key);
-            let why = self.why_over(assignment, client.as_deref(), config, scope, at)?;
+            let why = self.why_over(assignment, (keys, client.as_deref()), config, scope, at)?;
             Some((assignment, client, why))
         });
         let mut freed = false;
@@ -84,6 +85,16 @@ impl Slots {
             self.refresh(keys, config, at).await?;
         }
         Ok(())
+    }
+
+    /// The next sweep is to be now.
+    pub fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// Returns when a sweep is wanted.
+    pub async fn woken(&self) {
+        self.woken.notified().await;
     }
 
     /// Reads the book if it has changed.
@@ -185,13 +196,14 @@ impl Slots {
     fn why_over(
         &self,
         held: &Assignment,
-        client: Option<&Client>,
+        (keys, client): (&Keys, Option<&Client>),
         config: &Config,
         scope: Scope,
         at: Moment,
     ) -> Option<(&'static str, Option<i64>)> {
         let is_record = !held.key.contains(':') && &*held.key != "-";
         match client {
+            None if keys.is_revoked(&held.key) => return Some(("revoked", None)),
             None if scope == Scope::All || (scope == Scope::Records && is_record) => {
                 return Some(("gone", settled(scope, at)));
             }

@@ -208,7 +208,7 @@ impl Pool {
         let is_over = || self.is_full() || freed.is_some_and(|account| !account.is_ready());
         let mut state = self.queue.state.lock();
         let State { lines, flow } = &mut *state;
-        let lease = |waiter: &Waiter| self.try_lease(&waiter.demand, now);
+        let lease = |waiter: &Waiter| self.take(&waiter.demand, now);
         let served = lines.serve(look, lease, is_over);
         served.iter().for_each(|_| flow.departed(now));
         self.queue.changed(&state);

@@ -70,7 +70,7 @@ fn what_has_not_changed_is_not_told_again_until_somebody_lacks_a_place() {
     let _held = rig.take();
     assert_eq!(asks(&rig)[0].need, 1);
     let leaving = rig.pool.share_asks(&lacking, true, rig.now);
-    assert_eq!((leaving[0].hold, leaving[0].room), (1, false));
+    assert_eq!((leaving[0].hold, leaving[0].room), (1, 0));
 }
 
 #[test]
@@ -84,8 +84,39 @@ fn a_gateway_that_was_stopped_for_a_while_has_no_places_when_it_goes_on() {
     assert!(rig.take().is_some(), "they were made to last longer");
     rig.pass(2 * SECOND);
     assert!(rig.take().is_none());
+    assert_eq!(asks(&rig).len(), 1, "what it had told before holds no more");
     give(&rig, 1, 1);
     assert!(rig.take().is_some());
+}
+
+#[test]
+fn a_request_that_finds_the_share_spent_asks_for_more_although_it_does_not_wait() {
+    let rig = shared("queue: {max_waiting: 0},", &["id: a, max_concurrent: 9"]);
+    give(&rig, 1, 1);
+    let _held = rig.take().unwrap();
+    assert_eq!(asks(&rig)[0].need, 1);
+    assert!(rig.take().is_none() && rig.take().is_none());
+    assert_eq!(asks(&rig)[0].need, 3, "the one under way, and two refused");
+    assert_eq!(asks(&rig)[0].need, 1, "each is told once");
+}
+
+#[tokio::test]
+async fn whoever_takes_the_last_place_of_the_share_asks_for_more_at_once() {
+    let rig = Rig::new("", &["id: a, max_concurrent: 9"]);
+    let wanted = Arc::<tokio::sync::Notify>::default();
+    rig.pool.share_with_others(&wanted);
+    give(&rig, 8, 8);
+    let is_wanted = || {
+        let soon = std::pin::pin!(wanted.notified());
+        futures::FutureExt::now_or_never(soon).is_some()
+    };
+    let held: Vec<_> = (0..7).map(|_| rig.take().unwrap()).collect();
+    assert!(!is_wanted());
+    let last = rig.take();
+    assert!(is_wanted());
+    let ask = &asks(&rig)[0];
+    assert_eq!((ask.need, ask.room), (8, 3), "a quarter more than it uses");
+    drop((held, last));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
+use redis::aio::MultiplexedConnection;
 
 use super::link::Away;
 use super::{Shared, give};
@@ -32,8 +33,8 @@ pub struct Ask {
     pub hold: u32,
     /// In use here or waited for.
     pub need: u32,
-    /// One more is wanted, for the next request.
-    pub room: bool,
+    /// So many more are wanted, for the next requests.
+    pub room: u32,
 }
 
 /// What it gets.
@@ -62,15 +63,16 @@ pub struct Beat {
 
 impl Shared {
     /// Says that this gateway lives, and asks about these accounts, in several goes if need be.
+    /// `was_alone`: since the last beat it had to go by itself.
     ///
     /// # Errors
     /// Redis is away. What it had answered to earlier goes is lost, and is told again with the next
     /// beat: until then nobody else gets it.
-    pub async fn beat(&self, asks: &[Ask]) -> Result<Beat, Away> {
+    pub async fn beat(&self, asks: &[Ask], was_alone: bool) -> Result<Beat, Away> {
         let (first, others) = asks.split_at(asks.len().min(MOST));
-        let mut beat = self.beat_once(first).await?;
+        let mut beat = self.beat_once(first, was_alone).await?;
         for some in others.chunks(MOST) {
-            beat.given.extend(self.beat_once(some).await?.given);
+            beat.given.extend(self.beat_once(some, false).await?.given);
         }
         self.gateways.store(beat.gateways.max(1), Ordering::Relaxed);
         let ahead = beat.at - millis(clock::wall());
@@ -78,7 +80,8 @@ impl Shared {
         Ok(beat)
     }
 
-    async fn beat_once(&self, asks: &[Ask]) -> Result<Beat, Away> {
+    async fn beat_once(&self, asks: &[Ask], was_alone: bool) -> Result<Beat, Away> {
+        let run = self.run().await;
         let mut call = self.scripts.beat.prepare_invoke();
         for name in ["alive", "facts", "lacking"] {
             call.key(self.key("places", &format!(":{name}")));
@@ -91,11 +94,12 @@ impl Shared {
             &mut call,
             [LASTS, SETTLES].map(|time| time.as_millis() as u64),
         );
+        call.arg(&*run).arg(u32::from(was_alone));
         for ask in asks {
             call.arg(&ask.account);
             give(
                 &mut call,
-                [ask.most, ask.using, ask.hold, ask.need, ask.room.into()],
+                [ask.most, ask.using, ask.hold, ask.need, ask.room],
             );
         }
         let answer: Vec<Value> = self.ask("beat", &call).await?;
@@ -107,10 +111,13 @@ impl Shared {
     /// # Errors
     /// Redis is away; then it is free in its time.
     pub async fn leave(&self) -> Result<(), Away> {
-        let (alive, me) = (self.key("places", ":alive"), self.me.clone());
-        let mut leave = redis::cmd("ZREM");
-        leave.arg(alive).arg(me);
-        self.ask_one("leave", &leave).await
+        let [alive, facts] = ["alive", "facts"].map(|of| self.key("places", &format!(":{of}")));
+        let mut leave = redis::pipe();
+        leave.atomic();
+        leave.zrem(alive, &self.me).ignore();
+        leave.hdel(facts, format!("seq:{}", self.me)).ignore();
+        let ask = async |to: &mut MultiplexedConnection| leave.query_async(to).await;
+        self.link.ask("leave", ask).await
     }
 }
 

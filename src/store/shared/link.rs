@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, TlsCertificates};
-use tokio::sync::{Notify, watch};
+use redis::{AsyncConnectionConfig, Client, TlsCertificates};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::clock::{self, Instant};
@@ -21,6 +21,8 @@ use crate::telemetry::Metrics;
 
 /// The longest that anybody waits for an answer.
 const ANSWER: Duration = Duration::from_millis(50);
+/// An answer that matters even when nobody waits for it any more is heard for so long.
+const LATE: Duration = Duration::from_secs(10);
 /// For a connection with its TLS; nobody but the task that keeps it waits for that.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Who asks before the first connection waits so long for it.
@@ -50,6 +52,8 @@ pub(super) struct Link {
     client: Client,
     connection: Mutex<Option<MultiplexedConnection>>,
     is_up: AtomicBool,
+    /// Which run of the server this is; nothing where it does not say.
+    run: Mutex<Arc<str>>,
     misses: Mutex<Misses>,
     /// It is away, as somebody has just found out.
     lost: Notify,
@@ -103,6 +107,7 @@ impl Link {
             client,
             connection: Mutex::default(),
             is_up: AtomicBool::new(false),
+            run: Mutex::new("".into()),
             misses: Mutex::default(),
             lost: Notify::new(),
             tried: watch::Sender::new(false),
@@ -115,24 +120,68 @@ impl Link {
         self.is_up.load(Ordering::SeqCst)
     }
 
+    /// The name of the server's run, which one that is started again or promoted does not have. Known
+    /// once it was connected to.
+    pub(super) async fn run(&self) -> Arc<str> {
+        self.first_try().await;
+        self.run.lock().clone()
+    }
+
     /// Asks, and waits a moment for the answer. `operation` is one of a few fixed words.
     pub(super) async fn ask<T>(
         &self,
         operation: &'static str,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
     ) -> Result<T, Away> {
+        let mut connection = self.connected().await?;
+        let answer = async { ask(&mut connection).await.map_err(|e| e.to_string()) };
+        self.in_time(operation, answer).await
+    }
+
+    /// The same; an answer that nobody waits for any more goes to `late`.
+    pub(super) async fn ask_even_late<T: Send + 'static, F>(
+        &self,
+        operation: &'static str,
+        ask: impl FnOnce(MultiplexedConnection) -> F,
+        late: impl FnOnce(T) + Send + 'static,
+    ) -> Result<T, Away>
+    where
+        F: Future<Output = redis::RedisResult<T>> + Send + 'static,
+    {
+        let mut connection = self.connected().await?;
+        connection.set_response_timeout(LATE);
+        let (sender, answer) = oneshot::channel();
+        let asked = ask(connection);
+        tokio::spawn(async move {
+            let said = asked.await.map_err(|error| error.to_string());
+            if let Err(Ok(said)) = sender.send(said) {
+                late(said);
+            }
+        });
+        let lost = |_| Err("the connection is lost".to_owned());
+        let answer = async { answer.await.unwrap_or_else(lost) };
+        self.in_time(operation, answer).await
+    }
+
+    async fn connected(&self) -> Result<MultiplexedConnection, Away> {
         self.first_try().await;
         let connection = self.connection.lock().clone();
-        let Some(mut connection) = connection.filter(|_| self.is_up()) else {
-            return Err(Away);
-        };
+        connection.filter(|_| self.is_up()).ok_or(Away)
+    }
+
+    /// Waits a moment for the answer, and counts it where none comes.
+    async fn in_time<T>(
+        &self,
+        operation: &'static str,
+        answer: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, Away> {
         let began = clock::now();
-        let why = match timeout(ANSWER, ask(&mut connection)).await {
+        let why = match timeout(ANSWER, answer).await {
             Ok(Ok(answer)) => {
                 *self.misses.lock() = Misses::default();
                 return Ok(answer);
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(why)) => why,
             Err(_) => "no answer in time".to_owned(),
         };
         if let Some(metrics) = &self.metrics {
@@ -204,23 +253,39 @@ impl Link {
             .get_multiplexed_async_connection_with_config(&config);
         let mut connection = made.await.map_err(|error| error.to_string())?;
         for _ in 0..PROOFS {
-            let answer: redis::RedisResult<()> = ping(&mut connection).await;
+            let answer: redis::RedisResult<()> =
+                redis::cmd("PING").query_async(&mut connection).await;
             answer.map_err(|error| error.to_string())?;
         }
+        let run = run_of(&mut connection).await;
+        *self.run.lock() = run.map_err(|error| error.to_string())?;
         Ok(connection)
     }
 
-    /// Returns when it is away. Looks now and then, for nobody may ask anything else.
+    /// Returns when it is away. Looks now and then, for nobody may ask anything else; and what is
+    /// between may connect to another server meanwhile.
     async fn watch(&self) {
         while self.is_up() {
             tokio::select! {
                 () = self.lost.notified() => {}
-                () = sleep(LOOK_EVERY) => drop(self.ask("ping", ping::<()>).await),
+                () = sleep(LOOK_EVERY) => {
+                    if let Ok(run) = self.ask("ping", run_of).await {
+                        *self.run.lock() = run;
+                    }
+                }
             }
         }
     }
 }
 
-async fn ping<T: FromRedisValue>(connection: &mut MultiplexedConnection) -> redis::RedisResult<T> {
-    redis::cmd("PING").query_async(connection).await
+async fn run_of(connection: &mut MultiplexedConnection) -> redis::RedisResult<Arc<str>> {
+    let mut ask = redis::cmd("INFO");
+    let said: redis::RedisResult<String> = ask.arg("server").query_async(connection).await;
+    let said = match said {
+        // A server that somebody else keeps may not tell this. It answers all the same.
+        Err(error) if matches!(error.code(), Some("NOPERM" | "ERR")) => String::new(),
+        said => said?,
+    };
+    let run = said.lines().find_map(|line| line.strip_prefix("run_id:"));
+    Ok(run.unwrap_or_default().trim().into())
 }

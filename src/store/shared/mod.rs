@@ -87,6 +87,10 @@ impl Shared {
         self.gateways.load(Ordering::Relaxed)
     }
 
+    async fn run(&self) -> Arc<str> {
+        self.link.run().await
+    }
+
     fn ahead(&self) -> i64 {
         self.ahead.load(Ordering::Relaxed)
     }

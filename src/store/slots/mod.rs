@@ -70,6 +70,8 @@ pub struct Ask<'a> {
     pub candidates: &'a [Candidate],
     /// Keys of this tier on one account, at most.
     pub limit: u32,
+    /// The key has an account that serves: it waits for nothing, and stays there until the book answers.
+    pub may_stay: bool,
     /// Milliseconds.
     pub rotate_every: i64,
     /// Milliseconds.
@@ -129,5 +131,27 @@ pub enum Change {
 
 /// The book cannot be used now.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct LedgerError(pub String);
+#[error("{why}")]
+pub struct LedgerError {
+    why: String,
+    /// It is known to be away: who asks again at once asks in vain.
+    pub is_away: bool,
+}
+
+impl LedgerError {
+    /// It may do what it is asked for the next time.
+    pub fn failed(why: impl Into<String>) -> Self {
+        LedgerError {
+            why: why.into(),
+            is_away: false,
+        }
+    }
+
+    /// Nobody reaches it.
+    pub fn away(why: impl Into<String>) -> Self {
+        LedgerError {
+            why: why.into(),
+            is_away: true,
+        }
+    }
+}

@@ -25,7 +25,7 @@ struct Accounts {
 
 impl From<StoreError> for LedgerError {
     fn from(error: StoreError) -> Self {
-        LedgerError(error.to_string())
+        LedgerError::failed(error.to_string())
     }
 }
 
@@ -35,7 +35,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Gives `work` its time.
 async fn in_time<T>(work: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
     let done = tokio::time::timeout(LONGEST, work).await;
-    done.unwrap_or_else(|_| Err(LedgerError("the records do not answer in time".to_owned())))
+    done.unwrap_or_else(|_| Err(LedgerError::failed("the records do not answer in time")))
 }
 
 #[async_trait]
@@ -61,7 +61,7 @@ impl Ledger for Store {
             let placed = placed.map_err(told)?;
             step.commit().await.map_err(told)?;
             // Only what holds a slot is kept.
-            placed.ok_or_else(|| LedgerError("the book of slots contradicts itself".to_owned()))
+            placed.ok_or_else(|| LedgerError::failed("the book of slots contradicts itself"))
         })
         .await
     }

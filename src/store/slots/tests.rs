@@ -27,6 +27,7 @@ fn ask<'a>(key: &'a str, candidates: &'a [Candidate], limit: u32, now: i64) -> A
         tier: "medium",
         candidates,
         limit,
+        may_stay: false,
         rotate_every: DAY,
         idle_release: DAY,
         now,

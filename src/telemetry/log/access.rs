@@ -88,14 +88,16 @@ impl AccessLine {
         if let Some(client) = self.client {
             line.address("client", client);
         }
+        if let Some(key) = &self.key {
+            line.text("key", key, CLIENT_TEXT);
+        }
+        line.plain("method", named(&self.method));
+        line.plain("path", self.path);
         let mut text = |key, value: Option<&str>| {
             if let Some(value) = value {
                 line.text(key, value, CLIENT_TEXT);
             }
         };
-        text("key", self.key.as_deref());
-        text("method", Some(named(&self.method)));
-        text("path", Some(self.path));
         text("model", self.model.as_deref());
         text("pool", self.pool.as_deref());
         text("account", self.account.as_deref());
@@ -116,7 +118,7 @@ impl AccessLine {
             line.count("cached_tokens", usage.cached);
         }
         if let Some(error) = self.error {
-            line.text("error", error, CLIENT_TEXT);
+            line.plain("error", error);
         }
         line.end();
     }
@@ -124,22 +126,19 @@ impl AccessLine {
 
 /// A method by its name if it is one of the standard's (RFC 9110 §9): of a request that is none, the
 /// first word may be anything, a secret too.
-fn named(method: &http::Method) -> &str {
+fn named(method: &http::Method) -> &'static str {
     use http::Method;
-    let known = [
-        Method::GET,
-        Method::POST,
-        Method::HEAD,
-        Method::OPTIONS,
-        Method::PUT,
-        Method::PATCH,
-        Method::DELETE,
-        Method::CONNECT,
-        Method::TRACE,
-    ];
-    match known.contains(method) {
-        true => method.as_str(),
-        false => "other",
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "other",
     }
 }
 

@@ -18,11 +18,10 @@ impl<'a> Line<'a> {
     pub(super) fn begin(out: &'a mut String, format: LogFormat, time: SystemTime) -> Self {
         let json = format == LogFormat::Json;
         out.push_str(if json { "{\"time\":\"" } else { "" });
-        // Writing to a text cannot fail, here and below.
-        let _ = match jiff::Timestamp::try_from(time) {
-            Ok(time) => write!(out, "{time:.3}"),
-            Err(_) => write!(out, "-"),
-        };
+        match jiff::Timestamp::try_from(time) {
+            Ok(time) => push_time(out, time),
+            Err(_) => out.push('-'),
+        }
         out.push_str(if json { "\"" } else { "" });
         Line { out, json }
     }
@@ -99,6 +98,7 @@ impl<'a> Line<'a> {
     /// A number or truth value, whose digits are the same in both formats.
     pub(super) fn number(&mut self, key: &str, value: impl Display) {
         self.key(key);
+        // Writing to a text cannot fail, here and below.
         let _ = write!(self.out, "{value}");
     }
 
@@ -134,6 +134,15 @@ impl<'a> Line<'a> {
         self.out.push_str(if self.json { "}\n" } else { "\n" });
     }
 
+    /// A text of ours that stands alone as it is.
+    pub(super) fn plain(&mut self, key: &str, value: &'static str) {
+        self.key(key);
+        let quote = if self.json { "\"" } else { "" };
+        self.out.push_str(quote);
+        self.out.push_str(value);
+        self.out.push_str(quote);
+    }
+
     fn key(&mut self, key: &str) {
         if self.json {
             self.out.push(',');
@@ -145,4 +154,25 @@ impl<'a> Line<'a> {
             self.out.push('=');
         }
     }
+}
+
+/// RFC 3339, to the millisecond, digit by digit: each request has a line, of which formatting the time
+/// the usual way would be the dearest part.
+fn push_time(out: &mut String, time: jiff::Timestamp) {
+    let time = jiff::tz::Offset::UTC.to_datetime(time);
+    let mut face = *b"0000-00-00T00:00:00.000Z";
+    let mut put = |from: usize, to: usize, mut value: u16| {
+        for digit in face[from..to].iter_mut().rev() {
+            *digit = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+    };
+    put(0, 4, time.year().unsigned_abs());
+    put(5, 7, time.month().unsigned_abs().into());
+    put(8, 10, time.day().unsigned_abs().into());
+    put(11, 13, time.hour().unsigned_abs().into());
+    put(14, 16, time.minute().unsigned_abs().into());
+    put(17, 19, time.second().unsigned_abs().into());
+    put(20, 23, time.millisecond().unsigned_abs());
+    out.push_str(std::str::from_utf8(&face).unwrap_or_default());
 }

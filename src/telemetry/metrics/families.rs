@@ -61,7 +61,8 @@ families! {
     GATEWAYS = "gateways" [] "Gateways that share their state over Redis, as this one sees them.";
     CERTIFICATE_EXPIRY = "tls_certificate_expiry_seconds" [] "Seconds until the first certificate of a listener expires; negative when it has.";
     STORE_ERRORS = "store_errors_total" ["store", "operation"] "Records or kept tokens that could not be read or written; serving goes on.";
-    USAGE_LOST = "usage_rows_lost_total" [] "Requests whose usage was not written down: too many waited for the database.";
+    USAGE_LOST = "usage_rows_lost_total" [] "Requests whose usage is in no sum: too many waited to be written, or the disk was full.";
+    REQUEST_ROWS_SKIPPED = "request_rows_skipped_total" [] "Requests that count in all sums of usage and have no row of their own: there were too many.";
     NOTICES_DROPPED = "notices_dropped_total" ["reason"] "Notices that no webhook was told: the queue was full, all tries failed, or the hook refused.";
     PANICS = "panics_total" [] "Panics: each is a mistake in poolgate and cost one request, or one round of background work.";
     CONNECTIONS = "connections" ["state"] "Connections of clients.";

@@ -11,6 +11,7 @@ mod process;
 mod series;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,17 +26,22 @@ use prometheus::{
 pub use families::Family;
 pub use live::{AccountLive, BreakerLive, Live, PoolLive};
 pub use series::{AccountMetrics, PoolMetrics};
+pub use traffic::Counts;
+use traffic::Traffic;
 
 use families::gauge;
 use series::{Series, outcome};
 
 /// All metrics of this process.
 pub struct Metrics {
+    /// For whoever looks on; what Prometheus reads is in `series`.
+    pub traffic: Traffic,
     registry: Registry,
     series: Arc<Series>,
     last_reload: IntGauge,
     panics: IntCounter,
     usage_lost: IntCounter,
+    request_rows_skipped: IntCounter,
     accounts: Mutex<HashMap<String, Arc<AccountMetrics>>>,
     pools: Mutex<HashMap<String, Arc<PoolMetrics>>>,
     version: String,
@@ -80,8 +86,12 @@ impl Metrics {
         last_reload.set(1);
         let panics = IntCounter::new(families::PANICS.name, families::PANICS.help)?;
         let lost = IntCounter::new(families::USAGE_LOST.name, families::USAGE_LOST.help)?;
+        let skipped = &families::REQUEST_ROWS_SKIPPED;
+        let skipped = IntCounter::new(skipped.name, skipped.help)?;
         Ok(Metrics {
+            traffic: Traffic::default(),
             usage_lost: register(&registry, lost)?,
+            request_rows_skipped: register(&registry, skipped)?,
             panics: register(&registry, panics)?,
             last_reload: register(&registry, last_reload)?,
             registry,
@@ -163,8 +173,13 @@ impl Metrics {
     }
 
     /// So many requests are missing in the records of usage.
-    pub fn usage_lost(&self, rows: u64) {
-        self.usage_lost.inc_by(rows);
+    pub fn usage_lost(&self, requests: u64) {
+        self.usage_lost.inc_by(requests);
+    }
+
+    /// A request counts, and will not be among those that are shown later.
+    pub fn request_row_skipped(&self) {
+        self.request_rows_skipped.inc();
     }
 
     /// A webhook was not told of something. `reason` is one of a few fixed words.

@@ -151,6 +151,74 @@ async fn a_key_without_an_account_waits_for_a_book_that_comes_back_in_time() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_the_book_longer_than_the_request_may() {
+    let world = World::new(&["one"]).await;
+    world.book.away.store(true, Ordering::SeqCst);
+    let (client, patience) = (world.client("one"), SECOND / 4);
+    let tier = &world.config.tiers["medium"];
+    let candidates = [Candidate {
+        account: "a".into(),
+        rank: 0,
+    }];
+    let began = crate::clock::now();
+    let place = || {
+        let slots = &world.slots;
+        slots.place(&client, tier, &candidates, world.began, patience)
+    };
+    let (one, other) = tokio::join!(place(), place());
+    assert_eq!((one, other), (Err(NoSlot::Unknown), Err(NoSlot::Unknown)));
+    assert!(began.elapsed() < SECOND * 2, "both together");
+    assert!(world.asked() > 1, "it is asked again meanwhile");
+}
+
+#[tokio::test]
+async fn a_book_that_is_known_to_be_away_is_asked_once() {
+    let world = World::new(&["one"]).await;
+    world.book.away.store(true, Ordering::SeqCst);
+    world.book.is_known_away.store(true, Ordering::SeqCst);
+    let asked = world.ask("one", &["a"], world.began).await;
+    assert_eq!((asked, world.asked()), (Err(NoSlot::Unknown), 1));
+}
+
+#[tokio::test]
+async fn a_revoked_key_frees_its_slot_even_where_each_gateway_has_keys_of_its_own() {
+    let world = World::new(&[]).await;
+    let candidates = [Candidate {
+        account: "a".into(),
+        rank: 0,
+    }];
+    for key in ["key_ours", "key_anothers"] {
+        let ask = Ask {
+            key,
+            tier: "medium",
+            candidates: &candidates,
+            limit: 2,
+            may_stay: false,
+            rotate_every: 1_000_000,
+            idle_release: 1_000_000,
+            now: crate::store::millis(world.began.wall),
+        };
+        world.book.place(&ask).await.unwrap();
+    }
+    let record = crate::store::KeyRecord {
+        revoked_at: Some(1),
+        ..serde_json::from_value(serde_json::json!({
+            "id": "key_ours", "name": "ours", "hash": "00", "tier": "medium", "created_at": 0,
+        }))
+        .unwrap()
+    };
+    world.keys.set_records(&world.config, vec![record]);
+    let at = world.after(SECOND);
+    let swept = world
+        .slots
+        .sweep(&world.keys, &world.config, Scope::Nobody, at);
+    swept.await.unwrap();
+    let left = world.book.all().await.unwrap();
+    let left: Vec<&str> = left.iter().map(|slot| &*slot.key).collect();
+    assert_eq!(left, ["key_anothers"]);
+}
+
+#[tokio::test]
 async fn what_another_gateway_did_to_a_key_is_seen() {
     let world = World::new(&["one"]).await;
     world.ask("one", &["a", "b"], world.began).await.unwrap();
@@ -163,6 +231,7 @@ async fn what_another_gateway_did_to_a_key_is_seen() {
         tier: "medium",
         candidates: &candidates,
         limit: 2,
+        may_stay: false,
         rotate_every: 1000,
         idle_release: 1000,
         now: crate::store::millis(world.began.wall),

@@ -2,6 +2,7 @@
 
 mod freed;
 mod rotation;
+mod settled;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,12 +36,16 @@ struct Watched {
     store: Store,
     asked: AtomicU32,
     away: AtomicBool,
+    is_known_away: AtomicBool,
 }
 
 impl Watched {
     fn up(&self) -> Result<&Store, LedgerError> {
         match self.away.load(Ordering::SeqCst) {
-            true => Err(LedgerError("it is away".to_owned())),
+            true if self.is_known_away.load(Ordering::SeqCst) => {
+                Err(LedgerError::away("it is away"))
+            }
+            true => Err(LedgerError::failed("it is away")),
             false => Ok(&self.store),
         }
     }
@@ -103,6 +108,7 @@ impl World {
             store: Store::open(dir.path()).await.unwrap(),
             asked: AtomicU32::new(0),
             away: AtomicBool::new(false),
+            is_known_away: AtomicBool::new(false),
         });
         let began = clock::moment();
         let metrics = Arc::new(Metrics::new("test", began.wall).unwrap());
@@ -148,7 +154,9 @@ impl World {
             rank: 0,
         };
         let candidates: Vec<_> = accounts.iter().map(candidate).collect();
-        self.slots.place(client, tier, &candidates, at).await
+        let patience = SECOND * 30;
+        let placed = self.slots.place(client, tier, &candidates, at, patience);
+        placed.await
     }
 
     async fn sweep(&self, at: Moment) {
