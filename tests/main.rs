@@ -11,6 +11,7 @@
 
 mod aborts;
 mod affinity;
+mod api;
 mod bodies;
 mod broken;
 mod clients;
@@ -31,6 +32,7 @@ mod models;
 mod notices;
 mod operators;
 mod outcomes;
+mod page;
 mod rates;
 mod readers;
 mod records;

@@ -5,6 +5,7 @@
 mod account;
 mod clients;
 mod credential;
+mod difference;
 mod document;
 mod env;
 mod form;
@@ -12,7 +13,7 @@ mod json;
 mod listen;
 mod load;
 mod model;
-mod notyet;
+mod outside;
 mod pool;
 mod problem;
 mod read;
@@ -24,9 +25,11 @@ mod upstream;
 
 pub use account::is_account_id;
 pub use credential::is_private_url;
+pub use difference::{Difference, differences};
 pub use env::{EnvFile, Variables, process_env};
 pub use load::{Loaded, known_keys, load, parse, print};
 pub use model::*;
+pub use outside::{Wrong, outside_account, overlaid};
 pub use problem::{Problem, Problems, Severity, Snippet};
 pub use secret_file::{SecretError, read_keys_file, read_secret};
 pub use shown::Shown;

@@ -338,7 +338,10 @@ async fn read(
     let said = way.alias.as_ref().and_then(|_| model.clone());
     let model = way.alias.clone().filter(|_| said.is_some()).or(model);
     let sure = model.as_deref().filter(|_| is_sure);
-    let size = body::stated_length(session).unwrap_or(body.seen().len());
+    let size = match body.is_complete() {
+        true => body.seen().len(),
+        false => body::stated_length(session).unwrap_or(body.seen().len()),
+    };
     let bill = Bill::estimated(client, target.kind, sure, size, peek.max_tokens);
     let bill = limits::hold(gateway, client, sure, bill).await?;
     let stream = target.stream.or(peek.stream).unwrap_or(false);

@@ -11,6 +11,7 @@ mod process;
 mod series;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,12 +26,16 @@ use prometheus::{
 pub use families::Family;
 pub use live::{AccountLive, BreakerLive, Live, PoolLive};
 pub use series::{AccountMetrics, PoolMetrics};
+pub use traffic::Counts;
+use traffic::Traffic;
 
 use families::gauge;
 use series::{Series, outcome};
 
 /// All metrics of this process.
 pub struct Metrics {
+    /// For whoever looks on; what Prometheus reads is in `series`.
+    pub traffic: Traffic,
     registry: Registry,
     series: Arc<Series>,
     last_reload: IntGauge,
@@ -84,6 +89,7 @@ impl Metrics {
         let skipped = &families::REQUEST_ROWS_SKIPPED;
         let skipped = IntCounter::new(skipped.name, skipped.help)?;
         Ok(Metrics {
+            traffic: Traffic::default(),
             usage_lost: register(&registry, lost)?,
             request_rows_skipped: register(&registry, skipped)?,
             panics: register(&registry, panics)?,
