@@ -10,6 +10,7 @@ import { STATES, bones, fine, head, panel, recovery, state, tone } from "./show.
 import { pools } from "./pools.js";
 
 const HOUR = 3_600_000;
+const SHORTEST = 600_000;
 const TILES = ["rate", "errors", "first_byte", "streams", "tokens", "queue"];
 const FEW = 6;
 
@@ -66,7 +67,9 @@ export function mount(root, context) {
   function lines() {
     const to = Date.now();
     const points = live.history.points.map((point) => ({ ...point, at: Date.parse(point.at), every: live.history.every_s }));
-    for (const { chart } of charts) chart.set(points, to - HOUR, to);
+    // A gateway that has just started fills more than a corner.
+    const from = Math.max(to - HOUR, Math.min(points[0]?.at ?? to, to - SHORTEST));
+    for (const { chart } of charts) chart.set(points, from, to);
   }
 
   function byState() {
