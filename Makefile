@@ -1,7 +1,7 @@
 # The commands of the house. `make` lists them; .ci/run calls `make test` and nothing else.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps demo build test test-systemd check fmt fmt-check clippy deny fuzz soak bench bench-deps bench-peers clean-state
+.PHONY: help deps demo build test test-systemd deb test-deb check fmt fmt-check clippy deny fuzz soak bench bench-deps bench-peers clean-state
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -42,6 +42,18 @@ clippy:
 
 deny:
 	cargo deny --locked check bans licenses sources
+
+deb: ## a Debian package of the optimised program: target/debian/poolgate_*.deb
+	@.ci/deps deb
+	cargo build --locked --release --bin poolgate
+	@deploy/deb/written target/release/poolgate
+	cargo deb --locked --no-build
+
+test-deb: deps ## the package in a Debian of its own: install, start, upgrade, remove, purge
+	@.ci/deps deb
+	cargo build --locked
+	@deploy/deb/written target/debug/poolgate
+	@python3 tests/deb/run.py
 
 TARGETS ?=
 

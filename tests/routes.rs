@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::{Answer, Gateway, Mock, Request, get, post, wait_for};
+use crate::support::{Answer, Gateway, Mock, Request, post, wait_for};
 
 /// Pools `a`, `b` … of one simulated vendor each, and this before them.
 fn gateway(before: &str, pools: usize) -> (Gateway, Vec<Mock>) {

@@ -147,6 +147,6 @@ fn shown(control: &dyn Control, account: &AccountView) -> Value {
         "instance": instances::of_account(control, account),
         "source": about.source,
         "override": about.changed,
-        "recent": control.pulse().recent(&account.id),
+        "recent": control.pulse().recent(account),
     })
 }

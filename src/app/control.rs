@@ -348,6 +348,8 @@ impl Control for App {
     fn encode_metrics(&self) -> String {
         let now = clock::wall();
         let accounts = self.accounts().into_iter().map(|account| AccountLive {
+            pool: account.pool,
+            status: account.status.name(),
             active: u64::from(account.in_flight),
             available: account.available,
             breaker: match account.breaker {

@@ -247,7 +247,7 @@ impl App {
 }
 
 /// What poolgate itself asks leaves through the configured proxy, or those of the environment.
-fn proxies(config: &Config) -> Proxies {
+pub fn proxies(config: &Config) -> Proxies {
     let egress = &config.egress;
     match &egress.proxy {
         Some(proxy) => Proxies::configured(proxy.clone(), &egress.no_proxy),

@@ -28,8 +28,7 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
         let path = source.path()?;
-        let variables = source.variables()?;
-        let read = config::load(&path, &|name| variables.get(name));
+        let read = source.read()?;
         let code = match &read {
             Ok(_) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

@@ -186,17 +186,26 @@ impl Server {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), Trouble> {
+        self.exchange_within(request, PATIENCE).await
+    }
+
+    /// The same, within this time.
+    pub(super) async fn exchange_within(
+        &self,
+        request: Request<Full<Bytes>>,
+        patience: Duration,
+    ) -> Result<(StatusCode, Bytes), Trouble> {
         if let Some(socket) = &self.socket {
-            return over_socket(socket, request).await;
+            return over_socket(socket, request, patience).await;
         }
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_max_idle_per_host(0);
         let Some(tls) = &self.tls else {
-            return exchange(client.build_http(), request).await;
+            return exchange(client.build_http(), request, patience).await;
         };
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
         let connector = connector.https_only().enable_http1().build();
-        exchange(client.build(connector), request).await
+        exchange(client.build(connector), request, patience).await
     }
 }
 
@@ -207,8 +216,8 @@ pub(super) enum Trouble {
     Nobody,
     #[error("another certificate is shown there than the one that the configuration names")]
     Stranger,
-    #[error("no answer within {} s", PATIENCE.as_secs())]
-    Silence,
+    #[error("no answer within {} s", .0.as_secs())]
+    Silence(Duration),
     #[error("{0}")]
     Broken(String),
 }
@@ -237,6 +246,7 @@ pub(super) fn request(
 async fn exchange<C>(
     client: Client<C, Full<Bytes>>,
     request: Request<Full<Bytes>>,
+    patience: Duration,
 ) -> Result<(StatusCode, Bytes), Trouble>
 where
     C: Connect + Clone + Send + Sync + 'static,
@@ -245,14 +255,15 @@ where
         let response = client.request(request).await.map_err(trouble)?;
         whole(response).await
     };
-    tokio::time::timeout(PATIENCE, exchange)
+    tokio::time::timeout(patience, exchange)
         .await
-        .unwrap_or(Err(Trouble::Silence))
+        .unwrap_or(Err(Trouble::Silence(patience)))
 }
 
 async fn over_socket(
     path: &Path,
     request: Request<Full<Bytes>>,
+    patience: Duration,
 ) -> Result<(StatusCode, Bytes), Trouble> {
     let exchange = async {
         let response = ask_socket(path, request).await;
@@ -262,9 +273,9 @@ async fn over_socket(
         })?;
         whole(response).await
     };
-    tokio::time::timeout(PATIENCE, exchange)
+    tokio::time::timeout(patience, exchange)
         .await
-        .unwrap_or(Err(Trouble::Silence))
+        .unwrap_or(Err(Trouble::Silence(patience)))
 }
 
 async fn whole(response: Response<Incoming>) -> Result<(StatusCode, Bytes), Trouble> {

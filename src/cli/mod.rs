@@ -2,10 +2,13 @@
 
 mod accounts;
 mod backup;
+mod bench;
+mod call;
 mod check;
 mod client;
 mod completions;
 mod demo;
+mod doctor;
 mod env;
 mod healthcheck;
 mod import;
@@ -23,6 +26,7 @@ mod slots;
 mod source;
 mod status;
 mod table;
+mod test;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -78,6 +82,9 @@ enum Command {
     Route(route::Route),
     Env(env::Env),
     Import(import::Import),
+    Test(test::Test),
+    Doctor(doctor::Doctor),
+    Bench(bench::Bench),
     Healthcheck(healthcheck::Healthcheck),
     Version(version::Version),
     Completions(completions::Completions),
@@ -122,6 +129,9 @@ impl Command {
             Command::Route(it) => it.run(source),
             Command::Env(it) => it.run(source),
             Command::Import(it) => it.run(source),
+            Command::Test(it) => it.run(source),
+            Command::Doctor(it) => it.run(source),
+            Command::Bench(it) => it.run(),
             Command::Healthcheck(it) => it.run(source),
             Command::Version(it) => it.run(),
             Command::Completions(it) => it.run(Cli::command()),

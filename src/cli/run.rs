@@ -53,7 +53,7 @@ fn options(source: &Source) -> anyhow::Result<app::Options> {
     }
     Ok(app::Options {
         config: loaded.config,
-        config_path: Some(path),
+        config_path: (!source.env_compat).then_some(path),
         env_file: source.env_file.clone(),
         announce: true,
         predecessor: None,

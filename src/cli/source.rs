@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 
-use crate::config::{self, EnvFile, Loaded, Variables};
+use crate::config::{self, EnvFile, Loaded, Problem, Problems, Severity, Variables};
 
 /// Where a configuration is looked for when none is named.
 const PLACES: [&str; 2] = ["poolgate.yaml", "/etc/poolgate/poolgate.yaml"];
@@ -30,11 +30,25 @@ pub(super) struct Source {
         help_heading = "Configuration"
     )]
     pub(super) env_file: Option<PathBuf>,
+    /// No file: the variables of an older system say everything (AMAZONQ_*, WORKERS, MULTI_INSTANCE_MODE …)
+    #[arg(
+        long,
+        global = true,
+        conflicts_with = "config",
+        help_heading = "Configuration"
+    )]
+    pub(super) env_compat: bool,
 }
+
+/// What a configuration made of variables is called.
+const VARIABLES: &str = "variables.yaml";
 
 impl Source {
     /// The file to read: the named one, or the first of the usual places.
     pub(super) fn path(&self) -> anyhow::Result<PathBuf> {
+        if self.env_compat {
+            return Ok(VARIABLES.into());
+        }
         if let Some(path) = &self.config {
             return Ok(path.clone());
         }
@@ -57,10 +71,20 @@ impl Source {
         }
     }
 
-    /// The configuration at [`Source::path`].
-    pub(super) fn load(&self) -> anyhow::Result<Loaded> {
+    /// The configuration at [`Source::path`], or every problem that it has.
+    pub(super) fn read(&self) -> anyhow::Result<Result<Loaded, Problems>> {
         let variables = self.variables()?;
-        Ok(config::load(&self.path()?, &|name| variables.get(name))?)
+        let env = |name: &str| variables.get(name);
+        let path = self.path()?;
+        Ok(match self.env_compat {
+            true => of_variables(&path, &env),
+            false => config::load(&path, &env),
+        })
+    }
+
+    /// The same where problems end the command.
+    pub(super) fn load(&self) -> anyhow::Result<Loaded> {
+        Ok(self.read()??)
     }
 
     /// The configuration as far as it says where the running gateway is. The secrets of its accounts
@@ -69,6 +93,9 @@ impl Source {
         let variables = self.variables()?;
         let path = self.path()?;
         let env = |name: &str| variables.get(name);
+        if self.env_compat {
+            return Ok(of_variables(&path, &env)?);
+        }
         config::load(&path, &env).or_else(|problems| {
             let Ok(text) = std::fs::read_to_string(&path) else {
                 return Err(problems.into());
@@ -76,6 +103,20 @@ impl Source {
             config::load(&path, &filled(&text, &env)).map_err(|_| problems.into())
         })
     }
+}
+
+/// The configuration that an older system's variables ask for.
+fn of_variables(path: &Path, env: Variables<'_>) -> Result<Loaded, Problems> {
+    let said = |text: &String| Problem::of_file("variables", text);
+    let taken = config::older::from_variables(env)
+        .map_err(|mistakes| Problems(mistakes.iter().map(said).collect()))?;
+    let mut loaded = config::parse(&taken.text, path, env)?;
+    let notes = taken.notes.iter().map(|text| Problem {
+        severity: Severity::Warning,
+        ..said(text)
+    });
+    loaded.remarks.splice(0..0, notes);
+    Ok(loaded)
 }
 
 /// `env`, with a word in place of each unset variable that `text` gives no default for.
@@ -107,7 +148,7 @@ mod tests {
         .unwrap();
         let source = Source {
             config: Some(path.clone()),
-            env_file: None,
+            ..Source::default()
         };
         let problem = source.load().err().unwrap().to_string();
         assert!(problem.contains("POOLGATE_TEST_UNSET"), "{problem}");
@@ -127,7 +168,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = Source {
             config: Some(folder.path().join("nothing.yaml")),
-            env_file: None,
+            ..Source::default()
         };
         let problem = source.load().err().unwrap().to_string();
         assert!(

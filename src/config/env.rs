@@ -62,6 +62,11 @@ impl EnvFile {
         Ok(EnvFile(variables))
     }
 
+    /// The variable `name` as the file alone says it.
+    pub fn own(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+
     /// The variable `name`: the process's own, else the file's.
     pub fn get(&self, name: &str) -> Option<String> {
         process_env(name).or_else(|| self.0.get(name).cloned())

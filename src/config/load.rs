@@ -7,9 +7,10 @@ use super::env::Variables;
 use super::model::Config;
 use super::problem::{Problem, Problems, Severity};
 use super::read::{Section, root};
+use super::secret_file::read_keys_file;
 use super::shown::Shown;
 use super::tree::{self, Flaw, Node, Place, Value};
-use super::{clients, json, listen, pool, state};
+use super::{clients, json, listen, older, pool, state};
 
 /// A usable configuration, and what its owner should know about it.
 pub struct Loaded {
@@ -34,6 +35,9 @@ pub fn load(path: &Path, env: Variables<'_>) -> Result<Loaded, Problems> {
     }
     let bytes = std::fs::read(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
     let text = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text".to_owned()))?;
+    if is_json(path) && older::is_router(&text) {
+        return read_router(&text, path, env);
+    }
     read(&text, path, env, is_open_to_others(&metadata))
 }
 
@@ -45,6 +49,32 @@ pub fn parse(text: &str, origin: &Path, env: Variables<'_>) -> Result<Loaded, Pr
     read(text, origin, env, false)
 }
 
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "json")
+}
+
+/// The older router's own file, as it would be imported.
+fn read_router(text: &str, path: &Path, env: Variables<'_>) -> Result<Loaded, Problems> {
+    let name = path.display().to_string();
+    let keys = path.with_file_name("auth_profiles").join("key.txt");
+    let has_keys = read_keys_file(&keys).is_ok_and(|keys| !keys.is_empty());
+    let taken = older::router(text, has_keys.then_some("auth_profiles/key.txt"));
+    let taken = taken.map_err(|mistakes| {
+        let each = mistakes.iter().map(|text| Problem::of_file(&name, text));
+        Problems(each.collect())
+    })?;
+    let first =
+        "the older router's file, run as `poolgate import multi-account-json` would write it";
+    let notes = [first.to_owned()].into_iter().chain(taken.notes);
+    let notes = notes.map(|text| Problem {
+        severity: Severity::Warning,
+        ..Problem::of_file(&name, text)
+    });
+    let mut loaded = read_yaml(&taken.text, path, env, false)?;
+    loaded.remarks.splice(0..0, notes);
+    Ok(loaded)
+}
+
 #[cfg(unix)]
 fn is_open_to_others(metadata: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::PermissionsExt;
@@ -52,14 +82,19 @@ fn is_open_to_others(metadata: &std::fs::Metadata) -> bool {
 }
 
 fn read(text: &str, origin: &Path, env: Variables<'_>, open: bool) -> Result<Loaded, Problems> {
+    match is_json(origin) {
+        true => read_yaml(&json::blank_comments(text), origin, env, open),
+        false => read_yaml(text, origin, env, open),
+    }
+}
+
+fn read_yaml(
+    text: &str,
+    origin: &Path,
+    env: Variables<'_>,
+    open: bool,
+) -> Result<Loaded, Problems> {
     let name = origin.display().to_string();
-    let blanked;
-    let text = if origin.extension().is_some_and(|ending| ending == "json") {
-        blanked = json::blank_comments(text);
-        &blanked
-    } else {
-        text
-    };
     let absolute = std::path::absolute(origin).unwrap_or_else(|_| origin.to_owned());
     let folder = absolute.parent().map_or_else(PathBuf::new, Path::to_owned);
     let mut doc = Document::new(folder, false);

@@ -13,6 +13,7 @@ mod json;
 mod listen;
 mod load;
 mod model;
+pub mod older;
 mod outside;
 mod pool;
 mod problem;

@@ -7,8 +7,8 @@ use super::form::{
     Checked, Flag, Form, HOST, NONEMPTY, Number, PathIn, REAL_SPAN, SOME, SPAN, Size, Text, Words,
 };
 use super::model::{
-    Egress, Instances, Keep, Level, Log, LogFormat, Notify, Redis, Restart, Rotate, SecretSource,
-    Server, State,
+    Egress, Instances, Keep, Level, Log, LogFormat, NoticeFormat, Notify, Redis, Restart, Rotate,
+    SecretSource, Server, State,
 };
 use super::read::Section;
 use super::shown::Shown;
@@ -124,6 +124,13 @@ const EVENTS: [&str; 6] = [
     "token_expiring",
 ];
 
+const NOTICES: Words<NoticeFormat> = Words(&[
+    ("json", NoticeFormat::Json),
+    ("slack", NoticeFormat::Slack),
+    ("feishu", NoticeFormat::Feishu),
+    ("dingtalk", NoticeFormat::Dingtalk),
+]);
+
 pub(super) fn notify(s: &mut Section<'_, '_>) -> Vec<Notify> {
     s.sections("notify", 0, |s| {
         let folder = s.folder();
@@ -134,9 +141,7 @@ pub(super) fn notify(s: &mut Section<'_, '_>) -> Vec<Notify> {
                 .secret_url("webhook", &["https", "http"])
                 .unwrap_or_else(|| Secret::new("")),
             secret: s.secret("secret", folder),
-            format: s
-                .get("format", Words(&[("json", "json")]), "json")
-                .to_owned(),
+            format: s.get("format", NOTICES, NoticeFormat::Json),
             allow_private: s.get("allow_private", Flag, false),
             events: s.list("events", EVENT, usual),
         }

@@ -152,22 +152,19 @@ impl Egress {
         }
         let client = self.client().await?;
         let request = client.post(url).headers(headers).body(body.into());
-        let mut answer = request.send().await.map_err(|error| told(error, None))?;
-        let status = answer.status();
-        let headers = std::mem::take(answer.headers_mut());
-        let mut body = BytesMut::new();
-        let cut = |error| told(error, Some(status));
-        while let Some(piece) = answer.chunk().await.map_err(cut)? {
-            if body.len() + piece.len() > most {
-                return Err(EgressError::TooLong { status, most });
-            }
-            body.extend_from_slice(&piece);
+        sent(request, most).await
+    }
+
+    /// Gets the answer of a server that was configured, of which the body may be `most` bytes long.
+    ///
+    /// # Errors
+    /// No whole answer came in time.
+    pub async fn get(&self, url: &str, most: usize) -> Result<Answer, EgressError> {
+        let url = Url::parse(url).map_err(|_| EgressError::BadAddress)?;
+        if self.reach == Reach::Public {
+            self.check(&url).await?;
         }
-        Ok(Answer {
-            status,
-            headers,
-            body: body.freeze(),
-        })
+        sent(self.client().await?.get(url), most).await
     }
 
     /// What the look-up of names at connect time does not see: an address in place of a name, and
@@ -193,6 +190,26 @@ impl Egress {
         }
         Ok(())
     }
+}
+
+/// Sends the request and reads the whole answer.
+async fn sent(request: reqwest::RequestBuilder, most: usize) -> Result<Answer, EgressError> {
+    let mut answer = request.send().await.map_err(|error| told(error, None))?;
+    let status = answer.status();
+    let headers = std::mem::take(answer.headers_mut());
+    let mut body = BytesMut::new();
+    let cut = |error| told(error, Some(status));
+    while let Some(piece) = answer.chunk().await.map_err(cut)? {
+        if body.len() + piece.len() > most {
+            return Err(EgressError::TooLong { status, most });
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Answer {
+        status,
+        headers,
+        body: body.freeze(),
+    })
 }
 
 /// What reqwest's error means for who asked.

@@ -12,9 +12,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::event::{Event, Kind, TEST};
+use super::format::{dressed, refusal};
 use super::signature::signature;
 use crate::backoff::Backoff;
 use crate::clock::{self, Instant};
+use crate::config::NoticeFormat;
 use crate::net::{Egress, EgressError};
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
@@ -44,6 +46,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static("x-poolgate-signature");
 #[derive(PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) url: Secret,
+    pub(super) format: NoticeFormat,
     pub(super) secret: Option<Secret>,
     pub(super) allow_private: bool,
     pub(super) events: Vec<Kind>,
@@ -304,9 +307,23 @@ impl Hook {
         let Ok(headers) = self.headers(notice) else {
             return Attempt::Refused("its headers cannot be written".to_owned());
         };
-        let (url, body) = (self.settings.url.expose(), notice.body.clone());
-        let status = match self.egress.post(url, headers, body, ANSWER).await {
-            Ok(answer) => answer.status,
+        let Settings {
+            url,
+            secret,
+            format,
+            ..
+        } = &self.settings;
+        let now = (clock::unix_seconds(clock::wall()) * 1000.0) as u64;
+        let sent = dressed(*format, url, secret.as_ref(), &notice.body, now);
+        let answer = self
+            .egress
+            .post(sent.url.expose(), headers, sent.body, ANSWER)
+            .await;
+        let status = match answer {
+            Ok(answer) => match refusal(*format, &answer.body) {
+                Some(why) => return Attempt::Refused(why),
+                None => answer.status,
+            },
             Err(error @ EgressError::NotPublic) => {
                 return Attempt::Refused(format!("{error}; `allow_private: true` lets it be used"));
             }
@@ -331,7 +348,9 @@ impl Hook {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(EVENT, HeaderValue::from_static(notice.event));
         headers.insert(DELIVERY, notice.delivery.parse()?);
-        if let Some(secret) = &self.settings.secret {
+        if let Some(secret) = &self.settings.secret
+            && self.settings.format == NoticeFormat::Json
+        {
             let now = clock::unix_seconds(clock::wall()) as u64;
             headers.insert(SIGNATURE, signature(secret, now, &notice.body).parse()?);
         }
@@ -348,6 +367,7 @@ mod tests {
     fn hook(events: &[Kind]) -> Hook {
         let settings = Settings {
             url: Secret::new("https://hooks.example/x"),
+            format: NoticeFormat::Json,
             secret: None,
             allow_private: false,
             events: events.to_vec(),

@@ -6,6 +6,7 @@
 //! the case.
 
 mod event;
+mod format;
 mod hook;
 mod signature;
 
@@ -250,6 +251,7 @@ fn settings(hook: &config::Notify) -> Result<Settings, SecretError> {
     let secret = hook.secret.as_ref().map(config::read_secret).transpose()?;
     Ok(Settings {
         url: hook.webhook.clone(),
+        format: hook.format,
         secret,
         allow_private: hook.allow_private,
         events: hook

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::Method;
 use pingora_proxy::Session;
 
 use super::Gateway;
@@ -71,7 +72,8 @@ pub(super) async fn accept(
     }
     let target = target(&config, session, websocket)?;
     let (client, way) = admitted(gateway, &config, session, ctx, &target)?;
-    if target.kind == Some(Kind::Models) {
+    // Who asks for a head alone asks whether anybody answers.
+    if target.kind == Some(Kind::Models) && session.req_header().method == Method::GET {
         let question = models::Question {
             client: &client,
             dialect: target.dialect,

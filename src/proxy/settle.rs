@@ -116,6 +116,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
     ctx.line.status = session
         .response_written()
         .map_or(0, |head| head.status.as_u16());
+    gateway.metrics.responded(ctx.line.status);
     ctx.line.bytes_in = session.body_bytes_read() as u64;
     let bill = ctx.bill.take();
     let used = bill.map(|bill| bill.settle(&ctx.line, now));

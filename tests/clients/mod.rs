@@ -1,6 +1,7 @@
 //! The vendors' own clients through the gateway, as their users call them: whole answers, streams, usage.
 
 mod litellm;
+mod recipes;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -64,7 +64,9 @@ class Page:
         width, height, phone = SIZES[kind]
         self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         scheme = "dark" if kind == "dark" else "light"
-        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        # What moves is between two states, and neither a picture nor a measure of contrast is to show that.
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        self.command("Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in features.items()])
 
     def open(self, path="/"):
         self.driver.get(GIVEN["admin"] + path)
@@ -78,12 +80,11 @@ class Page:
     def go(self, screen):
         self.driver.execute_script("location.hash = arguments[0]", f"#/{screen}")
         name = screen.split("/")[0].split("?")[0]
-        self.wait(lambda: self.one(f"#nav a[href='#/{name}'][aria-current]"), f"the screen {name}")
-        self.wait(lambda: self.one("#screen h1") and not self.all("#screen .bones"), f"{name} to be filled")
+        self.wait(lambda: self.one(f"#screen[data-screen={name}] h1") and not self.all("#screen .bones"), f"{name} to be filled")
 
-    def wait(self, look, what, patience=PATIENCE):
+    def wait(self, look, what, patience=None):
         """Until `look` finds something; what it found."""
-        ends = time.monotonic() + patience
+        ends = time.monotonic() + (patience or PATIENCE)
         while True:
             try:
                 found = look()

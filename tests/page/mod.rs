@@ -10,6 +10,9 @@ use serde_json::json;
 
 use crate::support::{Gateway, Mock};
 
+const VIEWER: &str = "pga-for-the-eye-only-0123456789abcdef";
+const ADMIN: &str = "pga-for-the-hand-also-0123456789abcdef";
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -23,7 +26,8 @@ fn run(script: &str, gateway: &Gateway, vendors: &[Mock], more: &[(&str, serde_j
     let mut given = json!({
         "admin": format!("http://{}", gateway.admin_address),
         "gateway": format!("http://{}", gateway.address),
-        "token": gateway.admin_token(),
+        "token": null,
+        "soak": std::env::var("POOLGATE_SOAK").as_deref() == Ok("1"),
         "mocks": vendors.iter().map(Mock::url).collect::<Vec<_>>(),
         "file": gateway.program.folder().join("poolgate.yaml"),
         "poolgate": env!("CARGO_BIN_EXE_poolgate"),
@@ -32,6 +36,9 @@ fn run(script: &str, gateway: &Gateway, vendors: &[Mock], more: &[(&str, serde_j
     });
     for (name, value) in more {
         given[*name] = value.clone();
+    }
+    if given["token"].is_null() {
+        given["token"] = json!(gateway.admin_token());
     }
     let ran = Command::new(python)
         .arg(Path::new("tests/page").join(script))
@@ -68,7 +75,10 @@ fn an_operator_steers_the_gateway_from_the_page() {
     let vendors = Mock::several(3, &[]);
     let gateway = Gateway::start(&pool(&vendors, ""));
     gateway.wait_until_ready();
-    run("steer.py", &gateway, &vendors, &[]);
+    let log = gateway.log();
+    let link = log.split("/#login=").nth(1).unwrap();
+    let code = link.split_whitespace().next().unwrap();
+    run("steer.py", &gateway, &vendors, &[("code", json!(code))]);
 }
 
 /// Names, labels, models, settings and log lines that would be scripts, were they read as markup.
@@ -108,14 +118,15 @@ fn the_page_bears_nothing_very_much_and_a_gateway_that_goes_away() {
     };
     let accounts: String = (0..1_000).map(account).collect();
     let text = format!(
-        "admin: {{address: \"{{admin}}\", tokens: [{{name: eye, token: pga-for-the-eye-only-0123456789, \
-         role: viewer}}]}}\npools:\n  default:\n    accounts:\n{accounts}"
+        "admin: {{address: \"{{admin}}\", tokens: [{{name: eye, token: {VIEWER}, role: viewer}}, \
+         {{name: hand, token: {ADMIN}, role: admin}}]}}\npools:\n  default:\n    accounts:\n{accounts}"
     );
     let gateway = Gateway::start(&text);
     gateway.wait_until_ready();
     let pid = gateway.program.processes()[0];
     let more = [
-        ("viewer", json!("pga-for-the-eye-only-0123456789")),
+        ("viewer", json!(VIEWER)),
+        ("token", json!(ADMIN)),
         ("pid", json!(pid)),
     ];
     run("states.py", &gateway, &[vendor], &more);

@@ -9,7 +9,7 @@ from browser import GIVEN, Page, admin, ask
 def a_thousand_accounts(page):
     page.sign_in()
     page.go("accounts")
-    page.wait(lambda: page.text("#screen h1").split()[-1] == "1,000", "all accounts to be counted")
+    page.wait(lambda: page.text("#screen h1").split()[-1:] == ["1,000"], "all accounts to be counted")
     drawn = len(page.all("#screen tbody tr"))
     assert drawn < 120, f"{drawn} rows are drawn for 1,000 accounts"
     page.driver.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
@@ -34,6 +34,20 @@ def nothing_yet(page):
         page.wait(lambda: words in page.text("#screen"), f"{words} on {screen}")
         page.shot(f"empty-{screen}")
         page.assert_accessible(f"{screen} with nothing")
+
+
+def a_late_screen_covers_nothing(page):
+    """Somebody goes on before a screen has come: it is that of the last click that stays."""
+    page.driver.refresh()
+    page.go("slots")
+    page.command("Network.enable")
+    page.command("Network.setCacheDisabled", cacheDisabled=True)
+    page.command("Network.emulateNetworkConditions", offline=False, latency=600, downloadThroughput=-1, uploadThroughput=-1)
+    page.driver.execute_script("location.hash = '#/usage'; setTimeout(() => { location.hash = '#/slots'; })")
+    loaded = "return performance.getEntriesByType('resource').some(({ name }) => name.endsWith('/usage.js'))"
+    page.wait(lambda: page.driver.execute_script(loaded), "the screen that nobody waits for")
+    page.command("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+    page.wait(lambda: "No tier has slots" in page.text("#screen") and not page.all("#screen .bones"), "the screen of the last click", patience=10)
 
 
 def a_viewer_sees_and_changes_nothing(page):
@@ -63,6 +77,7 @@ def the_gateway_goes_away(page):
 with Page() as page:
     a_thousand_accounts(page)
     nothing_yet(page)
+    a_late_screen_covers_nothing(page)
     page.press("#leave")
     a_viewer_sees_and_changes_nothing(page)
     # Its session ends elsewhere, as when its token is taken away.

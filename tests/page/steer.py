@@ -5,6 +5,17 @@ import subprocess
 from browser import GIVEN, Page, admin, ask, chat, served, vendor
 
 
+def the_link_of_the_first_start(page):
+    page.open(f"/#login={GIVEN['code']}")
+    page.wait(lambda: page.one("body.in"), "to be let in by the link")
+    assert GIVEN["code"] not in page.driver.current_url, "it stays in no history"
+    page.press("#leave")
+    page.wait(lambda: page.one("input[name=token]"), "the login")
+    page.open("/?again")
+    page.open(f"/#login={GIVEN['code']}")
+    page.wait(lambda: "used already" in page.text(".login [role=alert]"), "the link to be good once only")
+
+
 def sign_in(page):
     page.open()
     page.wait(lambda: page.one("input[name=token]"), "the login").send_keys("pga-wrong")
@@ -107,7 +118,7 @@ def a_changed_file_is_reloaded(page):
     with open(GIVEN["file"], "w", encoding="utf-8") as file:
         file.write(text.replace("strategy: round_robin", "strategy: least_used"))
     page.go("config")
-    page.press("#screen .head button")
+    page.press("#screen .head .primary")
     page.wait(lambda: page.one("dialog .diff"), "the difference")
     shown = page.text("dialog .diff")
     assert "round_robin" in shown and "least_used" in shown, shown
@@ -118,7 +129,7 @@ def a_changed_file_is_reloaded(page):
     with open(GIVEN["file"], "w", encoding="utf-8") as file:
         file.write("pools: [\n")
     page.wait(lambda: not page.one("dialog"), "the window to close")
-    page.press("#screen .head button")
+    page.press("#screen .head .primary")
     page.wait(lambda: "has mistakes" in page.text("dialog"), "the mistakes")
     page.press("dialog footer button", "Close")
 
@@ -131,6 +142,7 @@ def sign_out(page):
 
 
 with Page() as page:
+    the_link_of_the_first_start(page)
     sign_in(page)
     an_account_fails_and_recovers(page)
     traffic_moves_when_an_account_is_disabled(page)

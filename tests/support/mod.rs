@@ -12,7 +12,7 @@ mod mock;
 mod postgres;
 mod program;
 mod redis;
-mod server;
+pub(crate) mod server;
 mod socket;
 mod tls;
 mod verbatim;

@@ -53,6 +53,17 @@ impl Authority {
         }
     }
 
+    /// The same, expired since that day.
+    pub(crate) fn issue_until(&self, name: &str, year: i32, month: u8, day: u8) -> Issued {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, month, day);
+        Issued {
+            cert: params.signed_by(&key, &self.0).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     fn roots(&self) -> Arc<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();

@@ -8,7 +8,7 @@ import { detail } from "./account.js";
 import { menu } from "./dialog.js";
 import { brief, count, ms, percent, span, until } from "./format.js";
 import { t, word } from "./i18n.js";
-import { live } from "./live.js";
+import { freshen, live } from "./live.js";
 import { success } from "./recent.js";
 import { Table } from "./table.js";
 import { STATES, bones, empty, fine, head, meter, panel, recovery, search, state, twoLines } from "./show.js";
@@ -18,6 +18,7 @@ export function mount(root, context) {
   let wanted = { find: query.get("find") ?? "", state: query.get("state") ?? "", pool: query.get("pool") ?? "" };
   let opened = null;
   let last = 0;
+  let left = false;
   const title = head(t("accounts.title"),
     context.may("admin") && button(t("accounts.add"), () => accountForm(), { kind: "primary", picture: "plus" }));
   const chips = h("div", { class: "chips", role: "group", "aria-label": t("accounts.by_state") });
@@ -81,17 +82,24 @@ export function mount(root, context) {
   }
 
   function look([id]) {
-    if (opened && opened.id !== id) opened.close();
+    if (opened && opened.id !== id) {
+      opened.close();
+      opened = null;
+    }
     if (id && !opened) {
-      opened = detail(id, context, () => {
+      const mine = (opened = detail(id, context, () => {
+        // Another one may be open by now.
+        if (opened !== mine) return;
         opened = null;
+        if (left) return;
         context.path = [];
-        context.remember({});
-      });
+        context.remember(wanted);
+      }));
     }
   }
 
   show();
+  freshen();
   look(context.path);
   if (query.get("add") && context.may("admin")) {
     context.remember({ add: "" });
@@ -108,10 +116,10 @@ export function mount(root, context) {
     },
     go(path, next) {
       context.path = path;
-      context.query = next;
       if (path.length) look(path);
       else {
         opened?.close();
+        context.query = next;
         wanted = { find: next.get("find") ?? "", state: next.get("state") ?? "", pool: next.get("pool") ?? "" };
         find.querySelector("input").value = wanted.find;
         shownChips = pool.dataset.of = "";
@@ -119,6 +127,7 @@ export function mount(root, context) {
       }
     },
     leave() {
+      left = true;
       table.leave();
       opened?.close();
     },

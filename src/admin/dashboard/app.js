@@ -19,19 +19,20 @@ let shown = null; // {name, screen}
 
 /** What every screen gets: where it is, what may be done, and the way to another place. */
 function context(name, path, query) {
-  return {
+  const here = {
     path, query,
     may: (role) => ROLES.indexOf(me?.role) >= ROLES.indexOf(role),
     /** Writes filters into the address, so that it can be kept and sent. */
     remember(values) {
       for (const [key, value] of Object.entries(values)) {
-        if (value) query.set(key, value);
-        else query.delete(key);
+        if (value) here.query.set(key, value);
+        else here.query.delete(key);
       }
-      const text = query.toString();
-      history.replaceState(null, "", `#/${[name, ...path].map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`);
+      const text = here.query.toString();
+      history.replaceState(null, "", `#/${[name, ...here.path].map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`);
     },
   };
+  return here;
 }
 
 function place() {
@@ -63,13 +64,15 @@ async function go() {
   }
   leave();
   const mine = (shown = { name, screen: null });
-  const slow = setTimeout(() => put(root, bones()), 120);
+  // Another screen may be shown by then.
+  const slow = setTimeout(() => shown === mine && put(root, bones()), 120);
   try {
     const { mount } = await import(`./${name}.js`);
     clearTimeout(slow);
     if (shown !== mine) return;
     for (const box of document.querySelectorAll("dialog[open]")) box.close();
     put(root);
+    root.dataset.screen = name;
     mine.screen = mount(root, context(name, path, query));
     scrollTo(0, 0);
   } catch (error) {
@@ -84,10 +87,10 @@ function leave() {
   shown = null;
 }
 
-watch((what) => {
+watch((what, event) => {
   if (what === "link" || what === "overview" || what === "numbers") pulse();
   if (what === "accounts" || what === "overview") badge();
-  shown?.screen?.update?.(what);
+  shown?.screen?.update?.(what, event);
 });
 
 /** The state of the gateway beside the name, and a line above the screen while it cannot be reached. */

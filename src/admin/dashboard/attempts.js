@@ -8,7 +8,8 @@ import { outcome } from "./show.js";
 export function attempts(tries) {
   if (tries.length === 1 && tries[0].outcome === "success") return h("span", { text: tries[0].account });
   return h("span", { class: "chain" }, tries.map((one, index) => [
-    index > 0 && icon("arrow"), h("span", { text: one.account }), outcome(one.outcome)]));
+    index > 0 && icon("arrow"), h("span", { text: one.account }),
+    one.outcome === "success" ? h("span", { class: "state is-good" }, icon("check"), h("span", { class: "unseen", text: word("outcome", "success") })) : outcome(one.outcome)]));
 }
 
 /** As a list, with the reason in words. */

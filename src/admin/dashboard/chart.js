@@ -1,11 +1,12 @@
 // Charts, drawn by hand as SVG: lines over time, stacked bars, and the small strip of one account's last hour.
 
 import { h, mark, put, s } from "./dom.js";
-import { language } from "./i18n.js";
+import { language, t } from "./i18n.js";
 
 const LEFT = 42;
 const BOTTOM = 20;
 const TOP = 8;
+const GAP = 60_000;
 
 /** The next round number from `n` on, so that the axis has whole steps. */
 function ceiling(n) {
@@ -62,6 +63,7 @@ export class Lines {
     mark(this.svg, "viewBox", `0 0 ${width} ${height}`);
     mark(this.svg, "aria-label", this.words(values));
     put(this.svg, parts, this.cursor);
+    if (points.length < 2) this.svg.append(s("text", { x: (LEFT + width) / 2, y: height / 2, "text-anchor": "middle", text: t("chart.none") }));
     if (this.over) this.point(this.over);
   }
 
@@ -85,7 +87,9 @@ export class Lines {
         run = null;
         return;
       }
-      if (!run) runs.push((run = []));
+      // Nothing was heard for a while, as when the page rested: no line is drawn over it.
+      const before = this.points[index - 1];
+      if (!run || (before && this.points[index].at - before.at > GAP)) runs.push((run = []));
       run.push([this.x(this.points[index].at), y(value)]);
     });
     const text = (run) => run.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L");

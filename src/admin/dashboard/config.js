@@ -13,7 +13,8 @@ const RECORD = 200;
 
 export function mount(root, context) {
   const reload = context.may("operator") && button(t("config.reload"), () => look(load), { kind: "primary", picture: "reload" });
-  const title = head(t("config.title"), reload);
+  const hooks = context.may("operator") && button(t("config.hooks"), tryHooks);
+  const title = head(t("config.title"), hooks, reload);
   const tree = h("div", { class: "tree" });
   const path = h("code", { class: "soft" });
   let config = null;
@@ -31,7 +32,7 @@ export function mount(root, context) {
     } catch (error) {
       return put(tree, failed(error, load));
     }
-    draw("");
+    draw(find.querySelector("input").value.trim().toLowerCase());
     if (audit) loadAudit();
   }
 
@@ -70,8 +71,8 @@ export function mount(root, context) {
 
   load();
   return {
-    update(what) {
-      if (what === "events") load();
+    update(what, event) {
+      if (what === "events" && event.kind === "operator") load();
     },
     leave: () => audit?.leave(),
   };
@@ -136,6 +137,20 @@ function look(done) {
     done();
   }
   ask();
+}
+
+/** Tells each webhook that nothing has happened, and says what became of it. */
+async function tryHooks() {
+  const { body } = dialog(t("config.hooks"));
+  put(body, bones(3));
+  try {
+    const { hooks } = await post("/api/v1/notify/test", {}, { long: true });
+    put(body, hooks.length ? h("dl", { class: "facts" }, hooks.map((hook) => [h("dt", { text: hook.host }),
+      h("dd", { class: hook.delivered ? "good" : "bad", text: hook.delivered ? t("config.delivered") : hook.error })]))
+      : empty(t("config.no_hooks"), t("config.no_hooks_text")));
+  } catch (error) {
+    put(body, failed(error));
+  }
 }
 
 const upgraded = (keys) => keys?.length

@@ -85,4 +85,4 @@ export function day(text) {
 }
 
 /** A price; the unit is what the operator wrote the prices in. */
-export const cost = (n) => (n ? number({ minimumFractionDigits: 2, maximumFractionDigits: n < 1 ? 4 : 2 }).format(n) : NONE);
+export const cost = (n) => (n ? number({ minimumFractionDigits: 2, maximumFractionDigits: n < 0.01 ? 4 : 2 }).format(n) : NONE);

@@ -64,7 +64,7 @@ export function mount(root, context) {
       caption: t("keys.title"), key: (key) => key.id, sort: { id: "created", down: true },
       rowClass: (key) => (key.status === "active" ? "" : "off"),
       columns: [
-        { id: "name", title: t("column.key"), class: "cut lead", sort: (key) => key.name, show: (cell, key) => twoLines(cell, key.name || t("keys.unnamed"), [key.hint, ...labels(key)].filter(Boolean).join(" · ")) },
+        { id: "name", title: t("column.key"), class: "cut lead", sort: (key) => key.name, show: (cell, key) => twoLines(cell, key.name || t("keys.unnamed"), [key.hint && `…${key.hint}`, ...labels(key)].filter(Boolean).join(" · ")) },
         { id: "status", title: t("column.state"), class: "fit", sort: (key) => STATES.indexOf(key.status), show: (cell, key) =>
           put(cell, h("span", { class: `tag is-${TONES[key.status] ?? "idle"}`, text: word("key", key.status) })) },
         { id: "tier", title: t("column.tier"), label: true, sort: (key) => key.tier, show: (cell, key) => say(cell, key.tier) },
@@ -127,8 +127,8 @@ export function mount(root, context) {
 
   load();
   return {
-    update(what) {
-      if (what === "events") load();
+    update(what, event) {
+      if (what === "events" && event.action?.startsWith("keys.")) load();
     },
     leave: () => table.leave(),
   };

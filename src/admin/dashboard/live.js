@@ -10,6 +10,7 @@ const LONGEST_PAUSE = 10_000;
 /** Beyond so many accounts that changed at once, all are asked for again instead of each. */
 const SINGLY = 8;
 const EVENTS = 200;
+const FRESH = 60_000;
 const HOUR = 3_600_000;
 
 /** `state`: "starting", "live" or "away"; `since`: when that began; `retry`: when it is tried again. */
@@ -20,17 +21,32 @@ export const live = {
 
 const listeners = new Set();
 let source = null;
-let silence, again, wait = FIRST_PAUSE, running = false, pending = new Set(), fetching;
+let silence, again, wait = FIRST_PAUSE, running = false, pending = new Set(), fetching, asked = 0;
 
-/** `act` is called with "numbers", "accounts", "events", "overview" or "link" after each change. */
+/** `act` is called with "numbers", "accounts", "events" (and the event), "overview" or "link" after each change. */
 export function watch(act) {
   listeners.add(act);
   return () => listeners.delete(act);
 }
 
-function tell(what) {
-  for (const act of listeners) act(what);
+function tell(what, event) {
+  for (const act of listeners) act(what, event);
 }
+
+/** A page that nobody looks at for so long listens no more, until somebody does. */
+const REST = 60_000;
+let rest, turn = 0;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(rest);
+  if (!running) return;
+  if (document.visibilityState === "hidden") {
+    rest = setTimeout(() => {
+      turn++;
+      close();
+      clearTimeout(again);
+    }, REST);
+  } else if (!source) open();
+});
 
 export function start() {
   running = true;
@@ -40,6 +56,7 @@ export function start() {
 
 export function stop() {
   running = false;
+  turn++;
   close();
   clearTimeout(again);
   Object.assign(live, { state: "starting", overview: null, numbers: null, accounts: new Map(), complete: false, events: [] });
@@ -61,13 +78,15 @@ function link(state) {
 
 async function open() {
   close();
+  // Whoever was about to open a stream before leaves it to this one.
+  const mine = ++turn;
   try {
     await everything();
   } catch (error) {
-    lost(error);
+    if (mine === turn) lost(error);
     return;
   }
-  if (!running) return;
+  if (!running || mine !== turn) return;
   const stream = new EventSource("/api/v1/events");
   source = stream;
   const on = (name, act) => stream.addEventListener(name, (event) => {
@@ -142,14 +161,21 @@ export async function everyAccount() {
   if (!running) return;
   live.accounts = new Map(list.map((one) => [one.id, one]));
   live.complete = true;
+  asked = Date.now();
   tell("accounts");
+}
+
+/** Asks again for what the stream does not carry, such as weights, if that was long ago. */
+export function freshen() {
+  if (live.complete && Date.now() - asked > FRESH) everyAccount().catch(() => {});
 }
 
 function numbers(now) {
   live.numbers = now;
   if (live.overview) {
     const { accounts, by_status } = now;
-    Object.assign(live.overview, { by_status });
+    const serves = accounts.available > 0;
+    Object.assign(live.overview, { by_status, status: serves ? "healthy" : "unhealthy", degraded: accounts.available < accounts.total });
     Object.assign(live.overview.accounts, accounts, { unavailable: accounts.total - accounts.available });
     live.overview.queue.waiting = now.waiting;
   }
@@ -190,12 +216,12 @@ function accounts({ changed, gone }) {
 function happened(event) {
   if (!live.events.some((one) => one.id === event.id)) live.events.unshift(event);
   live.events.length = Math.min(live.events.length, EVENTS);
+  const action = event.action ?? "";
   if (event.account) ask(event.account);
-  else if (live.complete && /account|reload/.test(event.action ?? "")) {
-    everyAccount().catch(() => {});
-  }
+  else if (action.startsWith("accounts.") && event.target) ask(event.target);
+  else if (live.complete && /^accounts\.|^reload/.test(action)) everyAccount().catch(() => {});
   if (event.kind === "operator") refresh();
-  tell("events");
+  tell("events", event);
 }
 
 async function refresh() {

@@ -10,6 +10,7 @@ import { STATES, bones, fine, head, panel, recovery, state, tone } from "./show.
 import { pools } from "./pools.js";
 
 const HOUR = 3_600_000;
+const SHORTEST = 600_000;
 const TILES = ["rate", "errors", "first_byte", "streams", "tokens", "queue"];
 const FEW = 6;
 
@@ -21,7 +22,8 @@ export function mount(root, context) {
   const events = h("ol", { class: "feed" });
   const charts = makeCharts();
   const list = pools(context);
-  const title = head(t("overview.title"));
+  const nodes = h("span", { class: "tag" });
+  const title = head(t("overview.title"), nodes);
   const tile = ([name, { main, more }]) => h("div", { class: "tile" }, h("dt", { text: t(`tile.${name}`) }), h("dd", {}, main, more));
   const body = h("div", {},
     h("dl", { class: "tiles", id: "tiles" }, [...tiles].map(tile)),
@@ -55,13 +57,19 @@ export function mount(root, context) {
     }
     tiles.get("errors").main.className = errors >= 0.05 ? "bad" : "";
     tiles.get("queue").main.className = now.waiting ? "warn" : "";
+    const away = overview.redis === false;
+    nodes.hidden = !away && !(overview.nodes?.gateways > 1);
+    nodes.className = away ? "tag is-bad" : "tag";
+    say(nodes, away ? t("overview.redis_away") : t("overview.gateways", { n: overview.nodes?.gateways }));
     say(title.small, t("overview.since", { span: ago(overview.started_at), n: count(overview.accounts.total) }));
   }
 
   function lines() {
     const to = Date.now();
     const points = live.history.points.map((point) => ({ ...point, at: Date.parse(point.at), every: live.history.every_s }));
-    for (const { chart } of charts) chart.set(points, to - HOUR, to);
+    // A gateway that has just started fills more than a corner.
+    const from = Math.max(to - HOUR, Math.min(points[0]?.at ?? to, to - SHORTEST));
+    for (const { chart } of charts) chart.set(points, from, to);
   }
 
   function byState() {

@@ -97,7 +97,7 @@ function makeTable() {
         const is = JSON.stringify(one.tries);
         if (cell.dataset.of === is) return;
         cell.dataset.of = is;
-        put(cell, one.tries.length ? attempts(one.tries) : h("span", { class: "soft", text: one.error ?? t("requests.no_tries") }));
+        put(cell, one.tries.length ? attempts(one.tries) : h("span", { class: "soft", text: one.error ? word("refused", one.error) : t("requests.no_tries"), title: one.error }));
       } },
       { id: "first", title: t("column.first_byte"), class: "num", label: true, show: (cell, one) => say(cell, ms(one.first_byte_ms)) },
       { id: "took", title: t("column.took"), class: "num", label: true, show: (cell, one) => say(cell, ms(one.duration_ms)) },
@@ -123,7 +123,7 @@ function look(one) {
     [t("requests.tokens"), t("requests.tokens_text", { in: count(one.tokens.input), out: count(one.tokens.output), cached: count(one.tokens.cached) }) + (one.estimated ? ` · ${t("requests.estimated")}` : "")],
     [t("requests.cost"), one.cost ? cost(one.cost) : null],
   ].filter(([, value]) => value);
-  put(body, one.error && h("p", { class: "notice is-bad", text: one.error }),
+  put(body, one.error && h("p", { class: "notice is-bad" }, word("refused", one.error), " ", h("code", { class: "soft", text: one.error })),
     h("dl", { class: "facts" }, facts.map(([key, value]) => [h("dt", { text: key }), h("dd", {}, value)])),
     h("section", {}, h("h3", { text: t("requests.story") }),
       one.tries.length ? story(one.tries) : h("p", { class: "soft", text: t("requests.no_tries") })));

@@ -6,7 +6,7 @@ import { t, word } from "./i18n.js";
 import { until } from "./format.js";
 
 /** The order in which states are listed: what needs somebody comes first. */
-export const STATES = ["needs_login", "unhealthy", "open", "half_open", "cooling", "draining", "unknown", "full", "disabled", "healthy"];
+export const STATES = ["needs_login", "unhealthy", "open", "half_open", "cooling", "draining", "unknown", "full", "healthy", "disabled"];
 const TONES = {
   healthy: "good", full: "warn", cooling: "warn", half_open: "warn", draining: "warn", open: "bad", unhealthy: "bad",
   needs_login: "bad", disabled: "idle", unknown: "idle",

@@ -2,7 +2,7 @@
 
 import { h, later, put, say } from "./dom.js";
 import { get } from "./api.js";
-import { ago, count, moment, percent, until } from "./format.js";
+import { count, moment, percent, span, until } from "./format.js";
 import { t } from "./i18n.js";
 import { Table } from "./table.js";
 import { bones, empty, failed, head, meter, panel, search, twoLines } from "./show.js";
@@ -28,7 +28,7 @@ export function mount(root, context) {
   const keys = new Table({
     caption: t("slots.keys"), key: (key) => key.id, sort: { id: "next" },
     columns: [
-      { id: "name", title: t("column.key"), class: "cut lead", sort: (key) => key.name, show: (cell, key) => twoLines(cell, key.name, t("slots.used_at", { span: ago(key.last_used) })) },
+      { id: "name", title: t("column.key"), class: "cut lead", sort: (key) => key.name, show: (cell, key) => twoLines(cell, key.name, t("slots.here", { span: span((Date.now() - Date.parse(key.last_rotation)) / 1000) })) },
       { id: "tier", title: t("column.tier"), class: "w-2 w-0", sort: (key) => key.tier, show: (cell, key) => say(cell, key.tier) },
       { id: "account", title: t("column.account"), class: "cut half", label: true, sort: (key) => key.account, show: (cell, key) => twoLines(cell, key.account, key.previous_account ? t("slots.before", { account: key.previous_account }) : "", `#/accounts/${encodeURIComponent(key.account)}`) },
       { id: "next", title: t("slots.next"), label: true, class: "num", sort: (key) => Date.parse(key.next_rotation), show: (cell, key) => {

@@ -8,7 +8,7 @@ import { language, t } from "./i18n.js";
 import { Table } from "./table.js";
 import { bones, empty, failed, head, panel } from "./show.js";
 
-const BY = ["model", "account", "key"];
+const BY = ["model", "account", "key", "day"];
 const MEASURES = ["tokens", "requests", "cost"];
 const SPANS = [["1", "day"], ["7", "week"], ["30", "month"], ["90", "quarter"], ["", "own"]];
 /** Parts of a bar; the rest is put together. */
@@ -17,6 +17,7 @@ const PARTS = 7;
 const HUES = [0, 2, 3, 4, 8, 5, 6];
 const hue = (at, length, rest) => (rest && at === length - 1 ? 7 : HUES[at % HUES.length]);
 const DAY = 86_400_000;
+const MOST_DAYS = 400;
 const date = (time) => new Date(time).toISOString().slice(0, 10);
 
 export function mount(root, context) {
@@ -68,11 +69,12 @@ export function mount(root, context) {
   async function load() {
     const mine = ++run;
     put(own, wanted.days === "" && dates);
-    csv.href = `/api/v1/usage?by=day,${wanted.by}${bounds()}&format=csv`;
+    const by = wanted.by === "day" ? "day" : `day,${wanted.by}`;
+    csv.href = `/api/v1/usage?by=${by}${bounds()}&format=csv`;
     csv.download = `usage-${wanted.by}.csv`;
     if (!rows) put(place, bones());
     try {
-      const found = await all(`/api/v1/usage?by=day,${wanted.by}${bounds()}`, "usage");
+      const found = await all(`/api/v1/usage?by=${by}${bounds()}`, "usage");
       if (mine !== run) return;
       rows = found;
     } catch (error) {
@@ -83,6 +85,7 @@ export function mount(root, context) {
   }
 
   const named = (row) => (wanted.by === "key" ? row.key === "-" ? t("requests.no_key") : row.key : row[wanted.by]) || t("usage.none_named");
+  const id = (row) => (wanted.by === "key" ? row.key_id : row[wanted.by]);
   const tokens = (row) => row.tokens.input + row.tokens.output;
   const value = (row) => (wanted.measure === "tokens" ? tokens(row) : row[wanted.measure]);
   const shown = (n) => (wanted.measure === "cost" ? cost(n) : brief(n));
@@ -92,7 +95,7 @@ export function mount(root, context) {
     if (!rows.length) return put(place, panel(null, empty(t("usage.nothing"), t("usage.nothing_text"))));
     if (!body.isConnected) put(place, body);
     const sums = new Map();
-    for (const row of rows) add(sums, wanted.by === "key" ? row.key_id : row[wanted.by], named(row), row);
+    for (const row of rows) add(sums, id(row), named(row), row);
     const list = [...sums.values()].sort((a, b) => value(b) - value(a));
     const whole = list.reduce((sum, one) => ({ requests: sum.requests + one.requests, tokens: sum.tokens + tokens(one), input: sum.input + one.tokens.input, output: sum.output + one.tokens.output, cached: sum.cached + one.tokens.cached, cost: sum.cost + one.cost }),
       { requests: 0, tokens: 0, input: 0, output: 0, cached: 0, cost: 0 });
@@ -106,14 +109,16 @@ export function mount(root, context) {
   }
 
   function draw(list) {
-    const tops = list.slice(0, PARTS).filter(value);
-    const names = tops.map((one) => one.name);
-    const rest = list.length > PARTS;
-    const days = [...new Set(rows.map((row) => row.day))].sort();
+    // By day alone a bar has one part.
+    const whole = wanted.by === "day";
+    const tops = whole ? [] : list.slice(0, PARTS).filter(value);
+    const names = whole ? [t(`usage.${wanted.measure}`)] : tops.map((one) => one.name);
+    const rest = !whole && list.length > PARTS;
+    const days = everyDay([...new Set(rows.map((row) => row.day))].sort());
     const parts = new Map(days.map((day) => [day, new Array(names.length + (rest ? 1 : 0)).fill(0)]));
     const place = new Map(tops.map((one, at) => [one.id, at]));
     for (const row of rows) {
-      const at = place.get(wanted.by === "key" ? row.key_id : row[wanted.by]) ?? (rest ? names.length : -1);
+      const at = whole ? 0 : place.get(id(row)) ?? (rest ? names.length : -1);
       if (at >= 0) parts.get(row.day)[at] += value(row);
     }
     if (rest) names.push(t("usage.rest"));
@@ -122,10 +127,19 @@ export function mount(root, context) {
     put(body.querySelector("#usage-key"), h("p", { class: "key" }, names.map((name, at) => h("span", {}, h("i", { class: `swatch hue-${hue(at, names.length, rest)}` }), name))));
   }
 
+  /** Every day that was asked for, those without a request too. */
+  function everyDay(used) {
+    const first = wanted.days ? date(Date.now() - (Number(wanted.days) - 1) * DAY) : wanted.from || used[0];
+    const last = wanted.to || date(Date.now());
+    const days = [];
+    for (let time = Date.parse(first); date(time) <= last && days.length < MOST_DAYS; time += DAY) days.push(date(time));
+    return days.length < MOST_DAYS && used.every((day) => days.includes(day)) ? days : used;
+  }
+
   function makeTable(what, whole) {
     const part = (one) => (value(whole2(whole)) ? value(one) / value(whole2(whole)) : 0);
     return new Table({
-      caption: t("usage.table"), key: (one) => one.id ?? "", low: true, sort: { id: wanted.measure, down: true },
+      caption: t("usage.table"), key: (one) => one.id ?? "", low: true, sort: wanted.by === "day" ? { id: "name", down: true } : { id: wanted.measure, down: true },
       columns: [
         { id: "name", title: what, class: "cut lead", sort: (one) => one.name, show: (cell, one) => { say(cell, one.name); cell.title = one.name; } },
         { id: "share", title: t("usage.share"), class: "load w-2 w-0", show: (cell, one) => bar(cell, part(one)) },

@@ -152,6 +152,18 @@ pub(in crate::admin) struct Recent {
     failures: Vec<u32>,
 }
 
+impl Spark {
+    /// (successes, failures) since the last step.
+    fn since(&self, view: &AccountView) -> (u32, u32) {
+        let less = |now: u64, seen: u64| now.saturating_sub(seen).min(u32::MAX.into()) as u32;
+        let (successes, failures) = self.seen;
+        (
+            less(view.successes, successes),
+            less(view.failures, failures),
+        )
+    }
+}
+
 impl Sparks {
     pub(super) fn is_due(&self, now: Instant) -> bool {
         let age = |last| now.saturating_duration_since(last);
@@ -165,15 +177,11 @@ impl Sparks {
             let known = before.remove(&view.id);
             let is_new = known.is_none();
             let mut spark = known.unwrap_or_default();
-            let less = |now: u64, seen: u64| now.saturating_sub(seen).min(u32::MAX.into()) as u32;
             if !is_new {
-                let point = (
-                    less(view.successes, spark.seen.0),
-                    less(view.failures, spark.seen.1),
-                );
-                spark.points.push_back(point);
+                spark.points.push_back(spark.since(view));
             }
-            if spark.points.len() > SPARKS {
+            // With the step under way they are an hour.
+            if spark.points.len() >= SPARKS {
                 spark.points.pop_front();
             }
             spark.seen = (view.successes, view.failures);
@@ -181,16 +189,16 @@ impl Sparks {
         }
     }
 
-    pub(super) fn of(&self, account: &str) -> Option<Recent> {
-        let spark = self.accounts.get(account)?;
+    /// The last step is the one under way.
+    pub(super) fn of(&self, view: &AccountView) -> Option<Recent> {
+        let spark = self.accounts.get(&view.id)?;
+        let points = spark.points.iter().copied();
+        let points = points.chain([spark.since(view)]);
+        let (successes, failures) = points.unzip();
         Some(Recent {
             every_s: SPARK.as_secs(),
-            successes: spark
-                .points
-                .iter()
-                .map(|(successes, _)| *successes)
-                .collect(),
-            failures: spark.points.iter().map(|(_, failures)| *failures).collect(),
+            successes,
+            failures,
         })
     }
 }

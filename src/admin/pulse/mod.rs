@@ -20,7 +20,7 @@ pub(super) use history::{History, Recent};
 
 use super::Control;
 use crate::clock::{self, Moment};
-use crate::pool::Status;
+use crate::pool::{AccountView, Status};
 use history::{Sample, Sparks};
 use rows::Rows;
 
@@ -263,9 +263,18 @@ impl Pulse {
         self.known.lock().history.json()
     }
 
-    /// How the account did in the last hour.
-    pub(super) fn recent(&self, account: &str) -> Option<Recent> {
+    /// How the account did in the last hour; the last step is the one under way.
+    pub(super) fn recent(&self, account: &AccountView) -> Option<Recent> {
         self.known.lock().sparks.of(account)
+    }
+}
+
+/// What of an account's state is worth an event. A busy account is full and not full from one second
+/// to the next, and whoever needs that hears it with the numbers.
+fn standing(status: Status) -> Status {
+    match status {
+        Status::Full => Status::Healthy,
+        status => status,
     }
 }
 
@@ -282,7 +291,7 @@ impl Known {
         let mut changed: Vec<(Arc<str>, Option<Status>, Option<Status>)> = Vec::new();
         for (id, status) in &states {
             let was = before.get(id).copied();
-            if was != Some(*status) && !is_first {
+            if was.map(standing) != Some(standing(*status)) && !is_first {
                 changed.push((id.clone(), was, Some(*status)));
             }
         }

@@ -271,11 +271,22 @@ pub struct Egress {
     pub no_proxy: Vec<String>,
 }
 
+/// Who a webhook belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeFormat {
+    /// Nobody in particular: our own JSON.
+    Json,
+    Slack,
+    /// Feishu and Lark.
+    Feishu,
+    Dingtalk,
+}
+
 #[derive(Clone)]
 pub struct Notify {
     pub webhook: Secret,
     pub secret: Option<SecretSource>,
-    pub format: String,
+    pub format: NoticeFormat,
     pub allow_private: bool,
     pub events: Vec<String>,
 }

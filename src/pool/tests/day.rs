@@ -29,13 +29,13 @@ const HEAD: Duration = Duration::from_millis(300);
 /// Which requests each vendor takes in a window; none: it is dead.
 const LIMITS: [Option<u32>; 8] = [
     Some(60),
+    Some(50),
     Some(80),
-    Some(100),
     None,
     Some(130),
     Some(160),
     Some(140),
-    Some(320),
+    Some(360),
 ];
 
 /// So many of the accounts keep to limits of their own, so that their vendors need not refuse.

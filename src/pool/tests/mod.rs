@@ -4,6 +4,7 @@ mod affinity;
 mod bequests;
 mod ceilings;
 mod changes;
+mod crowds;
 mod day;
 mod invariants;
 mod logins;

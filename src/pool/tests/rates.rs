@@ -331,6 +331,22 @@ async fn who_waits_for_tokens_that_others_hold_is_served_when_they_end() {
 }
 
 #[test]
+fn a_session_goes_back_to_an_account_whose_limit_frees_soon_and_leaves_one_for_long() {
+    for (window, after) in [("2s", "a"), ("1h", "b")] {
+        let one = format!("id: a, rate_limits: [{{requests: 1, window: {window}}}]");
+        let mut rig = Rig::new("strategy: round_robin,", &[&*one, "id: b"]);
+        let session = Demand {
+            session: Some(7),
+            ..anything()
+        };
+        let serve = |rig: &Rig| rig.served_by(&session).unwrap();
+        assert_eq!((serve(&rig), serve(&rig)), ("a".into(), "b".into()));
+        rig.pass(2 * SECOND);
+        assert_eq!(serve(&rig), after, "{window}");
+    }
+}
+
+#[test]
 fn after_a_limit_of_one_model_one_request_goes_first() {
     let mut rig = Rig::new("strategy: round_robin,", &accounts(2, ""));
     let opus = for_model("opus");

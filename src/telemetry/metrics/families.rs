@@ -34,8 +34,10 @@ families! {
     REQUESTS = "requests_total" ["account", "pool", "outcome"] "Requests answered by an account, by what came of them.";
     DURATIONS = "request_duration_seconds" ["account"] "From the request to the last byte of its answer.";
     FIRST_BYTES = "time_to_first_byte_seconds" ["account"] "From the request to the first byte of its answer.";
+    RESPONSES = "responses_total" ["class"] "Answers as clients got them, by the class of their status; none: the client left before.";
     ACTIVE = "active_requests" ["account"] "Requests in flight.";
     AVAILABLE = "account_available" ["account"] "1 while the account may serve.";
+    STATUS = "account_status" ["account", "pool", "status"] "Always 1, under the one word for the account's state.";
     BREAKER_OPENED = "breaker_opened_total" ["account"] "How often the breaker opened.";
     BREAKER_STATE = "breaker_state" ["account"] "0 closed, 1 half open, 2 open.";
     COOLDOWN = "cooldown_seconds" ["account"] "Seconds until the account may be used again; 0 when it may.";

@@ -26,6 +26,9 @@ pub struct Live {
 #[derive(Clone, Debug)]
 pub struct AccountLive {
     pub id: String,
+    pub pool: String,
+    /// The one word for its state.
+    pub status: &'static str,
     pub active: u64,
     pub available: bool,
     pub breaker: BreakerLive,
@@ -81,7 +84,13 @@ impl Live {
         let up = |a: &'_ AccountLive| Some((a.id.clone(), f64::from(u8::from(a.instance_up?))));
         let ups: Vec<_> = self.accounts.iter().filter_map(up).collect();
         let ups = ups.iter().map(|(id, up)| ([id.as_str()], *up));
+        let status = |a: &'_ AccountLive| ([a.id.clone(), a.pool.clone()], a.status);
+        let statuses: Vec<_> = self.accounts.iter().map(status).collect();
+        let statuses = statuses
+            .iter()
+            .map(|([id, pool], status)| ([id.as_str(), pool.as_str(), *status], 1.0));
         [
+            gauge(&families::STATUS, statuses),
             gauge(&families::TOKEN_EXPIRY, expiries),
             gauge(&families::INSTANCE_UP, ups),
             gauge(

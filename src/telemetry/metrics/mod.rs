@@ -32,12 +32,16 @@ use traffic::Traffic;
 use families::gauge;
 use series::{Series, outcome};
 
+/// The values of `poolgate_responses_total{class}`.
+const CLASSES: [&str; 7] = ["1xx", "2xx", "3xx", "4xx", "429", "5xx", "none"];
+
 /// All metrics of this process.
 pub struct Metrics {
     /// For whoever looks on; what Prometheus reads is in `series`.
     pub traffic: Traffic,
     registry: Registry,
     series: Arc<Series>,
+    responses: [IntCounter; CLASSES.len()],
     last_reload: IntGauge,
     panics: IntCounter,
     usage_lost: IntCounter,
@@ -82,6 +86,7 @@ impl Metrics {
             store_errors: counter(&families::STORE_ERRORS)?,
             notices_dropped: counter(&families::NOTICES_DROPPED)?,
         };
+        let responses = counter(&families::RESPONSES)?;
         let last_reload = IntGauge::new(families::LAST_RELOAD.name, families::LAST_RELOAD.help)?;
         last_reload.set(1);
         let panics = IntCounter::new(families::PANICS.name, families::PANICS.help)?;
@@ -90,6 +95,7 @@ impl Metrics {
         let skipped = IntCounter::new(skipped.name, skipped.help)?;
         Ok(Metrics {
             traffic: Traffic::default(),
+            responses: CLASSES.map(|class| responses.with_label_values(&[class])),
             usage_lost: register(&registry, lost)?,
             request_rows_skipped: register(&registry, skipped)?,
             panics: register(&registry, panics)?,
@@ -140,6 +146,18 @@ impl Metrics {
         if let Some(known) = self.accounts.lock().remove(id) {
             known.forget();
         }
+    }
+
+    /// A client got an answer of this status; 0: none.
+    pub fn responded(&self, status: u16) {
+        let class = match status {
+            429 => 4,
+            100..400 => usize::from(status / 100) - 1,
+            400..500 => 3,
+            500..600 => 5,
+            _ => 6,
+        };
+        self.responses[class].inc();
     }
 
     /// A request was refused because of its key. `reason` is one of a few fixed words.

@@ -206,6 +206,10 @@ pub struct PoolMetrics {
 
 impl PoolMetrics {
     pub(super) fn new(name: &str, outcomes: &'static [&'static str], series: Arc<Series>) -> Self {
+        // There from the start, so that the first one is seen as an increase.
+        for reason in ["full", "timeout"] {
+            series.queue_rejected.with_label_values(&[name, reason]);
+        }
         PoolMetrics {
             name: name.to_owned(),
             outcomes,

@@ -14,6 +14,8 @@ fn live() -> Live {
     Live {
         accounts: vec![AccountLive {
             id: "a".into(),
+            pool: "default".into(),
+            status: "open",
             active: 2,
             available: false,
             breaker: BreakerLive::Open,
@@ -220,6 +222,8 @@ fn each_name_is_there_once_with_the_prefix_and_bounded_labels() {
         "version",
         "store",
         "operation",
+        "class",
+        "status",
     ];
     for (n, family) in Metrics::NAMES.iter().enumerate() {
         assert!(family.name.starts_with("poolgate_"));
@@ -233,4 +237,31 @@ fn each_name_is_there_once_with_the_prefix_and_bounded_labels() {
             family.name
         );
     }
+}
+
+#[test]
+fn answers_are_counted_by_the_class_of_their_status() {
+    let metrics = metrics();
+    let said = [101, 200, 201, 304, 404, 429, 429, 503, 599, 0, 777];
+    said.iter().for_each(|status| metrics.responded(*status));
+    let text = metrics.encode(&Live::default(), false);
+    for (class, count) in [
+        ("1xx", 1),
+        ("2xx", 2),
+        ("3xx", 1),
+        ("4xx", 1),
+        ("429", 2),
+        ("5xx", 2),
+        ("none", 2),
+    ] {
+        let line = format!("poolgate_responses_total{{class=\"{class}\"}} {count}");
+        assert!(has(&text, &line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn an_account_has_one_status() {
+    let text = metrics().encode(&live(), false);
+    let line = "poolgate_account_status{account=\"a\",pool=\"default\",status=\"open\"} 1";
+    assert!(has(&text, line), "{text}");
 }

@@ -1,0 +1,1 @@
+//! Each older system, said as ours.

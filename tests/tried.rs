@@ -1,0 +1,144 @@
+//! A gateway that is tried from the command line: `test`, `doctor`, `bench`.
+
+use serde_json::Value;
+
+use crate::support::{Gateway, Mock, free_address, pool};
+
+fn said(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, Value, String) {
+    let (code, out, complaints) = gateway.program.command(arguments);
+    let json = serde_json::from_str(&out).unwrap_or_default();
+    (code, json, format!("{out}{complaints}"))
+}
+
+/// Rows 0-95, 2-60 of the checklist.
+#[test]
+fn the_gateway_is_tried_from_the_command_line() {
+    let vendors = [Mock::start(&[])];
+    let keys = "clients: {open: false, keys: [{name: me, key: sk-of-mine}]}\n";
+    let gateway = Gateway::start(&format!("{keys}{}", pool(&vendors, "")));
+    gateway.wait_until_ready();
+    let (code, report, text) = said(
+        &gateway,
+        &["test", "--parallel", "6", "--key", "sk-of-mine", "--json"],
+    );
+    assert_eq!(code, Some(0), "{text}");
+    let names: Vec<&Value> = report["parts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|part| &part["name"])
+        .collect();
+    assert_eq!(names, ["models", "chat", "stream", "at once"]);
+    assert!(
+        report["parts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|part| part["ok"] == true)
+    );
+    for model in ["claude-sonnet-4-5", "gemini-3-pro"] {
+        let (code, out, _) =
+            gateway
+                .program
+                .command(&["test", "--model", model, "--key", "sk-of-mine"]);
+        assert_eq!(code, Some(0), "{out}");
+        assert!(
+            out.lines().count() == 4 && out.lines().all(|line| line.chars().count() <= 80),
+            "{out}"
+        );
+    }
+    let (code, report, _) = said(&gateway, &["test", "--json"]);
+    assert_eq!(code, Some(1), "without a key");
+    assert!(
+        report["parts"][0]["said"]
+            .as_str()
+            .unwrap()
+            .starts_with("401"),
+        "{report}"
+    );
+    let (_, out, complaints) = gateway.program.command(&["test", "--key", "sk-of-mine"]);
+    assert!(!format!("{out}{complaints}").contains("sk-of-mine"));
+}
+
+#[test]
+fn a_doctor_finds_what_is_wrong_and_says_what_to_do() {
+    let vendors = [Mock::start(&[])];
+    let gone = free_address();
+    let text = format!(
+        "{}      - {{id: lost, upstream: \"http://{gone}\", credential: none}}\n",
+        pool(&vendors, "")
+    );
+    let gateway = Gateway::start(&text);
+    gateway.wait_until_ready();
+    let (code, report, text) = said(&gateway, &["doctor", "--json"]);
+    assert_eq!(
+        (code, &report["ok"]),
+        (Some(1), &Value::from(false)),
+        "{text}"
+    );
+    let of = |what: &str| {
+        let all = report["findings"].as_array().unwrap().iter();
+        let found = all.clone().find(|one| one["what"] == what);
+        found
+            .unwrap_or_else(|| panic!("nothing of {what}: {text}"))
+            .clone()
+    };
+    assert_eq!(of("configuration")["ok"], true);
+    assert_eq!(of("state.dir")["ok"], true);
+    assert_eq!(of(&vendors[0].url())["ok"], true);
+    let lost = of(&format!("http://{gone}"));
+    assert_eq!(lost["ok"], false);
+    assert!(
+        lost["said"].as_str().unwrap().contains("cannot be reached"),
+        "{lost}"
+    );
+    gateway.program.write("poolgate.yaml", "pools: 3\n");
+    let (code, out, _) = gateway.program.command(&["doctor"]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("`poolgate check` says all of it"), "{out}");
+}
+
+#[test]
+fn a_bench_measures_and_counts_what_failed() {
+    let vendors = [Mock::start(&[])];
+    let gateway = Gateway::start(&pool(&vendors, ""));
+    gateway.wait_until_ready();
+    let url = format!("http://{}", gateway.address);
+    let (code, report, text) = said(
+        &gateway,
+        &[
+            "bench",
+            &url,
+            "--clients",
+            "4",
+            "--time",
+            "300ms",
+            "--stream",
+            "--json",
+        ],
+    );
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        report["requests"].as_u64() > Some(0)
+            && report["first_byte_ms"]["p50"].as_f64() > Some(0.0),
+        "{report}"
+    );
+    let nobody = format!("http://{}", free_address());
+    let (code, report, _) = said(
+        &gateway,
+        &[
+            "bench",
+            &nobody,
+            "--clients",
+            "1",
+            "--time",
+            "50ms",
+            "--json",
+        ],
+    );
+    assert_eq!(code, Some(1));
+    assert!(
+        report["failures"]["cannot be reached"].as_u64() > Some(0),
+        "{report}"
+    );
+}
