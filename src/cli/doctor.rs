@@ -17,7 +17,7 @@ use super::source::Source;
 use super::{block_on, call, out};
 use crate::app;
 use crate::clock;
-use crate::config::{Config, Host, read_secret};
+use crate::config::{Config, Credential, Host, read_secret};
 use crate::net::{Egress, Reach};
 
 /// Look for what is wrong: configuration, files, clock, names, TLS, accounts
@@ -147,15 +147,20 @@ fn state_folder(dir: &Path, found: &mut Findings) {
     found.add("state.dir", result);
 }
 
-/// Files that secrets are in.
+/// Secrets that are fixed.
 fn secrets(config: &Config, found: &mut Findings) {
     let accounts = config.pools.iter().flat_map(|pool| &pool.accounts);
     for account in accounts {
-        for file in account.credential.files() {
-            let source = crate::config::SecretSource::File(file.to_owned());
-            if let Err(error) = read_secret(&source) {
-                found.add(&account.id, Err(format!("its credential: {error}")));
-            }
+        let source = match &account.credential {
+            Credential::ApiKey(source)
+            | Credential::Bearer(source)
+            | Credential::Header { value: source, .. }
+            | Credential::Query { value: source, .. } => source,
+            // What is renewed is seen by the gateway's own word for the account.
+            _ => continue,
+        };
+        if let Err(error) = read_secret(source) {
+            found.add(&account.id, Err(format!("its credential: {error}")));
         }
     }
 }
