@@ -53,6 +53,36 @@ fn what_real_clients_send_keeps_a_conversation_with_its_account() {
 }
 
 #[test]
+fn an_answer_of_a_fallback_is_gone_on_from_there() {
+    let vendors = Mock::several(2, &[]);
+    let [near, far] = [0, 1].map(|n: usize| vendors[n].url());
+    let gateway = Gateway::start(&format!(
+        "routes: [{{model: 'gpt-*', pool: near, fallback: far}}]\npools:\n  \
+         near: {{accounts: [{{id: near, upstream: '{near}'}}]}}\n  \
+         far: {{accounts: [{{id: far, upstream: '{far}'}}]}}"
+    ));
+    let first = json!({"model": "gpt-5", "input": "hi"});
+    gateway.act("near", "disable");
+    let (which, answer) = asked(&gateway, &vendors, &post("/v1/responses", &first));
+    assert_eq!(which, 1);
+    gateway.act("near", "enable");
+    let mut next = first.clone();
+    next["previous_response_id"] = answer["id"].clone();
+    assert_eq!(
+        asked(&gateway, &vendors, &post("/v1/responses", &next)).0,
+        1
+    );
+    assert_eq!(
+        asked(&gateway, &vendors, &post("/v1/responses", &first)).0,
+        0
+    );
+    // Nobody else knows it, whoever could serve.
+    gateway.act("far", "disable");
+    let refused = gateway.send(&post("/v1/responses", &next));
+    assert_eq!(refused.status, 503, "{}", refused.text());
+}
+
+#[test]
 fn an_answer_is_gone_on_from_at_the_account_that_gave_it() {
     let vendors = Mock::several(3, &[]);
     let gateway = Gateway::start(&pool(&vendors, "    strategy: round_robin\n"));

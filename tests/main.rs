@@ -11,6 +11,7 @@
 
 mod aborts;
 mod affinity;
+mod api;
 mod bodies;
 mod broken;
 mod checklist;
@@ -34,6 +35,8 @@ mod models;
 mod notices;
 mod operators;
 mod outcomes;
+mod page;
+mod rates;
 mod readers;
 mod records;
 mod rejects;

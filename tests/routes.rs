@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::{Gateway, Mock, Request, post};
+use crate::support::{Answer, Gateway, Mock, Request, post, wait_for};
 
 /// Pools `a`, `b` … of one simulated vendor each, and this before them.
 fn gateway(before: &str, pools: usize) -> (Gateway, Vec<Mock>) {
@@ -85,6 +85,51 @@ fn where_the_pool_cannot_serve_its_fallback_does() {
     // An attempt that fails leads on, too.
     vendors[1].set(&json!({"connections": "reset"}));
     let answer = gateway.send(&chat("m"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// What then becomes of the request that waits.
+enum Then {
+    PlaceIsFree,
+    FallbackServes,
+}
+
+/// A request to a pool whose one place a stream holds for so long, and whose fallback is disabled.
+fn waits(timeout: &str, then: Then) -> Answer {
+    let vendors = Mock::several(2, &[]);
+    let [near, far] = [0, 1].map(|n: usize| vendors[n].url());
+    let gateway = Gateway::start(&format!(
+        "routes: [{{model: m, pool: near, fallback: far}}]\npools:\n  \
+         near: {{queue: {{timeout: {timeout}}}, accounts: [{{id: near, upstream: '{near}', max_concurrent: 1}}]}}\n  \
+         far: {{accounts: [{{id: far, upstream: '{far}'}}]}}"
+    ));
+    gateway.act("far", "disable");
+    let message = json!({"role": "user", "content": "Hello"});
+    let stream = json!({"model": "m", "stream": true, "messages": [message]});
+    let stream = post("/v1/chat/completions", &stream).header("x-mock-hang", "1");
+    let holder = stream.open(gateway.address).unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| gateway.send(&chat("m")));
+        wait_for("one to wait", || {
+            (gateway.metric("poolgate_queue_waiting", &[]) == 1.0).then_some(())
+        });
+        match then {
+            Then::PlaceIsFree => drop(holder),
+            Then::FallbackServes => gateway.act("far", "enable"),
+        }
+        waiter.join().unwrap()
+    })
+}
+
+#[test]
+fn where_the_fallback_cannot_serve_either_the_pool_is_waited_for() {
+    let answer = waits("60s", Then::PlaceIsFree);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn what_the_pool_gives_up_its_fallback_may_still_serve() {
+    let answer = waits("3s", Then::FallbackServes);
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 

@@ -1,7 +1,7 @@
 //! The look into a request body: in valid JSON it finds what a full parser finds. Of a name that is
 //! there twice neither is taken, at the top, where it decides; further down the last one is.
 
-use poolgate::dialect::{Peek, json_value, replace_model};
+use poolgate::dialect::{Peek, ask_for_usage, json_value, replace_model};
 use serde_json::{Map, Value};
 
 /// Members that are looked at.
@@ -32,6 +32,7 @@ pub(crate) fn check(body: &[u8]) {
     ] {
         json_value(body, pointer);
     }
+    let asking = ask_for_usage(body);
     let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
         if serde_json::from_slice::<Value>(body).is_ok() {
             assert_eq!(peek, Peek::default(), "it is no object");
@@ -48,7 +49,22 @@ pub(crate) fn check(body: &[u8]) {
         );
         assert_eq!(peek.stream, members.get("stream").and_then(Value::as_bool));
     }
+    if let Some(asking) = asking {
+        asks(&asking, members.clone());
+    }
     agrees(&members);
+}
+
+/// All that differs from what the client wrote is the option.
+fn asks(asking: &[u8], mut members: Map<String, Value>) {
+    assert_eq!(ask_for_usage(asking), None, "it asks now");
+    let options = members.entry("stream_options").or_insert(Value::Null);
+    if options.is_null() {
+        *options = Value::Object(Map::new());
+    }
+    options["include_usage"] = Value::Bool(true);
+    let asking: Map<String, Value> = serde_json::from_slice(asking).unwrap();
+    assert_eq!(asking, members);
 }
 
 /// With what a full parser reads; the body is written anew, so that no name is there twice.

@@ -13,27 +13,40 @@ use axum::response::{IntoResponse, Response};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::reply::Problem;
+use super::session::{Hash, Known, Sessions, hash};
+use crate::clock::{self, Instant};
 use crate::config::{self, Address, Role};
 use crate::secret::Secret;
 
-/// Tokens and names. Copies share their tokens.
+/// What a page of ours says with each write (`contract/http.md` §3).
+const CSRF: &str = "x-poolgate-csrf";
+
+/// What the browser says of the page that asks (Fetch Metadata).
+const FETCH_SITE: &str = "sec-fetch-site";
+
+/// Tokens, sessions and names. Copies share their tokens and sessions.
 #[derive(Clone)]
 pub struct Auth {
     tokens: Arc<ArcSwap<Vec<Token>>>,
+    sessions: Arc<Sessions>,
     hosts: Arc<Hosts>,
 }
 
 struct Token {
     /// Of the token itself, so that comparing takes the same time for any length.
-    hash: [u8; 32],
-    actor: Actor,
+    hash: Hash,
+    name: Arc<str>,
+    role: Role,
 }
 
 /// Whose token it was; found in the extensions of a request that was let in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Actor {
     pub(super) name: Arc<str>,
-    role: Role,
+    pub(super) role: Role,
+    token: Hash,
+    /// The session that stood for the token, if one did.
+    pub(super) session: Option<Known>,
 }
 
 impl Auth {
@@ -41,6 +54,7 @@ impl Auth {
     pub fn new(tokens: Vec<(String, Secret, Role)>, hosts: Hosts) -> Self {
         let auth = Auth {
             tokens: Arc::default(),
+            sessions: Arc::default(),
             hosts: Arc::new(hosts),
         };
         auth.replace(tokens);
@@ -54,10 +68,8 @@ impl Auth {
             .filter(|(_, secret, _)| !secret.expose().is_empty());
         let tokens = tokens.map(|(name, secret, role)| Token {
             hash: hash(secret.expose().as_bytes()),
-            actor: Actor {
-                name: name.into(),
-                role,
-            },
+            name: name.into(),
+            role,
         });
         self.tokens.store(Arc::new(tokens.collect()));
     }
@@ -65,28 +77,70 @@ impl Auth {
     /// The same tokens under other names, as on `listen`.
     pub fn with_hosts(&self, hosts: Hosts) -> Self {
         Auth {
-            tokens: self.tokens.clone(),
             hosts: Arc::new(hosts),
+            ..self.clone()
         }
     }
 
+    /// A code with which somebody may open one session as an administrator, soon: whoever sees what
+    /// this process prints may read its token's file, too.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn invite(&self) -> std::io::Result<Secret> {
+        self.sessions.invite(clock::now())
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Whose token this is.
+    pub(super) fn actor(&self, offered: &[u8]) -> Option<Actor> {
+        self.owner(hash(offered), None)
+    }
+
+    /// The administrator for whom a link's code stands.
+    pub(super) fn administrator(&self) -> Option<Actor> {
+        let tokens = self.tokens.load();
+        let token = tokens.iter().find(|token| token.role == Role::Admin)?;
+        Some(token.owner(None))
+    }
+
+    /// Opens a session; returns what its cookie holds.
+    pub(super) fn open(&self, actor: &Actor, now: Instant) -> std::io::Result<(Secret, Known)> {
+        self.sessions.open(actor.token, now)
+    }
+
+    /// Would this actor still be let in? A token may be gone by now, a session may have ended.
+    pub(super) fn is_still(&self, actor: &Actor, headers: &HeaderMap, now: Instant) -> bool {
+        let is_open = actor.session.is_none() || self.sessions.of(headers, now).is_some();
+        is_open && self.owner(actor.token, None).is_some()
+    }
+
     /// Looks at every token, whether or not one fits already.
-    fn actor(&self, offered: &[u8]) -> Option<Actor> {
-        let offered = hash(offered);
+    fn owner(&self, offered: Hash, session: Option<Known>) -> Option<Actor> {
         let tokens = self.tokens.load();
         let mut found = None;
         for token in tokens.iter() {
             let same: Choice = token.hash.ct_eq(&offered);
             if same.into() {
-                found = Some(token.actor.clone());
+                found = Some(token);
             }
         }
-        found
+        found.map(|token| token.owner(session))
     }
 }
 
-fn hash(token: &[u8]) -> [u8; 32] {
-    blake3::hash(token).into()
+impl Token {
+    fn owner(&self, session: Option<Known>) -> Actor {
+        Actor {
+            name: self.name.clone(),
+            role: self.role,
+            token: self.hash,
+            session,
+        }
+    }
 }
 
 /// Names under which requests are taken.
@@ -199,47 +253,81 @@ impl Gate {
 
     fn check(&self, request: &Request) -> Result<Actor, Problem> {
         let headers = request.headers();
-        if !self.auth.hosts.take(request.uri(), headers) {
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "forbidden_origin",
-                "this host or origin is not one of admin.hosts",
-            ));
-        }
+        self.auth.check_names(request)?;
         let mut offered = offered(headers, self.older).peekable();
-        if offered.peek().is_none() {
-            let message = "send an admin token as `Authorization: Bearer …`";
-            return Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                message,
-            ));
-        }
-        let Some(actor) = offered.find_map(|token| self.auth.actor(token)) else {
-            let message = "this admin token is not known";
-            return Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                message,
-            ));
+        let actor = match offered.peek() {
+            Some(_) => offered.find_map(|token| self.auth.actor(token)),
+            None if self.older => return Err(unauthorized(NO_TOKEN)),
+            None => Some(self.of_page(request)?),
         };
+        let actor = actor.ok_or_else(|| unauthorized("this admin token is not known"))?;
         if actor.role < self.role {
             let message = "the role of this token does not allow it";
             return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", message));
         }
-        // A page of another site may send a `POST` without asking; a `DELETE`, which has no body, not.
-        let writes = !matches!(
-            *request.method(),
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
-        );
-        if writes && !self.older && !is_json(headers) {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "write calls need `Content-Type: application/json`",
-            ));
+        if !self.older {
+            check_json(request)?;
         }
         Ok(actor)
+    }
+
+    /// Who has opened the session whose cookie this is.
+    fn of_page(&self, request: &Request) -> Result<Actor, Problem> {
+        let headers = request.headers();
+        let session = self.auth.sessions.of(headers, clock::now());
+        let session = session.ok_or_else(|| unauthorized(NO_TOKEN))?;
+        // Other ports of this machine are the same site to a browser.
+        let others = headers.get_all(FETCH_SITE).iter();
+        if { others }.any(|site| site != "same-origin" && site != "none") {
+            return Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "forbidden_origin",
+                "this is another page's request",
+            ));
+        }
+        let said = headers.get(CSRF).map_or(&b""[..], |value| value.as_bytes());
+        if !request.method().is_safe() && !session.is_own(said) {
+            let message = "writes of a session need its `X-Poolgate-CSRF`";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "csrf", message));
+        }
+        let actor = self.auth.owner(session.token, Some(session));
+        actor.ok_or_else(|| unauthorized("the token of this session is not known any more"))
+    }
+}
+
+const NO_TOKEN: &str = "send an admin token as `Authorization: Bearer …`, or log in";
+
+fn unauthorized(message: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+}
+
+impl Auth {
+    /// Does the request name us, and come from no other site?
+    fn check_names(&self, request: &Request) -> Result<(), Problem> {
+        match self.hosts.take(request.uri(), request.headers()) {
+            true => Ok(()),
+            false => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "forbidden_origin",
+                "this host or origin is not one of admin.hosts",
+            )),
+        }
+    }
+}
+
+/// A page of another site may send a `POST` without asking; a `DELETE`, which has no body, not.
+fn check_json(request: &Request) -> Result<(), Problem> {
+    let writes = matches!(
+        *request.method(),
+        Method::POST | Method::PUT | Method::PATCH
+    );
+    match writes && !is_json(request.headers()) {
+        false => Ok(()),
+        true => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "write calls need `Content-Type: application/json`",
+        )),
     }
 }
 
@@ -251,6 +339,17 @@ pub(super) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
             next.run(request).await
         }
         Err(problem) if gate.older => problem.with_detail().into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Lets through whoever asks under one of our names, with or without a token: the page, the login.
+pub(super) async fn door(State(auth): State<Auth>, request: Request, next: Next) -> Response {
+    let checked = auth
+        .check_names(&request)
+        .and_then(|()| check_json(&request));
+    match checked {
+        Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }

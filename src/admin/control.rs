@@ -1,16 +1,22 @@
 //! What the management API needs of the gateway.
 
 use std::io;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
 use super::keys::Issuer;
+use super::pulse::Pulse;
+use super::roster::Roster;
 use super::route::Question;
 use super::slots::{SlotPlace, SlotsView};
+use crate::clock::SystemTime;
+use crate::config::{Difference, Shown};
 use crate::instance::InstanceView;
 use crate::notify::Tested;
-use crate::pool::{AccountView, Explanation, PoolView, QueueView};
+use crate::pool::{AccountView, Explanation, PoolView, QueueView, Status};
 use crate::store::{Store, Usage};
+use crate::telemetry::Counts;
 
 /// The gateway as an operator sees it. Reading never waits for a request in progress.
 pub trait Control: Send + Sync {
@@ -21,6 +27,12 @@ pub trait Control: Send + Sync {
     fn accounts(&self) -> Vec<AccountView>;
 
     fn account(&self, id: &str) -> Option<AccountView>;
+
+    /// The state of each, and nothing else: it is asked for all the time.
+    fn states(&self) -> Vec<(Arc<str>, Status)>;
+
+    /// What is known of the account besides its state.
+    fn about(&self, id: &str) -> About;
 
     /// Scheme, host and port of the account's upstream, such as `http://127.0.0.1:4001`.
     fn upstream(&self, id: &str) -> Option<String>;
@@ -79,6 +91,34 @@ pub trait Control: Send + Sync {
     /// Every mistake of the file; nothing has changed then.
     fn reload(&self) -> Result<Reloaded, Vec<String>>;
 
+    /// What [`Control::reload`] would do; nothing is changed.
+    ///
+    /// # Errors
+    /// Every mistake of the file.
+    fn rehearse(&self) -> Result<Reloaded, Vec<String>>;
+
+    /// The file, if there is one, and what is in force of it, secrets masked.
+    fn config(&self) -> (Option<String>, Shown);
+
+    /// What is known of the seconds before.
+    fn pulse(&self) -> &Pulse;
+
+    /// Requests since the start.
+    fn counts(&self) -> Counts;
+
+    /// (p50, p95) of the times to first byte since `after`, in milliseconds.
+    fn first_byte_ms(&self, after: SystemTime) -> Option<(u32, u32)>;
+
+    /// Open connections of clients.
+    fn connections(&self) -> u64;
+
+    fn started_at(&self) -> SystemTime;
+
+    /// Gateways that have the same accounts, this one included.
+    fn gateways(&self) -> u32 {
+        1
+    }
+
     /// Is the process about to stop?
     fn draining(&self) -> bool;
 
@@ -89,6 +129,11 @@ pub trait Control: Send + Sync {
 
     /// Who issues keys, if anybody does.
     fn issuer(&self) -> Option<&dyn Issuer> {
+        None
+    }
+
+    /// Who keeps accounts that are not in the file, if anybody does.
+    fn roster(&self) -> Option<&dyn Roster> {
         None
     }
 
@@ -110,10 +155,23 @@ pub struct Records<'a> {
 }
 
 /// A configuration that is in force now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reloaded {
     /// Keys whose new values are in force only after an upgrade.
     pub needs_upgrade: Vec<String>,
+    pub changes: Vec<Difference>,
+}
+
+/// What an account is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    pub dialects: Vec<&'static str>,
+    /// Patterns or names of models that it serves.
+    pub models: Vec<String>,
+    /// `file`, `discovered` or `api`.
+    pub source: &'static str,
+    /// Keys that the API has changed, of an account of the file.
+    pub changed: Option<Vec<String>>,
 }
 
 /// What came of [`Control::set_strategy`].

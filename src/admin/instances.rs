@@ -3,11 +3,14 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
 use super::api::Shared;
 use super::control::Control;
+use super::follow;
 use super::list::Page;
 use super::reply::Problem;
 use crate::clock;
@@ -20,6 +23,9 @@ type Answer = Result<Json<Value>, Problem>;
 const LINES: usize = 200;
 const MOST_LINES: usize = 10_000;
 
+/// The local programs of accounts.
+#[utoipa::path(get, path = "/api/v1/instances", tag = "instances", params(Page),
+    responses((status = 200, description = "`instances` and `next`", body = Value)))]
 pub(super) async fn list(State(control): State<Shared>, Query(page): Query<Page>) -> Answer {
     let mut accounts = control.accounts();
     accounts.retain(|account| account.has_instance);
@@ -61,25 +67,41 @@ fn state(account: &AccountView, instance: &InstanceView) -> &'static str {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Tail {
+    /// Lines that are shown at first.
+    #[param(minimum = 1, maximum = 10000, default = 200)]
     tail: Option<usize>,
+    /// Go on with new ones, as server-sent events `lines`.
+    #[serde(default)]
+    follow: bool,
 }
 
+/// What an account's program said last.
+#[utoipa::path(get, path = "/api/v1/instances/{id}/logs", tag = "instances",
+    params(("id" = String, Path), Tail), responses(
+        (status = 200, description = "`account` and `lines`; or events", body = Value),
+        (status = 409, description = "The account has no program"),
+        (status = 429, description = "Too many listen already"),
+    ))]
 pub(super) async fn logs(
     State(control): State<Shared>,
     Path(id): Path<String>,
-    Query(Tail { tail }): Query<Tail>,
-) -> Answer {
+    Query(Tail { tail, follow }): Query<Tail>,
+) -> Result<Response, Problem> {
     let lines = tail.unwrap_or(LINES);
     if !(1..=MOST_LINES).contains(&lines) {
         return Err(Problem::bad("tail", "must be 1 to 10000"));
     }
     with_program(&*control, &id)?;
+    if follow {
+        return follow::follow(&control, id, lines);
+    }
     let name = id.clone();
     let read = tokio::task::spawn_blocking(move || control.instance_log(&name, lines)).await;
     match read {
-        Ok(Ok(lines)) => Ok(Json(json!({"account": id, "lines": lines}))),
+        Ok(Ok(lines)) => Ok(Json(json!({"account": id, "lines": lines})).into_response()),
         Ok(Err(error)) => Err(internal(format!("the log cannot be read: {error}"))),
         Err(_) => Err(internal("see the log of the gateway".to_owned())),
     }

@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
-use axum::{Extension, Router};
+use axum::{Extension, Json};
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::api::Shared;
+use super::api::{Answer, Shared};
+use super::audit::Noted;
 use super::auth::Actor;
 use super::control::Control;
 use super::list::Page;
@@ -50,47 +49,52 @@ pub trait Issuer: Send + Sync {
     fn revoke<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<KeyRecord, KeyError>>;
 }
 
-type Answer = Result<Json<Value>, Problem>;
-
-/// What a viewer may see.
-pub(super) fn reading() -> Router<Shared> {
-    Router::new()
-        .route("/api/v1/keys", get(list))
-        .route("/api/v1/keys/{id}", get(one))
-}
-
-/// What an administrator may change.
-pub(super) fn writing() -> Router<Shared> {
-    Router::new()
-        .route("/api/v1/keys", post(create))
-        .route("/api/v1/keys/{id}", patch(change).delete(revoke))
-        .route("/api/v1/keys/{id}/rotate", post(rotate))
-}
-
-async fn list(State(control): State<Shared>, Query(page): Query<Page>) -> Answer {
+/// Issued and imported keys, in the order of their ids; the keys themselves are not kept.
+#[utoipa::path(get, path = "/api/v1/keys", tag = "keys", params(Page),
+    responses((status = 200, description = "`keys` and `next`", body = Value)))]
+pub(super) async fn list(State(control): State<Shared>, Query(page): Query<Page>) -> Answer {
     let keys = issuer(&*control)?.keys().await?;
     let now = clock::wall();
     page.of("keys", &keys, |key| &key.id, |key| shown(key, now))
         .map(Json)
 }
 
-async fn one(State(control): State<Shared>, Path(id): Path<String>) -> Answer {
+/// One key.
+#[utoipa::path(get, path = "/api/v1/keys/{id}", tag = "keys", params(("id" = String, Path)),
+    responses((status = 200, description = "What is known of the key", body = Value)))]
+pub(super) async fn one(State(control): State<Shared>, Path(id): Path<String>) -> Answer {
     let key = issuer(&*control)?.key(&id).await?;
     Ok(Json(shown(&key, clock::wall())))
 }
 
-async fn create(
+/// Issues a key. The key itself is shown this once.
+#[utoipa::path(post, path = "/api/v1/keys", tag = "keys",
+    request_body(content = Object, description = "`name`, `tier`, `account`, `days`, `models`, `limits`, `max_concurrent`, `allowed_ips`, `labels`, `notes`; all may be left out",
+        example = json!({"name": "ci", "tier": "default", "days": 30})),
+    responses(
+        (status = 201, description = "The key, and what is known of it", body = Value),
+        (status = 409, description = "The name is another key's"),
+    ))]
+pub(super) async fn create(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     body: Bytes,
-) -> Result<Response, Problem> {
+) -> Result<(StatusCode, Noted, Json<Value>), Problem> {
     let asked: Attributes = parse(or_nothing(&body))?;
     let (record, key) = issuer(&*control)?.create(asked).await?;
     tell(&actor, &record, "a key was created");
-    Ok((StatusCode::CREATED, Json(with_key(&record, &key))).into_response())
+    let noted = Noted::at(
+        &record.id,
+        json!({"name": record.name, "tier": record.tier}),
+    );
+    Ok((StatusCode::CREATED, noted, Json(with_key(&record, &key))))
 }
 
-async fn change(
+/// Changes what a key may do.
+#[utoipa::path(patch, path = "/api/v1/keys/{id}", tag = "keys", params(("id" = String, Path)),
+    request_body(content = Object, description = "As for a new key; what is not said stays"),
+    responses((status = 200, description = "What is known of the key", body = Value)))]
+pub(super) async fn change(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
@@ -102,13 +106,18 @@ async fn change(
     Ok(Json(shown(&record, clock::wall())))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Rotation {
+pub(super) struct Rotation {
+    /// How long the old key is good, such as `24h`.
     grace: Option<String>,
 }
 
-async fn rotate(
+/// A new key in the place of this one, which is good for a while yet. The new one is shown this once.
+#[utoipa::path(post, path = "/api/v1/keys/{id}/rotate", tag = "keys", params(("id" = String, Path)),
+    request_body = Rotation,
+    responses((status = 200, description = "The key, and what is known of it", body = Value)))]
+pub(super) async fn rotate(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
@@ -122,7 +131,10 @@ async fn rotate(
     Ok(Json(with_key(&record, &key)))
 }
 
-async fn revoke(
+/// Revokes a key: from now on nobody is let in with it.
+#[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "keys", params(("id" = String, Path)),
+    responses((status = 200, description = "What is known of the key", body = Value)))]
+pub(super) async fn revoke(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,

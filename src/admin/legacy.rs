@@ -12,9 +12,10 @@ use axum::{Extension, Json, Router, middleware};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::api::unknown_strategy;
+use super::audit::note;
 use super::auth::{Actor, Auth, Gate, gate};
 use super::control::{Control, StrategyChange};
+use super::pools::unknown_strategy;
 use super::reply::{Problem, parse};
 use crate::clock;
 use crate::config::Role;
@@ -23,7 +24,7 @@ use crate::pool::{AccountView, BreakerView, Status, instance_state, instances};
 type Shared = Arc<dyn Control>;
 type Answer = Result<Json<Value>, Problem>;
 
-pub(super) fn routes(auth: &Auth) -> Router<Shared> {
+pub(super) fn routes(control: &Shared, auth: &Auth) -> Router<Shared> {
     let layer = |role| middleware::from_fn_with_state(Gate::older(auth, role), gate);
     let reading = Router::new()
         .route("/router/status", get(router_status))
@@ -37,6 +38,7 @@ pub(super) fn routes(auth: &Auth) -> Router<Shared> {
         .route("/router/health-check", post(probe))
         .route("/router/set-strategy", post(set_strategy))
         .route("/accounts/{id}/{action}", post(act))
+        .route_layer(middleware::from_fn_with_state(control.clone(), note))
         .route_layer(layer(Role::Operator));
     reading.merge(writing)
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
 use super::reply::Problem;
 
@@ -9,9 +10,13 @@ const DEFAULT: usize = 100;
 const MOST: usize = 1000;
 
 /// `?limit=…&cursor=…`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Page {
+    /// Items of one page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
+    /// The `next` of the page before.
     cursor: Option<String>,
 }
 
@@ -19,6 +24,19 @@ impl Page {
     /// The page that other words asked for.
     pub(super) fn at(limit: Option<usize>, cursor: Option<String>) -> Self {
         Page { limit, cursor }
+    }
+
+    /// How many items were asked for.
+    pub(super) fn most(&self) -> Result<usize, Problem> {
+        let limit = self.limit.unwrap_or(DEFAULT);
+        match (1..=MOST).contains(&limit) {
+            true => Ok(limit),
+            false => Err(Problem::bad("limit", "must be 1 to 1000")),
+        }
+    }
+
+    pub(super) fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
     }
 
     /// The page of `items` that was asked for. The cursor is the id of the last item of the page
@@ -30,10 +48,7 @@ impl Page {
         id: fn(&T) -> &str,
         show: impl Fn(&T) -> Value,
     ) -> Result<Value, Problem> {
-        let limit = self.limit.unwrap_or(DEFAULT);
-        if !(1..=MOST).contains(&limit) {
-            return Err(Problem::bad("limit", "must be 1 to 1000"));
-        }
+        let limit = self.most()?;
         let start = match &self.cursor {
             None => 0,
             Some(cursor) => match items.iter().position(|item| id(item) == cursor) {

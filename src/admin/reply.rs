@@ -1,10 +1,12 @@
 //! How the management API answers: JSON, never cached, errors in one shape.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -19,6 +21,8 @@ pub(super) struct Problem {
     message: String,
     /// Also say it in `detail`, where the older pool's clients look.
     detail: bool,
+    /// Seconds after which it may be tried again.
+    after: Option<u64>,
 }
 
 impl Problem {
@@ -28,6 +32,7 @@ impl Problem {
             code,
             message: message.into(),
             detail: false,
+            after: None,
         }
     }
 
@@ -60,6 +65,12 @@ impl Problem {
         }
     }
 
+    /// It may be tried again after this.
+    pub(super) fn after(mut self, wait: Duration) -> Self {
+        self.after = Some(wait.as_secs().max(1));
+        self
+    }
+
     pub(super) fn with_detail(mut self) -> Self {
         self.detail = true;
         self
@@ -79,12 +90,19 @@ impl IntoResponse for Problem {
                 .headers_mut()
                 .insert(axum::http::header::WWW_AUTHENTICATE, challenge);
         }
+        if let Some(seconds) = self.after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
         response
     }
 }
 
-/// Reads a JSON body, whatever its Content-Type says.
+/// Reads a JSON object, whatever its Content-Type says.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde takes the fields of a struct from a list, too, in an order that nobody knows.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::bad("body", "must be an object"));
+    }
     serde_json::from_slice(body).map_err(|e| Problem::bad("body", &without_value(e.to_string())))
 }
 

@@ -8,12 +8,13 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
 use super::api::Shared;
 use super::control::{Control, Records};
 use super::reply::Problem;
 use crate::clock::{self, SystemTime};
-use crate::store::{KeyRecord, RequestRecord, StoreError};
+use crate::store::{KeyRecord, RequestRecord, StoreError, Wanted};
 
 /// Unless another number is asked for, and at most.
 const LAST: u32 = 100;
@@ -22,41 +23,93 @@ const MOST: u32 = 1000;
 /// What is on its way to the records is waited for so long.
 pub(super) const ON_THE_WAY: Duration = Duration::from_secs(2);
 
-#[derive(Deserialize)]
+/// What is looked for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
+    /// How many; the same as `limit`.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     last: Option<u32>,
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u32>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// Name or id of a key.
+    key: Option<String>,
+    /// An account that was asked, whoever answered.
+    account: Option<String>,
+    /// `429`, `4xx`, or `error` for all from 400 on.
+    status: Option<String>,
+    /// `*` stands for any run of characters.
+    model: Option<String>,
 }
 
-/// Those of this gateway that are still in memory, and those in the records, which are also the other
-/// gateways'; the latest first.
+/// The latest requests, the latest first: those of this gateway that are still in memory, and those in
+/// the records, which are also the other gateways'.
+#[utoipa::path(get, path = "/api/v1/requests", tag = "usage", params(Asked),
+    responses((status = 200, description = "`requests` and `next`", body = Value)))]
 pub(super) async fn list(
     State(control): State<Shared>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<Value>, Problem> {
-    let last = asked.last.unwrap_or(LAST);
+    let last = asked.limit.or(asked.last).unwrap_or(LAST);
     if !(1..=MOST).contains(&last) {
-        return Err(Problem::bad("last", "must be 1 to 1000"));
+        return Err(Problem::bad("limit", "must be 1 to 1000"));
     }
+    let mut wanted = Wanted {
+        keys: None,
+        account: asked.account.clone(),
+        status: asked.status.as_deref().map(status).transpose()?,
+        model: asked.model.clone(),
+        before: asked.cursor.as_deref().map(place).transpose()?,
+    };
     let records = records(&*control)?;
+    let keys = records.store.keys().await.unwrap_or_default();
+    wanted.keys = asked.key.as_deref().map(|key| ids(key, &keys));
     records.usage.flushed(ON_THE_WAY).await;
     let mut all: BTreeMap<(i64, i64), RequestRecord> = BTreeMap::new();
     // While the records cannot be read, memory is what there is.
-    let kept = records
-        .store
-        .latest_requests(last)
-        .await
-        .unwrap_or_default();
-    let seen = records.usage.latest(last as usize);
-    all.extend(
-        kept.into_iter()
-            .chain(seen)
-            .map(|one| ((one.began, one.id), one)),
-    );
-    let keys = records.store.keys().await.unwrap_or_default();
+    let kept = records.store.requests_like(&wanted, last + 1).await;
+    let kept = kept.unwrap_or_default().into_iter();
+    let seen = records.usage.latest(MOST as usize).into_iter();
+    let seen = seen.filter(|one| wanted.is(one));
+    all.extend(kept.chain(seen).map(|one| ((one.began, one.id), one)));
     let names = names(&keys);
-    let requests = all.values().rev().take(last as usize);
-    let requests: Vec<Value> = requests.map(|one| shown(one, &names)).collect();
-    Ok(Json(json!({"requests": requests, "next": null})))
+    let page = all.iter().rev().take(last as usize);
+    let next = page.clone().last().filter(|_| all.len() > last as usize);
+    let next = next.map(|((began, id), _)| format!("{began}-{id}"));
+    let requests: Vec<Value> = page.map(|(_, one)| shown(one, &names)).collect();
+    Ok(Json(json!({"requests": requests, "next": next})))
+}
+
+/// The place in all requests that a cursor stands for.
+fn place(cursor: &str) -> Result<(i64, i64), Problem> {
+    let place = cursor
+        .split_once('-')
+        .and_then(|(began, id)| Some((began.parse().ok()?, id.parse().ok()?)));
+    place.ok_or_else(|| Problem::bad("cursor", "is not one of ours"))
+}
+
+/// The first and the last status that is meant.
+fn status(text: &str) -> Result<(i64, i64), Problem> {
+    let hundreds = text.strip_suffix("xx").and_then(|digit| digit.parse().ok());
+    match (text, hundreds, text.parse()) {
+        ("error", ..) => Ok((400, i64::MAX)),
+        (_, Some(hundreds @ 1..=5), _) => Ok((hundreds * 100, hundreds * 100 + 99)),
+        (_, None, Ok(status @ 0..=999)) => Ok((status, status)),
+        _ => Err(Problem::bad("status", "must be as 429, 4xx or error")),
+    }
+}
+
+/// The keys that are called so; one of the configuration has its name in its id.
+fn ids(key: &str, keys: &[KeyRecord]) -> Vec<String> {
+    let issued = keys
+        .iter()
+        .filter(|known| known.id == key || known.name == key);
+    let issued = issued.map(|known| known.id.clone());
+    issued
+        .chain([key.to_owned(), format!("cfg:{key}")])
+        .collect()
 }
 
 /// The names of issued keys by their ids.

@@ -9,15 +9,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::api::Shared;
 use super::reply::{Problem, parse};
 
 /// A request that is not made.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     #[serde(default = "chat")]
+    /// `/v1/chat/completions` unless another is said.
     pub path: String,
     pub model: Option<String>,
     /// The client's key; none = as a client without one.
@@ -30,6 +32,11 @@ fn chat() -> String {
     "/v1/chat/completions".to_owned()
 }
 
+/// A dry run: which account a request would get, and why not each of the others. Nothing is sent.
+#[utoipa::path(post, path = "/api/v1/route", tag = "pools", request_body = Question, responses(
+    (status = 200, description = "`pool`, `account` and `others`", body = Value),
+    (status = 422, description = "It would be refused before any account", body = Value),
+))]
 pub(super) async fn route(
     State(control): State<Shared>,
     body: Bytes,

@@ -96,6 +96,10 @@ pub async fn answer(
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
     *request.headers_mut() = head.headers.clone();
+    let from = session.client_addr().and_then(|address| address.as_inet());
+    if let Some(from) = from {
+        request.extensions_mut().insert(from.ip());
+    }
     let Ok(response) = router.clone().oneshot(request).await;
     write(session, response, stop).await
 }

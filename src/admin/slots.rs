@@ -41,6 +41,9 @@ pub struct SlotKey {
     pub previous_account: Option<String>,
 }
 
+/// How many keys hold a slot of each account, and which key sits where.
+#[utoipa::path(get, path = "/api/v1/slots", tag = "keys", params(Page),
+    responses((status = 200, description = "`accounts`, `keys`, `total`, `problem` and `next`", body = Value)))]
 pub(super) async fn show(
     State(control): State<Shared>,
     Query(page): Query<Page>,

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::IntoParams;
 
 use super::api::Shared;
+use super::csv;
 use super::list::Page;
 use super::reply::Problem;
 use super::requests::{ON_THE_WAY, money, name, names, records, time, unreadable};
@@ -26,13 +30,23 @@ const HOUR: i64 = 3_600_000;
 /// Groups of the records that are looked at; one label may sum up many keys.
 const MOST: u32 = 100_000;
 
-#[derive(Deserialize)]
+/// What is summed up.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
+    /// Some of `day`, `key`, `account`, `model` and `label:NAME`, with commas between.
+    #[param(default = "day")]
     by: Option<String>,
+    /// A date or a time; thirty days ago unless said.
     from: Option<String>,
+    /// Before this; now unless said.
     to: Option<String>,
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
+    /// The `next` of the page before.
     cursor: Option<String>,
+    /// `csv`: all rows as a table, the same as `Accept: text/csv`.
+    format: Option<String>,
 }
 
 /// What one column of the answer is.
@@ -80,10 +94,21 @@ struct Keys<'a> {
 }
 
 /// By day, key, account, model or a label of the key, for the hours from `from` on and before `to`.
+#[utoipa::path(get, path = "/api/v1/usage", tag = "usage", params(Asked), responses(
+    (status = 200, description = "`usage` and `next`; or CSV", content(
+        (Value = "application/json"), (String = "text/csv"))),
+))]
 pub(super) async fn list(
     State(control): State<Shared>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Value>, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let is_table = match asked.format.as_deref() {
+        Some("csv") => true,
+        Some("json") => false,
+        None => csv::is_accepted(&headers),
+        Some(_) => return Err(Problem::bad("format", "must be json or csv")),
+    };
     let groups = groups(asked.by.as_deref().unwrap_or("day"))?;
     let now = clock::wall();
     let from = bound("from", asked.from.as_deref(), now - USUAL)?;
@@ -117,9 +142,12 @@ pub(super) async fn list(
         names: names(&known),
     };
     let rows = rows(&groups, &totals, &keys);
+    if is_table {
+        return Ok(csv::table(rows.iter().map(|(_, row)| row)));
+    }
     let page = Page::at(asked.limit, asked.cursor);
-    page.of("usage", &rows, |(id, _)| id, |(_, row)| row.clone())
-        .map(Json)
+    let page = page.of("usage", &rows, |(id, _)| id, |(_, row)| row.clone())?;
+    Ok(Json(page).into_response())
 }
 
 fn groups(by: &str) -> Result<Vec<Group>, Problem> {

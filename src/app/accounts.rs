@@ -1,5 +1,5 @@
-//! Which accounts there are: those of the configuration, those made from files, and where the
-//! programs of both listen. The one place that changes them, whatever the reason.
+//! Which accounts there are: those of the configuration, those made from files, those of the API, and
+//! where the programs of the first two listen. The one place that changes them, whatever the reason.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use pingora_core::server::ShutdownWatch;
 
 use super::App;
+use super::roster::Book;
 use crate::clock;
 use crate::config::{self, Config};
 use crate::health::Health;
@@ -24,8 +25,10 @@ pub(super) fn settings(
     config: &Config,
     discovery: &Discovery,
     instances: &Instances,
+    book: &Book,
 ) -> Vec<config::Pool> {
     let mut pools = discovery.pools(config);
+    book.write_into(&mut pools);
     instances.fill_ports(&mut pools);
     pools
 }
@@ -61,14 +64,14 @@ impl App {
         let _one_at_a_time = self.changes_accounts.lock();
         // No look by the configuration before this one may come between.
         self.discovery.look(&config);
-        let pools = settings(&config, &self.discovery, &self.instances);
+        let pools = settings(&config, &self.discovery, &self.instances, &self.book);
         self.change_accounts(&pools, meanwhile);
         self.config.store(config);
     }
 
-    /// The configuration is the same, and what is made of it is not: files came or went, or a
-    /// program has got its port.
-    fn refresh_accounts(&self) {
+    /// The configuration is the same, and what is made of it is not: files came or went, an account was
+    /// changed by the API, or a program has got its port.
+    pub(super) fn refresh_accounts(&self) {
         let _one_at_a_time = self.changes_accounts.lock();
         self.make_accounts_anew();
     }
@@ -84,7 +87,7 @@ impl App {
     /// Whoever calls it holds `changes_accounts`.
     fn make_accounts_anew(&self) {
         let config = self.config.load();
-        let mut pools = settings(&config, &self.discovery, &self.instances);
+        let mut pools = settings(&config, &self.discovery, &self.instances, &self.book);
         for settings in &mut pools {
             let known = self.pools.load();
             if let Some(pool) = known.iter().find(|pool| *pool.name == *settings.name) {

@@ -14,22 +14,25 @@ use tower::ServiceExt;
 
 use super::App;
 use super::news::Order;
+use super::roster::Origin;
 use super::shared;
 use crate::admin::{
-    self, Control, Issuer, Question, Records, Reloaded, SlotPlace, SlotsView, StrategyChange,
+    self, About, Control, Issuer, Pulse, Question, Records, Reloaded, Roster, SlotPlace, SlotsView,
+    StrategyChange,
 };
-use crate::clock;
-use crate::config::{Host, Strategy};
+use crate::clock::{self, SystemTime};
+use crate::config::{self, Host, Models, Shown, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
 use crate::instance::{InstanceView, Phase};
 use crate::key;
 use crate::notify::Tested;
 use crate::pool::{
-    AccountView, BreakerView, Demand, Explanation, Health, Moment, Pool, PoolView, QueueView, Tried,
+    AccountView, BreakerView, Demand, Explanation, Health, Moment, Pool, PoolView, QueueView,
+    Status, Tried,
 };
 use crate::proxy::{OlderAnswer, OlderPaths, OlderRequest};
 use crate::route;
-use crate::telemetry::{AccountLive, BreakerLive, Live, PoolLive};
+use crate::telemetry::{AccountLive, BreakerLive, Counts, Live, PoolLive};
 
 impl App {
     /// Now on both clocks. The wall clock is counted on from the start, so that the same past
@@ -86,6 +89,45 @@ impl Control for App {
     fn account(&self, id: &str) -> Option<AccountView> {
         let pool = self.pool_of(id)?;
         Some(pool.view(&*pool.account_named(id)?, self.moment()))
+    }
+
+    fn states(&self) -> Vec<(Arc<str>, Status)> {
+        let at = self.moment();
+        let pools = self.pools.load();
+        let accounts = pools.iter().flat_map(|pool| {
+            let accounts = pool.accounts().into_iter();
+            accounts.map(move |account| (account.id.clone(), pool.status(&account, at).0))
+        });
+        accounts.collect()
+    }
+
+    fn about(&self, id: &str) -> About {
+        let Some(account_pool) = self.pool_of(id) else {
+            return About::default();
+        };
+        let Some(account) = account_pool.account_named(id) else {
+            return About::default();
+        };
+        let config = self.config.load();
+        let discovers = |pool: &&config::Pool| pool.discover.is_some();
+        let mut pools = config.pools.iter().filter(discovers);
+        let pool = pools.find(|pool| pool.name == *account_pool.name);
+        let is_written = pool.is_none_or(|pool| pool.accounts.iter().any(|it| it.id == id));
+        let (source, changed) = match self.book.origin(id) {
+            Origin::Added => ("api", None),
+            Origin::Changed(keys) => ("file", Some(keys)),
+            Origin::File if is_written => ("file", None),
+            Origin::File => ("discovered", None),
+        };
+        About {
+            dialects: account.config.dialects.iter().map(|it| it.name()).collect(),
+            models: match &account.config.models {
+                Models::List(names) => names.clone(),
+                Models::Map(names) => names.keys().cloned().collect(),
+            },
+            source,
+            changed,
+        }
     }
 
     fn upstream(&self, id: &str) -> Option<String> {
@@ -243,6 +285,45 @@ impl Control for App {
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
         App::reload(self)
+    }
+
+    fn rehearse(&self) -> Result<Reloaded, Vec<String>> {
+        App::rehearse(self)
+    }
+
+    fn config(&self) -> (Option<String>, Shown) {
+        let path = self.config_path.as_ref();
+        let path = path.map(|path| path.display().to_string());
+        (path, self.config.load().effective.clone())
+    }
+
+    fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    fn counts(&self) -> Counts {
+        self.metrics.traffic.counts()
+    }
+
+    fn first_byte_ms(&self, after: SystemTime) -> Option<(u32, u32)> {
+        self.metrics.traffic.first_byte_ms(after)
+    }
+
+    fn connections(&self) -> u64 {
+        self.connections.load(Ordering::SeqCst) as u64
+    }
+
+    fn started_at(&self) -> SystemTime {
+        self.began.wall
+    }
+
+    fn gateways(&self) -> u32 {
+        let seen = self.sharing.as_ref().map(shared::Sharing::seen);
+        seen.map_or(1, |(_, gateways)| gateways.max(1))
+    }
+
+    fn roster(&self) -> Option<&dyn Roster> {
+        Some(self)
     }
 
     fn draining(&self) -> bool {

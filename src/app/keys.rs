@@ -41,6 +41,11 @@ pub(super) struct Issued {
 }
 
 impl Issued {
+    /// Were the records read?
+    pub(super) fn is_read(&self) -> bool {
+        self.seen.try_lock().is_ok_and(|seen| seen.is_some())
+    }
+
     /// The keys of the configuration and of the records, before the first request comes. Records that
     /// cannot be read now are read as soon as they can be.
     ///
@@ -122,7 +127,9 @@ pub fn keys_may_be_issued(state: &std::path::Path) -> std::io::Result<()> {
 
 /// Does something that needs the records where there is no runtime yet. Connections do not outlive the
 /// runtime that they were made in, so that it needs a [`Store`] of its own.
-fn at_once<T>(work: impl Future<Output = Result<T, KeyError>>) -> Result<Result<T, KeyError>> {
+pub(super) fn at_once<T>(
+    work: impl Future<Output = Result<T, KeyError>>,
+) -> Result<Result<T, KeyError>> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().context("a start's runtime")?;
     let done = runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await });
@@ -190,12 +197,12 @@ fn show(key: &Secret) -> std::io::Result<()> {
 /// # Errors
 /// There is no time for anything to happen in.
 pub(super) fn remember(app: &App) -> Result<()> {
-    // Of keys that are not known yet nobody knows the limits.
-    if app.keys.is_partial() {
-        return Ok(());
-    }
     let config = app.config.load_full();
     let known = at_once(async {
+        // Of keys that are not known yet nobody knows the limits.
+        if app.keys.is_partial() {
+            return Err(KeyError::Late);
+        }
         let store = Store::of(&config.state)?;
         Ok(app.remember_spent(&store).await?)
     })?;

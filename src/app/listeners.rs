@@ -1,12 +1,16 @@
 //! The Pingora server with its listeners: clients on `listen`, operators on `admin`, and the work
 //! in the background.
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
@@ -24,7 +28,7 @@ use super::systemd::Workers;
 use super::tls::Handshakes;
 use super::upgrade::{Inherited, Sockets};
 use super::{App, ready::Background};
-use crate::admin::{AdminApp, router};
+use crate::admin::{AdminApp, Site, router};
 use crate::config::{Address, Config};
 use crate::health::Catalogue;
 use crate::proxy::{Connections, Gateway};
@@ -49,7 +53,17 @@ pub(super) const SERVICES: usize = 2;
 /// and then go on without the listener.
 pub(super) fn check_free<'a>(addresses: impl Iterator<Item = &'a String>) -> Result<()> {
     for address in addresses {
-        TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+        match Path::new(address).is_absolute() {
+            // What nobody answers at was left behind.
+            true => ensure!(
+                UnixStream::connect(address).is_err(),
+                "cannot listen on {address}: somebody does already"
+            ),
+            false => drop(
+                TcpListener::bind(address)
+                    .with_context(|| format!("cannot listen on {address}"))?,
+            ),
+        }
     }
     Ok(())
 }
@@ -153,9 +167,12 @@ fn patience(write_timeout: Duration) -> TcpSocketOptions {
 }
 
 fn operators(app: &Arc<App>, config: &Config) -> Result<Service<Office>> {
+    let site = Site {
+        is_secure: config.admin.tls.is_some(),
+    };
     let office = Office {
         app: Arc::new(AdminApp::new(
-            router(app.clone(), &app.auth),
+            router(app.clone(), &app.auth, site),
             app.leaving.clone(),
         )),
         open: app.operators.clone(),
@@ -168,7 +185,12 @@ fn operators(app: &Arc<App>, config: &Config) -> Result<Service<Office>> {
         Address::Tcp(address) => {
             service.add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(buffers()));
         }
-        Address::Unix(path) => bail!("admin.address unix:{} is not served yet", path.display()),
+        // Whoever runs the gateway may reach it, and nobody else.
+        Address::Unix(path) => {
+            let listener = ListenerConfig::uds(path.display().to_string());
+            let ours = Permissions::from_mode(0o600);
+            service.add_listener(listener.permissions(ours).l4_buffer(buffers()));
+        }
     }
     Ok(service)
 }

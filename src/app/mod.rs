@@ -12,6 +12,7 @@ mod ready;
 mod records;
 mod reload;
 mod renewals;
+mod roster;
 mod shared;
 mod signals;
 mod slots;
@@ -35,7 +36,7 @@ use tokio::sync::{Notify, Semaphore};
 pub use keys::{keys_may_be_issued, records};
 pub use renewals::token_cache;
 
-use crate::admin::Auth;
+use crate::admin::{Auth, Pulse};
 use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::health::Health;
@@ -82,6 +83,9 @@ pub(crate) struct App {
     discovery: Discovery,
     /// Who changes which accounts and keys there are.
     changes_accounts: Mutex<()>,
+    /// What the API said of accounts.
+    book: roster::Book,
+    pulse: Pulse,
     auth: Auth,
     certificates: tls::Certificates,
     store: Arc<Store>,
@@ -169,7 +173,13 @@ impl App {
         discovery.look(&config);
         accounts::check_some(&config, &discovery)?;
         let groups = Arc::default();
-        let pools: Vec<_> = accounts::settings(&config, &discovery, &instances)
+        let (issued, keys) = keys::Issued::read(&config)?;
+        let book = roster::Book::default();
+        if issued.is_read() {
+            book.read_first(&config)
+                .context("the accounts of the API")?;
+        }
+        let pools: Vec<_> = accounts::settings(&config, &discovery, &instances, &book)
             .iter()
             .map(|pool| Pool::among(&groups, pool, &metrics, served_since))
             .collect();
@@ -178,7 +188,6 @@ impl App {
         renewals.prepare(&config, &store).context("tokens")?;
         let first = Arc::new(config);
         let config = &*first;
-        let (issued, keys) = keys::Issued::read(config)?;
         let ledger = shared::ledger(sharing.as_ref(), &store);
         let slots = Arc::new(Slots::new(ledger, metrics.clone(), now));
         let resolver = Arc::new(Resolver::default());
@@ -197,6 +206,8 @@ impl App {
             instances,
             discovery,
             changes_accounts: Mutex::new(()),
+            book,
+            pulse: Pulse::default(),
             store,
             usage: Arc::new(usage),
             renewals,
@@ -307,7 +318,7 @@ fn prepare(
     listeners::check_free(free)?;
     keys::issue_first(&app)?;
     if announce {
-        state::announce(&config);
+        state::announce(&config, &app.auth);
     }
     let server = listeners::server(&app, inherited)?;
     if let Some(predecessor) = predecessor {

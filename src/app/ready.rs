@@ -19,6 +19,7 @@ use super::keys;
 use super::orders;
 use super::programs;
 use super::renewals;
+use super::roster;
 use super::shared;
 use super::systemd;
 use super::upgrade;
@@ -49,6 +50,8 @@ impl BackgroundService for Background {
             kept_up(|| say_ready(app, stop.clone())),
             kept_up(|| open_records(app)),
             kept_up(|| keys::follow(app, stop.clone())),
+            kept_up(|| roster::follow(app, stop.clone())),
+            kept_up(|| app.pulse.beat(&**app, stop.clone())),
             kept_up(|| renewals::keep(app, stop.clone())),
             kept_up(|| shared::keep(app)),
             kept_up(|| app.health.run(|| app.pools.load().to_vec(), stop.clone())),

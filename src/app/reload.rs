@@ -68,8 +68,7 @@ impl App {
             let each = problems.0.iter().map(ToString::to_string);
             each.collect::<Vec<_>>()
         })?;
-        let refused: Vec<String> = loaded.refused().map(ToString::to_string).collect();
-        let mut problems = [refused, self.certificates.problems(&loaded.config)].concat();
+        let mut problems = self.certificates.problems(&loaded.config);
         if let Err(error) = state::admin_tokens(&loaded.config) {
             problems.push(format!("{error:#}"));
         }
@@ -79,8 +78,27 @@ impl App {
         }
     }
 
+    /// What a reload would do.
+    ///
+    /// # Errors
+    /// Every mistake of the file.
+    pub(super) fn rehearse(&self) -> Result<Reloaded, Vec<String>> {
+        let Some(path) = &self.config_path else {
+            return Err(vec!["this gateway was started without a file".to_owned()]);
+        };
+        let config = self.read(path)?;
+        Ok(self.difference(&config))
+    }
+
+    fn difference(&self, config: &Config) -> Reloaded {
+        Reloaded {
+            needs_upgrade: fixed(&self.first, config),
+            changes: config::differences(&self.config.load().effective, &config.effective),
+        }
+    }
+
     fn apply(&self, config: Config) -> Reloaded {
-        let needs_upgrade = fixed(&self.first, &config);
+        let reloaded = self.difference(&config);
         let config = Arc::new(config);
         self.apply_accounts(config.clone(), || {
             self.certificates.reconfigure(&config);
@@ -91,7 +109,7 @@ impl App {
             }
             self.keys.reload(&config);
         });
-        Reloaded { needs_upgrade }
+        reloaded
     }
 
     fn replace_admin_tokens(&self, config: &Config) {

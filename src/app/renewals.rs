@@ -210,14 +210,21 @@ fn stuck(pool: &Arc<Pool>, account: &Account, why: &str) {
 /// They cannot be made, or are not ours alone.
 pub fn token_cache(state: &config::State) -> Result<TokenCache> {
     super::state::prepare_dir(&state.dir)?;
-    let key = match &state.key {
+    Ok(TokenCache::open(&state.dir.join(FOLDER), seal_key(state)?)?)
+}
+
+/// The key that seals what is kept; made where there is none.
+///
+/// # Errors
+/// It cannot be made, or is not ours alone.
+pub(super) fn seal_key(state: &config::State) -> Result<Key> {
+    Ok(match &state.key {
         SecretSource::Value(text) => Key::of_text(text)?,
         SecretSource::File(path) => {
             let credentials = config::process_env("CREDENTIALS_DIRECTORY");
             Key::open(path, credentials.as_deref().map(std::path::Path::new))?
         }
-    };
-    Ok(TokenCache::open(&state.dir.join(FOLDER), key)?)
+    })
 }
 
 /// Looks after the tasks until the stop; a renewal that is under way then still ends.

@@ -103,7 +103,7 @@ fn scheme(tls: bool) -> &'static str {
 }
 
 /// Says where to go, to whoever started the program.
-pub(super) fn announce(config: &Config) {
+pub(super) fn announce(config: &Config, auth: &Auth) {
     let mut out = std::io::stdout().lock();
     for listen in &config.listen {
         let scheme = scheme(listen.tls.is_some());
@@ -112,6 +112,20 @@ pub(super) fn announce(config: &Config) {
     if let Address::Tcp(address) = &config.admin.address {
         let scheme = scheme(config.admin.tls.is_some());
         drop(writeln!(out, "operators: {scheme}://{address}"));
+        // To whoever sees this terminal, the token's file is no secret either.
+        let made = config.admin.token.is_none() && config.admin.tokens.is_empty();
+        if let Ok(code) = auth.invite()
+            && made
+        {
+            let code = code.expose();
+            drop(writeln!(
+                out,
+                "dashboard: {scheme}://{address}/#login={code} (once, within 15 minutes)"
+            ));
+        }
+    }
+    if let Address::Unix(path) = &config.admin.address {
+        drop(writeln!(out, "operators: unix:{}", path.display()));
     }
     if config.admin.token.is_none() && config.admin.tokens.is_empty() {
         drop(writeln!(

@@ -3,14 +3,15 @@
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::Connect;
@@ -19,7 +20,7 @@ use rustls::ClientConfig;
 use serde_json::Value;
 
 use crate::config::{Address, Config, SecretError, SecretSource, TlsFiles, read_secret};
-use crate::net::pinned;
+use crate::net::{ask_socket, pinned};
 use crate::secret::Secret;
 
 /// The gateway answers these questions from memory; one that takes longer hangs.
@@ -37,15 +38,8 @@ pub(super) struct Admin {
 
 impl Admin {
     /// # Errors
-    /// An address that cannot be asked yet, or a token that cannot be read.
+    /// A token or a certificate that cannot be read.
     pub(super) fn of(config: &Config) -> anyhow::Result<Admin> {
-        let address = match &config.admin.address {
-            Address::Tcp(address) => *address,
-            Address::Unix(path) => bail!(
-                "admin.address: unix:{} cannot be asked yet, only an address and a port",
-                path.display()
-            ),
-        };
         let source = config.admin.token.clone();
         let source =
             source.unwrap_or_else(|| SecretSource::File(config.state.dir.join("admin.token")));
@@ -58,7 +52,12 @@ impl Admin {
             Err(problem) => return Err(problem).context("the admin token"),
         };
         Ok(Admin {
-            server: Server::at(address, config.admin.tls.as_ref()).context("admin.tls")?,
+            server: match &config.admin.address {
+                Address::Tcp(address) => {
+                    Server::at(*address, config.admin.tls.as_ref()).context("admin.tls")?
+                }
+                Address::Unix(path) => Server::behind(path),
+            },
             token,
             token_file: match source {
                 SecretSource::File(path) => Some(path),
@@ -80,8 +79,12 @@ impl Admin {
         self.ask("POST", path, Some(body)).await
     }
 
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask("DELETE", path, None).await
+    }
+
     async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let url = format!("{}{path}", self.url());
+        let url = format!("{}{path}", self.server.base());
         let ask = request(method, &url, self.token.as_ref(), body)?;
         let (status, answer) = match self.server.exchange(ask).await {
             Ok(answer) => answer,
@@ -136,6 +139,8 @@ pub(super) struct Server {
     pub(super) url: String,
     /// Of one with TLS: only the certificate that the configuration names is talked to.
     tls: Option<ClientConfig>,
+    /// Of one without an address.
+    socket: Option<PathBuf>,
 }
 
 impl Server {
@@ -145,13 +150,35 @@ impl Server {
         Ok(Server {
             url: base(local(address), tls.is_some()),
             tls: tls.map(|files| pinned(&files.cert)).transpose()?,
+            socket: None,
         })
+    }
+
+    /// One behind a Unix socket.
+    fn behind(path: &Path) -> Server {
+        Server {
+            url: format!("unix:{}", path.display()),
+            tls: None,
+            socket: Some(path.to_owned()),
+        }
+    }
+
+    /// What paths are put behind to be asked for.
+    fn base(&self) -> &str {
+        match self.socket {
+            Some(_) => "http://localhost",
+            None => &self.url,
+        }
     }
 
     /// One without TLS.
     pub(super) fn plain(address: SocketAddr) -> Server {
         let url = base(local(address), false);
-        Server { url, tls: None }
+        Server {
+            url,
+            tls: None,
+            socket: None,
+        }
     }
 
     /// Sends one request over a connection of its own and reads the whole answer.
@@ -168,6 +195,9 @@ impl Server {
         request: Request<Full<Bytes>>,
         patience: Duration,
     ) -> Result<(StatusCode, Bytes), Trouble> {
+        if let Some(socket) = &self.socket {
+            return over_socket(socket, request, patience).await;
+        }
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_max_idle_per_host(0);
         let Some(tls) = &self.tls else {
@@ -223,14 +253,36 @@ where
 {
     let exchange = async {
         let response = client.request(request).await.map_err(trouble)?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, LONGEST).collect().await;
-        let body = body.map_err(|error| Trouble::Broken(innermost(&*error).to_string()))?;
-        Ok((head.status, body.to_bytes()))
+        whole(response).await
     };
     tokio::time::timeout(patience, exchange)
         .await
         .unwrap_or(Err(Trouble::Silence(patience)))
+}
+
+async fn over_socket(
+    path: &Path,
+    request: Request<Full<Bytes>>,
+    patience: Duration,
+) -> Result<(StatusCode, Bytes), Trouble> {
+    let exchange = async {
+        let response = ask_socket(path, request).await;
+        let response = response.map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Trouble::Nobody,
+            _ => Trouble::Broken(error.to_string()),
+        })?;
+        whole(response).await
+    };
+    tokio::time::timeout(patience, exchange)
+        .await
+        .unwrap_or(Err(Trouble::Silence(patience)))
+}
+
+async fn whole(response: Response<Incoming>) -> Result<(StatusCode, Bytes), Trouble> {
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, LONGEST).collect().await;
+    let body = body.map_err(|error| Trouble::Broken(innermost(&*error).to_string()))?;
+    Ok((head.status, body.to_bytes()))
 }
 
 fn trouble(error: hyper_util::client::legacy::Error) -> Trouble {

@@ -17,7 +17,7 @@ use super::source::Source;
 use super::{block_on, call, out};
 use crate::app;
 use crate::clock;
-use crate::config::{Config, Credential, Host, read_secret};
+use crate::config::{Config, Credential, Host, SecretSource, read_secret};
 use crate::net::{Egress, Reach};
 
 /// Look for what is wrong: configuration, files, clock, names, TLS, accounts
@@ -147,20 +147,34 @@ fn state_folder(dir: &Path, found: &mut Findings) {
     found.add("state.dir", result);
 }
 
-/// Secrets that are fixed.
+/// Files that secrets are in.
 fn secrets(config: &Config, found: &mut Findings) {
     let accounts = config.pools.iter().flat_map(|pool| &pool.accounts);
     for account in accounts {
-        let source = match &account.credential {
-            Credential::ApiKey(source)
-            | Credential::Bearer(source)
-            | Credential::Header { value: source, .. }
-            | Credential::Query { value: source, .. } => source,
-            // What is renewed is seen by the gateway's own word for the account.
-            _ => continue,
-        };
-        if let Err(error) = read_secret(source) {
-            found.add(&account.id, Err(format!("its credential: {error}")));
+        for source in sources(&account.credential) {
+            if let Err(error) = read_secret(&source) {
+                found.add(&account.id, Err(format!("its credential: {error}")));
+            }
+        }
+    }
+}
+
+fn sources(credential: &Credential) -> Vec<SecretSource> {
+    match credential {
+        Credential::None => Vec::new(),
+        Credential::ApiKey(source)
+        | Credential::Bearer(source)
+        | Credential::Header { value: source, .. }
+        | Credential::Query { value: source, .. } => vec![source.clone()],
+        Credential::OAuth2(login) => {
+            let secrets = [&login.client_secret, &login.refresh_token];
+            secrets.into_iter().flatten().cloned().collect()
+        }
+        Credential::AwsSsoOidc(login) => {
+            vec![login.client_secret.clone(), login.refresh_token.clone()]
+        }
+        Credential::GoogleServiceAccount { file: path, .. } | Credential::JsonFile { path, .. } => {
+            vec![SecretSource::File(path.clone())]
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: what may be typed. One file per command does it.
 
+mod accounts;
 mod backup;
 mod bench;
 mod call;
@@ -70,6 +71,7 @@ enum Command {
     Stop(order::Stop),
     Demo(demo::Demo),
     Mock(Box<mock::Mock>),
+    Accounts(accounts::Accounts),
     Keys(keys::Keys),
     Requests(requests::Requests),
     Usage(usage::Usage),
@@ -116,6 +118,7 @@ impl Command {
             Command::Stop(it) => it.run(source),
             Command::Demo(it) => it.run(),
             Command::Mock(it) => it.run(),
+            Command::Accounts(it) => it.run(source),
             Command::Keys(it) => it.run(source),
             Command::Requests(it) => it.run(source),
             Command::Usage(it) => it.run(source),

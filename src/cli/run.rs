@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::ensure;
 use clap::Args;
 
 use super::out;
 use super::source::Source;
 use crate::app::{self, Predecessor};
-use crate::config::Severity;
 
 /// Serve, in the foreground
 ///
@@ -53,12 +51,6 @@ fn options(source: &Source) -> anyhow::Result<app::Options> {
     for remark in &loaded.remarks {
         out::tell(&remark.to_string());
     }
-    let refused = |severity| severity == Severity::Refused;
-    ensure!(
-        !loaded.remarks.iter().any(|it| refused(it.severity)),
-        "{} asks for what this release does not serve yet, see above",
-        path.display()
-    );
     Ok(app::Options {
         config: loaded.config,
         config_path: (!source.env_compat).then_some(path),

@@ -10,23 +10,13 @@ use super::read::{Section, root};
 use super::secret_file::read_keys_file;
 use super::shown::Shown;
 use super::tree::{self, Flaw, Node, Place, Value};
-use super::{clients, json, listen, notyet, older, pool, state};
+use super::{clients, json, listen, older, pool, state};
 
 /// A usable configuration, and what its owner should know about it.
 pub struct Loaded {
     pub config: Config,
-    /// Warnings and what is not served yet, in the order of the file; never a
-    /// [`Severity::Error`]. `run` refuses a configuration with a [`Severity::Refused`] one.
+    /// Warnings, in the order of the file; never a [`Severity::Error`].
     pub remarks: Vec<Problem>,
-}
-
-impl Loaded {
-    /// What `run` refuses: leaving it out would be wrong or unsafe.
-    pub fn refused(&self) -> impl Iterator<Item = &Problem> {
-        self.remarks
-            .iter()
-            .filter(|remark| remark.severity == Severity::Refused)
-    }
 }
 
 /// A larger file is no configuration; it holds some 50,000 accounts.
@@ -121,7 +111,6 @@ fn read_yaml(
     let (mut config, effective) = root(&mut doc, &tree, config);
     config.effective = effective;
     doc.check_references();
-    notyet::report(&mut doc, &tree);
     if let Some((place, path)) = doc.plain_secret.take().filter(|_| open) {
         let message = "a secret in a file that others may read: `chmod 600` the file, \
                        or write `${NAME}` or `{file: PATH}`";

@@ -10,9 +10,6 @@ use serde::Serialize;
 pub enum Severity {
     /// The file cannot be used.
     Error,
-    /// The file is right, but asks for something that this release does not do yet and that would
-    /// be wrong or unsafe to leave out: `check` tells it, `run` refuses.
-    Refused,
     /// The file can be used; its owner should look at this.
     Warning,
 }
@@ -21,7 +18,6 @@ impl Severity {
     fn prefix(self) -> &'static str {
         match self {
             Severity::Error => "",
-            Severity::Refused => "not served yet, `run` refuses: ",
             Severity::Warning => "warning: ",
         }
     }

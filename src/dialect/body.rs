@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use serde::de::IgnoredAny;
 
 use super::json::{parsed, text};
@@ -26,6 +26,13 @@ pub struct Peek<'a> {
     /// Binding: only the account that gave this answer knows it.
     pub previous_response_id: Option<Cow<'a, str>>,
 }
+
+/// Headers that name a conversation, in the order in which they are tried.
+const SESSIONS: [HeaderName; 3] = [
+    HeaderName::from_static("x-claude-code-session-id"),
+    HeaderName::from_static("session-id"),
+    HeaderName::from_static("conversation_id"),
+];
 
 /// Where in an object the fields of [`Peek`] are.
 const FIELDS: [&str; 9] = [
@@ -84,8 +91,8 @@ impl<'a> Peek<'a> {
 
     /// What tells this conversation from others: the first session id found, headers before body.
     pub fn session<'s>(&'s self, headers: &'s HeaderMap) -> Option<&'s str> {
-        ["x-claude-code-session-id", "session-id", "conversation_id"]
-            .into_iter()
+        SESSIONS
+            .iter()
             .find_map(|name| headers.get(name)?.to_str().ok().filter(|id| !id.is_empty()))
             .or(self.prompt_cache_key.as_deref())
             .or(self.user_id.as_deref())

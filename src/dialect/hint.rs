@@ -38,12 +38,13 @@ const ANTHROPIC_FAMILIES: [(&str, &str); 4] = [
         "anthropic-ratelimit-output-tokens-reset",
     ),
 ];
-/// The windows of a subscription. They hold together: the account serves when all let it.
-const UNIFIED_WINDOWS: [(&str, &str); 3] = [
-    (
-        "anthropic-ratelimit-unified-status",
-        "anthropic-ratelimit-unified-reset",
-    ),
+/// What the windows of a subscription come to for this request.
+const UNIFIED: [(&str, &str); 1] = [(
+    "anthropic-ratelimit-unified-status",
+    "anthropic-ratelimit-unified-reset",
+)];
+/// The windows themselves. They hold together: the account serves when all let it.
+const UNIFIED_WINDOWS: [(&str, &str); 2] = [
     (
         "anthropic-ratelimit-unified-5h-status",
         "anthropic-ratelimit-unified-5h-reset",
@@ -53,6 +54,19 @@ const UNIFIED_WINDOWS: [(&str, &str); 3] = [
         "anthropic-ratelimit-unified-7d-reset",
     ),
 ];
+/// Windows of one family of models; the account serves the others.
+const FAMILY_WINDOWS: [(&str, &str); 2] = [
+    (
+        "anthropic-ratelimit-unified-7d_opus-status",
+        "anthropic-ratelimit-unified-7d_opus-reset",
+    ),
+    (
+        "anthropic-ratelimit-unified-7d_sonnet-status",
+        "anthropic-ratelimit-unified-7d_sonnet-reset",
+    ),
+];
+/// Which of the windows decided: `five_hour`, `seven_day`, `seven_day_opus` …
+const DECIDED: &str = "anthropic-ratelimit-unified-representative-claim";
 
 /// How long to leave an account that answered 429.
 pub fn rate_limit_wait(headers: &HeaderMap, error: &VendorError<'_>, now: SystemTime) -> Stated {
@@ -61,7 +75,7 @@ pub fn rate_limit_wait(headers: &HeaderMap, error: &VendorError<'_>, now: System
         .unwrap_or(UNSTATED);
     Stated {
         wait,
-        whole_account: rejected_windows(headers).next().is_some(),
+        whole_account: is_of_whole_account(headers),
     }
 }
 
@@ -104,13 +118,28 @@ fn exhausted_families(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// Resets of the subscription's windows that refuse.
 fn rejected_windows(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    resets(headers, &UNIFIED_WINDOWS, |status| status == "rejected")
+    let rejected = |windows| resets(headers, windows, is_rejected);
+    let windows = rejected(&UNIFIED[..]).chain(rejected(&UNIFIED_WINDOWS));
+    windows.chain(rejected(&FAMILY_WINDOWS))
+}
+
+fn is_rejected(status: &str) -> bool {
+    status == "rejected"
+}
+
+/// Does one of the subscription's windows refuse, and not only that of one family of models?
+fn is_of_whole_account(headers: &HeaderMap) -> bool {
+    let is_rejected = |windows| resets(headers, windows, is_rejected).next().is_some();
+    let decided = headers.get(DECIDED).and_then(|it| it.to_str().ok());
+    let names_family = decided.is_some_and(|claim| claim.starts_with("seven_day_"));
+    let is_of_family = names_family || is_rejected(&FAMILY_WINDOWS);
+    is_rejected(&UNIFIED_WINDOWS) || (is_rejected(&UNIFIED) && !is_of_family)
 }
 
 /// The second header of each pair whose first one is `spent`.
 fn resets<'h>(
     headers: &'h HeaderMap,
-    pairs: &'static [(&str, &str)],
+    pairs: &'static [(&'static str, &'static str)],
     spent: fn(&str) -> bool,
 ) -> impl Iterator<Item = &'h str> {
     let header = |name| headers.get(name)?.to_str().ok();
@@ -369,6 +398,41 @@ mod tests {
             success_hint(Dialect::Anthropic, &headers(&pairs), noon()),
             None
         );
+    }
+
+    #[test]
+    fn the_window_of_one_family_of_models_leaves_the_account_the_others() {
+        let of = |pairs: &[(&'static str, &str)]| {
+            rate_limit_wait(&headers(pairs), &VendorError::default(), noon())
+        };
+        let spent = [
+            ("anthropic-ratelimit-unified-status", "rejected"),
+            ("anthropic-ratelimit-unified-reset", "1795266000"),
+            (DECIDED, "seven_day_opus"),
+            ("anthropic-ratelimit-unified-7d_opus-status", "rejected"),
+            (
+                "anthropic-ratelimit-unified-7d_opus-reset",
+                "2026-11-23T12:00:00Z",
+            ),
+            ("anthropic-ratelimit-unified-5h-status", "rejected"),
+            ("anthropic-ratelimit-unified-5h-reset", "1795266000"),
+        ];
+        let two_days = Duration::from_secs(48 * 3600);
+        for (pairs, wait, whole_account) in [
+            (&spent[..2], Duration::from_secs(3600), true),
+            (&spent[..3], Duration::from_secs(3600), false),
+            (&spent[..5], two_days, false),
+            (&spent[..], two_days, true),
+        ] {
+            let stated = Stated {
+                wait,
+                whole_account,
+            };
+            assert_eq!(of(pairs), stated, "{pairs:?}");
+        }
+        // Whether money may take over says nothing about the windows.
+        let overage = ("anthropic-ratelimit-unified-overage-status", "rejected");
+        assert!(!of(&[overage, ("retry-after", "7")]).whole_account);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::dialect::{Dialect, Listed, list_query, listed};
 use crate::net::{Resolver, Tunnels};
 use crate::pool::Account;
 
-/// A list is asked for again when it is older than this.
+/// How long a list counts as what the upstream has.
 const FRESH: Duration = Duration::from_secs(300);
 
 /// An upstream that gave no list is left alone for so long.
@@ -44,6 +44,8 @@ pub struct Catalogue {
     net: Net,
     places: Semaphore,
     lists: Mutex<HashMap<(Upstream, Dialect), Arc<List>>>,
+    /// A list is asked for again when it is older than this.
+    fresh: Duration,
 }
 
 struct List {
@@ -65,6 +67,7 @@ impl Catalogue {
             net: Net::new(resolver, tunnels),
             places: Semaphore::new(AT_ONCE),
             lists: Mutex::default(),
+            fresh: FRESH,
         }
     }
 
@@ -128,7 +131,7 @@ impl Catalogue {
         let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
         let known = list.state.load().models.clone();
         let (models, wait) = match answer {
-            Ok(models) => (Some(Arc::from(models)), FRESH),
+            Ok(models) => (Some(Arc::from(models)), self.fresh),
             Err(why) => {
                 let account = &*account.config.id;
                 tracing::debug!(account, "the account's models are not known: {why}");
@@ -184,3 +187,7 @@ impl Catalogue {
         listed(dialect, &body).ok_or_else(|| "no list of models".to_owned())
     }
 }
+
+#[cfg(test)]
+#[path = "catalogue_tests.rs"]
+mod tests;

@@ -252,3 +252,14 @@ fn what_counts_goes_on_when_a_key_is_disabled_or_its_file_unreadable_for_a_while
     keys.set_records(&config, vec![]);
     assert_eq!(keys.kept.lock().live.len(), 2, "its window is not over");
 }
+
+#[test]
+fn a_key_whose_addresses_cannot_be_read_is_refused_from_everywhere() {
+    let now = clock::wall();
+    let spoilt = KeyRecord {
+        allowed_ips: vec!["10.0.0.0/8".to_owned(), "10.0.0".to_owned()],
+        ..record("spoilt", now)
+    };
+    let keys = Keys::new(&config(""), Some(vec![spoilt]));
+    assert_eq!(why(&keys, "spoilt", now), Some(Refused::Disabled));
+}

@@ -267,6 +267,33 @@ async fn keys_of_the_older_pool_are_imported_as_its_redis_has_them() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_rotated_away_is_no_new_one_to_an_import() {
+    let house = House::new().await;
+    let register = house.register();
+    let (key, old) = house.create(r#"{"name": "ci"}"#).await;
+    let now = clock::wall();
+    let (_, new) = register.rotate(&key.id, HOUR, now).await.unwrap();
+    for known in [old, new] {
+        let line = serde_json::json!({"key": known.expose(), "name": "again"}).to_string();
+        let imported = register.import(&line, now).await.unwrap();
+        assert_eq!((imported.added, imported.known), (0, 1));
+    }
+    assert_eq!(house.store.keys().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_grace_may_be_as_long_as_anybody_can_say() {
+    let house = House::new().await;
+    let (key, old) = house.create("{}").await;
+    let now = clock::wall();
+    let register = house.register();
+    let (rotated, _) = register.rotate(&key.id, Duration::MAX, now).await.unwrap();
+    let (hash, until) = rotated.previous.unwrap();
+    assert_eq!(hash, KeyHash::of(old.expose()).to_hex());
+    assert!(until > rotated.created_at + 99 * 365 * 86_400_000);
+}
+
+#[tokio::test]
 async fn a_file_with_a_mistake_imports_nothing_and_every_mistake_is_told_without_its_key() {
     let house = House::new().await;
     let text = r#"{"hash": "0000000000000000000000000000000000000000000000000000000000000000", "name": "fine"}

@@ -177,7 +177,6 @@ fn what_was_used_before_a_restart_is_remembered() {
     let now = start();
     limits.remember(Some("m"), 9, &spent(0), now - 2 * HOUR);
     limits.remember(Some("m"), 0, &spent(99), now - 30 * 60 * SECOND);
-    limits.remember(Some("m"), 1, &spent(0), now - 30 * 60 * SECOND);
     let hold = limits.admit(&ask("m", 1), now).unwrap();
     hold.settle(spent(1), now);
     let refused = limits.admit(&ask("m", 1), now).unwrap_err();

@@ -226,10 +226,17 @@ impl Rule {
             LimitUnit::Tokens | LimitUnit::Cost => taken.amount,
         };
         let want = taken.amount.saturating_add(self.ahead(tally));
+        // A request is in its window already, and is still to be drawn.
+        let itself = match self.unit {
+            LimitUnit::Requests => taken.amount,
+            LimitUnit::Tokens | LimitUnit::Cost => 0,
+        };
+        let nothing = self.nothing(&drawing, now);
         let draw = Draw {
             least: least.saturating_sub(left).max(1),
             want: want.saturating_sub(left).max(1),
-            ..self.nothing(&drawing, now)
+            known: nothing.known.saturating_sub(itself),
+            ..nothing
         };
         let late = drawing.late(draw.owed, now);
         let drawn = tally.draw(draw, late).await;

@@ -7,12 +7,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::account::{Account, Taken};
 use super::affinity::Kept;
+use super::live::reason;
 use super::table::{Group, Table};
 use super::{Demand, Pool, marks};
 use crate::clock::Instant;
 
 /// So many requests in flight are never too many for an account that others stay at home on.
 const NEVER_CROWDED: u32 = 8;
+
+/// Whose own limit lets the next request through within so many milliseconds only has no room.
+const SOON_MS: u64 = 5_000;
 
 /// So many answers are known with their accounts.
 const ANSWERS: usize = 100_000;
@@ -66,7 +70,11 @@ impl Pool {
             return;
         };
         let stays = |home: &Arc<Account>| {
-            let is_away = home.live.blocked() != 0 || !home.live.breaker.admits();
+            let is_away = match home.live.blocked() {
+                0 => !home.live.breaker.admits(),
+                reason::LIMITED => home.live.rare.lock().limited_until > now + SOON_MS,
+                _ => true,
+            };
             !is_away && !self.is_marked(home, demand, now)
         };
         let home = home.and_then(|home| table.account(home));

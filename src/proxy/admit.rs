@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::Method;
 use pingora_proxy::Session;
 
 use super::Gateway;
@@ -71,7 +72,8 @@ pub(super) async fn accept(
     }
     let target = target(&config, session, websocket)?;
     let (client, way) = admitted(gateway, &config, session, ctx, &target)?;
-    if target.kind == Some(Kind::Models) {
+    // Who asks for a head alone asks whether anybody answers.
+    if target.kind == Some(Kind::Models) && session.req_header().method == Method::GET {
         let question = models::Question {
             client: &client,
             dialect: target.dialect,
@@ -338,7 +340,10 @@ async fn read(
     let said = way.alias.as_ref().and_then(|_| model.clone());
     let model = way.alias.clone().filter(|_| said.is_some()).or(model);
     let sure = model.as_deref().filter(|_| is_sure);
-    let size = body::stated_length(session).unwrap_or(body.seen().len());
+    let size = match body.is_complete() {
+        true => body.seen().len(),
+        false => body::stated_length(session).unwrap_or(body.seen().len()),
+    };
     let bill = Bill::estimated(client, target.kind, sure, size, peek.max_tokens);
     let bill = limits::hold(gateway, client, sure, bill).await?;
     let stream = target.stream.or(peek.stream).unwrap_or(false);

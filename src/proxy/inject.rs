@@ -56,7 +56,6 @@ fn change(gateway: &Gateway, session: &Session, head: &mut Parts, ctx: &mut Cont
         return Err(verdict::give_up());
     };
     let account = attempt.lease.account().clone();
-    attempt.lease.sent();
     attempt.secrets = account.credential.secrets();
     let injection = account
         .credential
@@ -67,6 +66,7 @@ fn change(gateway: &Gateway, session: &Session, head: &mut Parts, ctx: &mut Cont
         return Err(refused());
     }
     ask_for_usage(request, attempt);
+    attempt.lease.sent();
 
     // What is about to be replaced need not be taken off first.
     let replaced = match &injection {

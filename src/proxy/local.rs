@@ -21,7 +21,8 @@ const OLDER_BODY: usize = 64 * 1024;
 /// How long such a body may take.
 const OLDER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A request to an older system's path.
+/// A request to an older system's path, with the client's address ([`std::net::IpAddr`]) in its
+/// extensions.
 pub type OlderRequest = http::Request<Bytes>;
 /// Its answer.
 pub type OlderAnswer = http::Response<Bytes>;
@@ -87,6 +88,10 @@ async fn answer_older(gateway: &Gateway, session: &mut Session) -> Result<bool, 
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
     *request.headers_mut() = head.headers.clone();
+    let from = session.client_addr().and_then(|address| address.as_inet());
+    if let Some(from) = from {
+        request.extensions_mut().insert(from.ip());
+    }
     let answer = gateway.older.answer(request).await;
     let (parts, body) = answer.into_parts();
     let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len())).map_err(gone)?;

@@ -55,7 +55,7 @@ fn new_request_id() -> String {
         *digit = DIGITS[bits as usize & 15];
         bits >>= 4;
     }
-    String::from_utf8_lossy(&id).into_owned()
+    std::str::from_utf8(&id).unwrap_or_default().to_owned()
 }
 
 /// The trace id of a W3C `traceparent` header, which itself is passed on unchanged: the gateway

@@ -120,6 +120,10 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
     ctx.line.bytes_in = session.body_bytes_read() as u64;
     let bill = ctx.bill.take();
     let used = bill.map(|bill| bill.settle(&ctx.line, now));
+    let tokens = used
+        .as_ref()
+        .map_or(0, |used| used.usage.input + used.usage.output);
+    gateway.metrics.traffic.count(&ctx.line, tokens);
     if gateway.access.is_on() {
         gateway.access.write(&ctx.line);
     }

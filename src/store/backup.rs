@@ -17,7 +17,7 @@ use crate::secret::Secret;
 
 /// The tables and their columns; `#` marks whole numbers, all others are text. Leases are no one's to
 /// restore.
-pub(super) const TABLES: [(&str, &str); 8] = [
+pub(super) const TABLES: [(&str, &str); 9] = [
     ("keys", "id name hash revoked_at# record"),
     (
         "assignments",
@@ -35,7 +35,8 @@ pub(super) const TABLES: [(&str, &str); 8] = [
     ),
     ("writers", "run# gateway written# seen#"),
     ("spent", "at# key model run# requests# tokens# cost#"),
-    ("audit", "id# at# actor action target detail"),
+    ("audit", "id# at# actor action target detail source"),
+    ("accounts", "id sealed"),
 ];
 
 /// The newest form of such files that is known.
@@ -179,7 +180,7 @@ impl Store {
         if end != counts.iter().map(|(_, count)| count).sum::<u64>() {
             return Err(lines.broken("some rows are missing"));
         }
-        for name in ["keys", "slots"] {
+        for name in ["keys", "slots", "accounts"] {
             let raised = sqlx::query(RAISE).bind(name);
             raised.execute(&mut *change).await.map_err(told)?;
         }

@@ -169,22 +169,18 @@ impl Db {
         begun.await.map_err(|error| self.told("begin", &error))
     }
 
-    /// Several statements that add rows, of which the last may be lost with the power: nobody waits
-    /// for the disk.
+    /// Several statements that add rows. In a file the last of them may be lost with the power, as
+    /// nobody waits for the disk.
     ///
     /// # Errors
     /// The database cannot be had.
     pub(super) async fn adding(&self) -> Result<Transaction<'static, Any>, StoreError> {
         let loose = self.loose().await?;
-        let begun = async {
-            if !self.is_server() {
-                return loose.begin_with("BEGIN IMMEDIATE").await;
-            }
-            let mut adding = loose.begin().await?;
-            adding.execute("SET LOCAL synchronous_commit = off").await?;
-            Ok(adding)
+        let begun = match self.is_server() {
+            true => loose.begin().await,
+            false => loose.begin_with("BEGIN IMMEDIATE").await,
         };
-        begun.await.map_err(|error| self.told("begin", &error))
+        begun.map_err(|error| self.told("begin", &error))
     }
 
     /// Reads of one moment, whatever others write meanwhile.
@@ -220,7 +216,12 @@ impl Db {
             self.count("wait");
             let cause = format!("it does not answer within {} s", LONGEST.as_secs());
             let place = self.place.clone();
-            Err(self.noted(StoreError::Away { place, cause }))
+            let error = StoreError::Away { place, cause };
+            // That one takes long says nothing of the others.
+            Err(match self.has_answered() {
+                true => error,
+                false => self.noted(error),
+            })
         })
     }
 

@@ -1,6 +1,7 @@
 //! What is wrong with the records, in words that say what to do.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// The records cannot be used, or not so.
@@ -111,6 +112,10 @@ impl StoreError {
             None => match error {
                 sqlx::Error::PoolTimedOut => away("it does not answer"),
                 sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => away("it is closed"),
+                // It is not the server that its certificate says, or not one that is trusted.
+                sqlx::Error::Io(io) if io.kind() == ErrorKind::InvalidData => {
+                    StoreError::unusable(error, place)
+                }
                 sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => away(&said(error)),
                 _ => StoreError::unusable(error, place),
             },

@@ -4,11 +4,14 @@
 //!
 //! No request waits for them, but where it gets or changes its key's slot.
 
+mod accounts;
 mod adding;
+mod audit;
 mod backup;
 mod copy;
 mod db;
 mod error;
+mod find;
 mod gateway;
 mod gather;
 mod keep;
@@ -29,8 +32,11 @@ mod usage;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use accounts::AccountRecord;
+pub use audit::AuditRecord;
 pub use backup::{BackupError, Counts};
 pub use error::{Place, StoreError};
+pub use find::Wanted;
 pub use keys::KeyRecord;
 pub use requests::RequestRecord;
 pub use slots::{

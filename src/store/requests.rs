@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
-use sqlx::{Any, AssertSqlSafe, Row as _};
+use sqlx::{Any, Row as _};
 
 use super::gather::kept;
-use super::{Store, StoreError, millis};
+use super::millis;
 use crate::dialect::Usage;
 use crate::telemetry::AccessLine;
 
@@ -126,7 +126,7 @@ impl RequestRecord {
             .bind(self.duration)
     }
 
-    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
+    pub(super) fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
         let estimated: i64 = row.try_get("estimated")?;
         Ok(RequestRecord {
             id: row.try_get("id")?,
@@ -160,28 +160,4 @@ fn tries(line: &AccessLine) -> String {
         text.extend([comma, &one.account, ":", one.outcome]);
     }
     text
-}
-
-impl Store {
-    /// The latest requests that are kept, the latest first.
-    ///
-    /// # Errors
-    /// The records cannot be read.
-    pub async fn latest_requests(&self, most: u32) -> Result<Vec<RequestRecord>, StoreError> {
-        let told = |error| self.db.told("requests", &error);
-        let sql = format!(
-            "SELECT {} FROM requests ORDER BY began DESC, id DESC LIMIT $1",
-            COLUMNS.join(", ")
-        );
-        let latest = sqlx::query(AssertSqlSafe(sql)).bind(i64::from(most));
-        let rows = async {
-            latest
-                .fetch_all(self.db.reading().await?)
-                .await
-                .map_err(told)
-        };
-        let rows = self.db.within(rows).await?;
-        let rows = rows.iter().map(RequestRecord::read);
-        rows.collect::<Result<_, _>>().map_err(told)
-    }
 }

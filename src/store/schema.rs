@@ -106,6 +106,13 @@ const STEPS: &[&str] = &[
         cost INTEGER NOT NULL,
         PRIMARY KEY (at, key, model, run)
     )",
+    // Where an operator called from; and accounts that are not in the file.
+    "ALTER TABLE audit ADD COLUMN source TEXT NOT NULL DEFAULT '';
+    INSERT INTO counters (name, value) VALUES ('accounts', 1);
+    CREATE TABLE accounts (
+        id TEXT PRIMARY KEY,
+        sealed TEXT NOT NULL -- all that is said of it, under state.key
+    )",
 ];
 
 /// How PostgreSQL's transactions that bring the tables up to date wait for each other.

@@ -5,5 +5,5 @@ mod metrics;
 
 pub use self::log::{Access, AccessLine, Guard, InitError, RotatingFile, Try, count_panics, init};
 pub use metrics::{
-    AccountLive, AccountMetrics, BreakerLive, Family, Live, Metrics, PoolLive, PoolMetrics,
+    AccountLive, AccountMetrics, BreakerLive, Counts, Family, Live, Metrics, PoolLive, PoolMetrics,
 };

@@ -1,6 +1,8 @@
 //! The same at the level of bytes: every place a stream can be cut at, in each framing of HTTP/1.1;
 //! answers that are odd but whole, or compressed, pass untouched.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
 use super::{SHAPES, Shape};
@@ -217,5 +219,27 @@ fn an_answer_in_one_piece_that_is_cut_is_cut_for_the_client_too() {
         let request = chat(false).header("x-request-id", &id);
         assert!(request.try_send(house.gateway.address).is_err(), "{id}");
         assert_eq!(house.gateway.tries(&id), "a0:broken_stream");
+    }
+}
+
+#[test]
+fn the_words_behind_a_status_stay_as_the_vendor_wrote_them() {
+    let House { vendor, gateway } = house();
+    for words in [
+        "200 Fine By Me",
+        "200 OK",
+        "201 OK",
+        "404 Never Heard Of It",
+    ] {
+        vendor.say(format!(
+            "HTTP/1.1 {words}\r\nX-Own: 1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+        ));
+        let request = chat(false).header("connection", "close");
+        let mut socket = TcpStream::connect(gateway.address).unwrap();
+        socket.write_all(&request.bytes(gateway.address)).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let status = answer.lines().next().unwrap();
+        assert_eq!(status, format!("HTTP/1.1 {words}"), "{answer}");
     }
 }

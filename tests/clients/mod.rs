@@ -12,7 +12,7 @@ use crate::support::{Gateway, Mock, pool, post};
 
 /// A program that `make deps` installed in one of its folders.
 #[track_caller]
-fn installed(program: &str) -> PathBuf {
+pub(crate) fn installed(program: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("target")
         .join(program);

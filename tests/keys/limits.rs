@@ -138,6 +138,30 @@ fn cost_counts_by_the_prices_of_the_file() {
 }
 
 #[test]
+fn a_body_too_long_to_be_looked_through_costs_the_dearest_price() {
+    let (gateway, _vendors) = gateway(
+        "prices: [{models: 'gpt-5*', input: 1, output: 10}, {models: '*', input: 2, output: 1}]\n\
+         tiers: {default: {limits: [{cost: 3, window: 1h}]}}",
+    );
+    let key = create(&gateway.program, &[]);
+    known(&gateway, &key);
+    // Its length is not stated either: another model may follow, and it cannot be known which one counts.
+    let content = "x".repeat(100_000);
+    let text = json!({"model": "gpt-5", "messages": [{"role": "user", "content": content}]});
+    let long = ask("gpt-5")
+        .body(text.to_string())
+        .chunked()
+        .bearer(&key)
+        .header("x-mock-usage", "1000000,100000");
+    assert_eq!(gateway.send(&long).status, 200);
+    // 2 of the one and 1 of the other.
+    is_limited(
+        &gateway.send(&ask("gpt-5").bearer(&key)),
+        "a cost of 3 in 1h",
+    );
+}
+
+#[test]
 fn a_key_has_limits_of_its_own_besides_its_tiers() {
     let (gateway, _vendors) = gateway("tiers: {default: {limits: [{requests: 100, window: 1h}]}}");
     let key = create(&gateway.program, &["--limit", "1/30m of gpt-*"]);

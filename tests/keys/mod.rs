@@ -4,6 +4,7 @@
 mod api;
 mod commands;
 mod concurrency;
+mod gate;
 mod import;
 mod killed;
 mod limits;

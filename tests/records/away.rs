@@ -162,7 +162,7 @@ fn issued_keys_are_let_in_by_a_gateway_that_starts_while_the_database_is_away() 
     assert_eq!(std::fs::read_to_string(&copy).unwrap(), "half a line");
     server.stop();
     gateway.start_again();
-    assert_eq!(ask(&gateway), 401);
+    assert_eq!(ask(&gateway), 503, "it knows none");
     let said = gateway.log();
     assert!(said.contains("a line of it is no key"), "{said}");
 }

@@ -7,26 +7,37 @@ use super::Database;
 use crate::support::{Gateway, Mock, Postgres, chat, get, pool, wait_for};
 
 /// Somebody who has this table to himself until he is let go.
-struct Locked(Child);
+struct Locked<'a> {
+    server: &'a Postgres,
+    psql: Child,
+}
 
-impl Locked {
-    fn usage(server: &Postgres) -> Locked {
+impl Locked<'_> {
+    fn usage(server: &Postgres) -> Locked<'_> {
         let lock = "BEGIN; LOCK TABLE usage; SELECT pg_sleep(600)";
         let mut psql: Command = server.asking(lock);
-        let locked = Locked(psql.stdout(Stdio::null()).spawn().unwrap());
+        let psql = psql.stdout(Stdio::null()).stderr(Stdio::null());
+        let psql = psql.spawn().unwrap();
+        let locked = Locked { server, psql };
         wait_for("the lock", || {
-            let held = "SELECT COUNT(*) FROM pg_locks WHERE relation = 'usage'::regclass \
-                 AND mode = 'AccessExclusiveLock' AND granted";
-            (server.sql(held) == "1").then_some(())
+            (locked.held("COUNT(*)") == "1").then_some(())
         });
         locked
     }
+
+    fn held(&self, what: &str) -> String {
+        self.server.sql(&format!(
+            "SELECT {what} FROM pg_locks WHERE relation = 'usage'::regclass \
+             AND mode = 'AccessExclusiveLock' AND granted"
+        ))
+    }
 }
 
-impl Drop for Locked {
+impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        // It would sleep on without the one who asked it to.
+        self.held("pg_terminate_backend(pid)");
+        self.psql.wait().unwrap();
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod away;
 mod backup;
+mod book;
 mod crowded;
 mod keys;
 mod killed;

@@ -4,6 +4,7 @@ mod away;
 mod ledger;
 mod limits;
 mod places;
+mod rates;
 mod script;
 mod secured;
 mod slots;

@@ -3,6 +3,8 @@
 mod access;
 mod api;
 mod legacy;
+mod matrix;
+mod page;
 mod serve;
 
 use std::sync::Arc;
@@ -18,15 +20,18 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::{
-    Auth, Control, Hosts, Question, Reloaded, SlotKey, SlotPlace, SlotsView, StrategyChange,
+    About, AccountError, Auth, Control, Hosts, Keys, Pulse, Question, Records, Reloaded, Roster,
+    Site, SlotKey, SlotPlace, SlotsView, StrategyChange,
 };
-use crate::config::Role;
+use crate::config::{Keep, Role, Shown};
 use crate::instance::{InstanceView, Phase};
 use crate::notify::Tested;
 use crate::pool::{
     AccountView, BreakerView, Explanation, PoolView, QueueView, ResponseTimes, Status,
 };
 use crate::secret::Secret;
+use crate::store::{Store, Usage};
+use crate::telemetry::{Counts, Metrics};
 
 pub(super) const TOKEN: &str = "t0ken-of-an-admin";
 
@@ -35,6 +40,9 @@ pub(super) struct Gateway {
     strategy: Mutex<&'static str>,
     probed: Mutex<Vec<Option<String>>>,
     draining: Mutex<bool>,
+    pulse: Pulse,
+    counts: Mutex<Counts>,
+    store: (Store, Usage, tempfile::TempDir),
 }
 
 /// An account of which everything is known.
@@ -111,6 +119,9 @@ impl Gateway {
             strategy: Mutex::new("round_robin"),
             probed: Mutex::default(),
             draining: Mutex::new(false),
+            pulse: Pulse::default(),
+            counts: Mutex::default(),
+            store: records(),
         })
     }
 
@@ -193,6 +204,58 @@ impl Control for Gateway {
 
     fn account(&self, id: &str) -> Option<AccountView> {
         self.accounts().into_iter().find(|a| a.id == id)
+    }
+
+    fn states(&self) -> Vec<(Arc<str>, Status)> {
+        let accounts = self.accounts.lock();
+        let states = accounts.iter().map(|a| (a.id.as_str().into(), a.status));
+        states.collect()
+    }
+
+    fn about(&self, _: &str) -> About {
+        About {
+            dialects: vec!["openai"],
+            models: vec!["*".to_owned()],
+            source: "file",
+            changed: None,
+        }
+    }
+
+    fn rehearse(&self) -> Result<Reloaded, Vec<String>> {
+        Ok(Reloaded::default())
+    }
+
+    fn config(&self) -> (Option<String>, Shown) {
+        (None, Shown::Map(Vec::new()))
+    }
+
+    fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    fn counts(&self) -> Counts {
+        *self.counts.lock()
+    }
+
+    fn first_byte_ms(&self, _: SystemTime) -> Option<(u32, u32)> {
+        Some((120, 900))
+    }
+
+    fn connections(&self) -> u64 {
+        7
+    }
+
+    fn started_at(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+
+    fn roster(&self) -> Option<&dyn Roster> {
+        Some(self)
+    }
+
+    fn records(&self) -> Option<Records<'_>> {
+        let (store, usage, _) = &self.store;
+        Some(Records { store, usage })
     }
 
     fn upstream(&self, id: &str) -> Option<String> {
@@ -283,6 +346,50 @@ impl Control for Gateway {
     }
 }
 
+type Changed<'a> = BoxFuture<'a, Result<(), AccountError>>;
+
+/// It takes every word for it.
+impl Roster for Gateway {
+    fn add(&self, _: String, id: String, _: Keys) -> Changed<'_> {
+        self.accounts.lock().push(account(&id));
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn change<'a>(&'a self, id: &'a str, keys: Keys) -> Changed<'a> {
+        let weight = keys.get("weight").and_then(Value::as_u64);
+        let is_known = self.change(id, |a| a.weight = weight.unwrap_or(1) as u32);
+        let unknown = || AccountError::NoSuchAccount(id.to_owned());
+        Box::pin(std::future::ready(
+            is_known.then_some(()).ok_or_else(unknown),
+        ))
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> Changed<'a> {
+        self.accounts.lock().retain(|account| account.id != id);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn restore<'a>(&'a self, id: &'a str) -> Changed<'a> {
+        let unknown = AccountError::NotChanged(id.to_owned());
+        Box::pin(std::future::ready(Err(unknown)))
+    }
+}
+
+/// Records of its own, in a folder that goes with it.
+fn records() -> (Store, Usage, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::new("1", SystemTime::UNIX_EPOCH).unwrap());
+    let day = Duration::from_secs(86_400);
+    let keep = Keep {
+        requests: day,
+        usage: day,
+        audit: day,
+    };
+    let written = Store::in_dir(folder.path());
+    let usage = Usage::start(written, keep, folder.path(), metrics).unwrap();
+    (Store::in_dir(folder.path()), usage, folder)
+}
+
 /// One token for each role; taken under `localhost` and `gateway.example`.
 pub(super) fn auth() -> Auth {
     let hosts = Hosts::These {
@@ -306,7 +413,7 @@ pub(super) fn auth() -> Auth {
 }
 
 pub(super) fn served(gateway: Arc<Gateway>) -> Router {
-    super::router(gateway, &auth())
+    super::router(gateway, &auth(), Site::default())
 }
 
 pub(super) struct Reply {
@@ -352,6 +459,25 @@ pub(super) async fn ask(
         headers: head.headers,
         body: String::from_utf8(body.to_vec()).unwrap(),
     }
+}
+
+/// The status of an answer whose body need not end.
+pub(super) async fn head(
+    router: &Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> u16 {
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "localhost:8081");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::empty()).unwrap();
+    let response = router.clone().oneshot(request).await.unwrap();
+    response.status().as_u16()
 }
 
 /// The same with the admin's token, as JSON.

@@ -147,8 +147,8 @@ pub(in crate::app) fn addresses(config: &Config) -> Vec<String> {
         .iter()
         .map(|listen| listen.address.to_string());
     let admin = match &config.admin.address {
-        crate::config::Address::Tcp(address) => Some(address.to_string()),
-        crate::config::Address::Unix(_) => None,
+        crate::config::Address::Tcp(address) => address.to_string(),
+        crate::config::Address::Unix(path) => path.display().to_string(),
     };
-    clients.chain(admin).collect()
+    clients.chain([admin]).collect()
 }

@@ -74,6 +74,8 @@ pub(super) fn configuration(
         "# Made by `poolgate demo`.\n\
          listen: [{{address: \"{gateway}\"}}]\n\
          admin: {{address: \"{admin}\"}}\n\
+         # The traffic has no key, and goes on when somebody tries to make one.\n\
+         clients: {{open: true}}\n\
          state: {{dir: {folder}}}\n\
          log: {{level: error, access: false}}\n\
          server: {{drain_timeout: 0s}}\n\

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::{Config, Problem, Severity, Shown, known_keys, load};
+use super::super::{Config, Shown, known_keys, load};
 use super::{env, good, with_account};
 
 const TEXT: &str = include_str!("../../../conf/poolgate.yaml");
@@ -15,9 +15,7 @@ fn documented() -> Config {
 
 #[test]
 fn the_whole_documented_file_is_accepted() {
-    let loaded = load(Path::new("conf/poolgate.yaml"), &env).unwrap_or_else(|p| panic!("{p}"));
-    let is_refused = |remark: &Problem| remark.severity == Severity::Refused;
-    assert!(!loaded.remarks.iter().any(is_refused));
+    load(Path::new("conf/poolgate.yaml"), &env).unwrap_or_else(|p| panic!("{p}"));
 }
 
 #[test]

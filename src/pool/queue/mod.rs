@@ -138,17 +138,19 @@ impl Pool {
         self.sharing.want();
         // A place may have become free between the look and the joining.
         self.serve(&Look::Joined(&place.ticket), began);
-        let refusal = self.refusal(demand, began);
-        if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
-            // The look may have served this very waiter.
-            return place.answer.try_recv().unwrap_or(Err(refusal));
+        let mut answer = place.answer.try_recv().ok();
+        if answer.is_none() {
+            let refusal = self.refusal(demand, began);
+            if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
+                return place.answer.try_recv().unwrap_or(Err(refusal));
+            }
+            answer = tokio::select! {
+                biased;
+                answer = &mut place.answer => answer.ok(),
+                () = tokio::time::sleep_until(deadline.into()) => None,
+                never = self.keep_watch() => match never {},
+            };
         }
-        let answer = tokio::select! {
-            biased;
-            answer = &mut place.answer => answer.ok(),
-            () = tokio::time::sleep_until(deadline.into()) => None,
-            never = self.keep_watch() => match never {},
-        };
         let now = clock::now();
         let answer = answer.or_else(|| {
             self.serve_queue(now);

@@ -4,11 +4,13 @@ mod affinity;
 mod bequests;
 mod ceilings;
 mod changes;
+mod crowds;
 mod day;
 mod invariants;
 mod logins;
 mod named;
 mod queue;
+mod rates;
 mod recovery;
 mod shares;
 mod strategies;
@@ -126,6 +128,7 @@ impl Rig {
 
     /// An attempt ends with this outcome; its account's id.
     fn end(&self, mut lease: Lease, outcome: &Outcome) -> String {
+        lease.sent();
         if *outcome == Outcome::Success {
             lease.answered(None, None, self.now);
         }

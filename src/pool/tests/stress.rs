@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{Rig, SECOND, anything, by_caller, config};
 use crate::clock;
-use crate::pool::{Lease, Outcome, Pool, Report};
+use crate::pool::{Demand, Lease, Outcome, Pool, Report};
 
 const TASKS: u64 = 48;
 const THREADS: usize = 4;
@@ -64,6 +64,18 @@ fn assert_all_is_free(pool: &Arc<Pool>) {
     }
 }
 
+/// Requests of eight keys, of which some may have one account alone and some name their model.
+fn demand(caller: u64) -> Demand {
+    let only = ["a", "b", "c"].get(caller as usize % 9);
+    let model = (caller % 5 < 2).then(|| format!("model_{}", caller % 5));
+    Demand {
+        key: caller % 8,
+        only: only.map(|id| Arc::from(*id)),
+        model: model.map(Arc::from),
+        ..by_caller(caller)
+    }
+}
+
 #[test]
 fn everybody_is_served_and_no_ceiling_broken_whoever_meets() {
     const ROUNDS: u64 = 500;
@@ -77,7 +89,7 @@ fn everybody_is_served_and_no_ceiling_broken_whoever_meets() {
                 let (pool, held) = (pool.clone(), held.clone());
                 tasks.spawn(async move {
                     for _ in 0..ROUNDS {
-                        let demand = by_caller(caller);
+                        let demand = demand(caller);
                         let asked = pool.lease(&demand, clock::now(), clock::now() + 3 * FORGOTTEN);
                         let lease = timeout(FORGOTTEN, asked).await;
                         let lease = lease.expect("it was forgotten").expect("it was refused");
@@ -149,7 +161,7 @@ fn end(rng: &mut Rng) -> Option<Outcome> {
 /// A request that waits as long as it likes, is served or not, and ends somehow.
 async fn comes_and_goes(pool: &Arc<Pool>, rng: &mut Rng) {
     let patience = Duration::from_micros(rng.u64(0..3_000));
-    let demand = by_caller(rng.u64(0..9));
+    let demand = demand(rng.u64(0..45));
     let asked = pool.lease(&demand, clock::now(), clock::now() + SECOND);
     let Ok(Ok(lease)) = timeout(patience, asked).await else {
         return;

@@ -174,5 +174,5 @@ fn push_time(out: &mut String, time: jiff::Timestamp) {
     put(14, 16, time.minute().unsigned_abs().into());
     put(17, 19, time.second().unsigned_abs().into());
     put(20, 23, time.millisecond().unsigned_abs());
-    out.push_str(&String::from_utf8_lossy(&face));
+    out.push_str(std::str::from_utf8(&face).unwrap_or_default());
 }

@@ -11,6 +11,7 @@ mod process;
 mod series;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use prometheus::{
 pub use families::Family;
 pub use live::{AccountLive, BreakerLive, Live, PoolLive};
 pub use series::{AccountMetrics, PoolMetrics};
+pub use traffic::Counts;
+use traffic::Traffic;
 
 use families::gauge;
 use series::{Series, outcome};
@@ -34,6 +37,8 @@ const CLASSES: [&str; 7] = ["1xx", "2xx", "3xx", "4xx", "429", "5xx", "none"];
 
 /// All metrics of this process.
 pub struct Metrics {
+    /// For whoever looks on; what Prometheus reads is in `series`.
+    pub traffic: Traffic,
     registry: Registry,
     series: Arc<Series>,
     responses: [IntCounter; CLASSES.len()],
@@ -89,6 +94,7 @@ impl Metrics {
         let skipped = &families::REQUEST_ROWS_SKIPPED;
         let skipped = IntCounter::new(skipped.name, skipped.help)?;
         Ok(Metrics {
+            traffic: Traffic::default(),
             responses: CLASSES.map(|class| responses.with_label_values(&[class])),
             usage_lost: register(&registry, lost)?,
             request_rows_skipped: register(&registry, skipped)?,

@@ -2,6 +2,7 @@
 
 mod freed;
 mod rotation;
+mod settled;
 
 use std::path::Path;
 use std::sync::Arc;

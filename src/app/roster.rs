@@ -1,0 +1,412 @@
+//! Accounts by the API: those that are not in the file, and what was changed of those that are. They
+//! are kept in the records, sealed under `state.key`, and put among the file's whenever accounts are
+//! made.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures::future::BoxFuture;
+use pingora_core::server::ShutdownWatch;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::App;
+use super::renewals::seal_key;
+use crate::admin::{AccountError, Keys, Roster};
+use crate::config::{self, Config, is_account_id, outside_account, overlaid};
+use crate::credential::seal::Key;
+use crate::secret::Secret;
+use crate::store::{AccountRecord, Store};
+
+/// How often the records are asked whether an account has changed.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Keys that are to be said anew with another upstream: else somebody could have them sent to an
+/// address of their own.
+const SECRETS: [&str; 2] = ["credential", "headers"];
+
+/// What is said of one account.
+pub(super) struct Entry {
+    id: String,
+    /// JSON, with secrets in it.
+    text: Secret,
+}
+
+/// The same, as it is written.
+#[derive(Default, Serialize, Deserialize)]
+struct Said {
+    /// Of an account that is not in the file.
+    #[serde(default)]
+    pool: Option<String>,
+    keys: Keys,
+}
+
+/// All that was said.
+#[derive(Default)]
+pub(super) struct Book {
+    entries: ArcSwap<Vec<Entry>>,
+    /// The number of the last change that is known; none before they were read.
+    seen: Mutex<Option<i64>>,
+}
+
+/// How an account of the API stands to the file.
+pub(super) enum Origin {
+    File,
+    Changed(Vec<String>),
+    Added,
+}
+
+impl Entry {
+    fn said(&self) -> Said {
+        serde_json::from_str(self.text.expose()).unwrap_or_default()
+    }
+
+    fn open(key: &Key, record: &AccountRecord) -> Result<Self, AccountError> {
+        let sealed = STANDARD.decode(&record.sealed);
+        let sealed = sealed.map_err(|error| AccountError::Sealed(error.to_string()))?;
+        let plain = key.unseal(&name(&record.id), &sealed);
+        let plain = plain.map_err(|error| AccountError::Sealed(error.to_string()))?;
+        let text = String::from_utf8_lossy(&plain).into_owned();
+        Ok(Entry {
+            id: record.id.clone(),
+            text: Secret::new(text),
+        })
+    }
+}
+
+impl Said {
+    fn sealed(&self, key: &Key, id: &str) -> Result<String, AccountError> {
+        let told = |error: String| AccountError::Sealed(error);
+        let text = serde_json::to_string(self).map_err(|error| told(error.to_string()))?;
+        let text = Secret::new(text);
+        let sealed = key.seal(&name(id), text.expose().as_bytes());
+        Ok(STANDARD.encode(sealed.map_err(|error| told(error.to_string()))?))
+    }
+
+    /// Changes these keys; `null` takes one back.
+    fn change(&mut self, keys: Keys) -> Result<(), AccountError> {
+        let wrong =
+            |key: &str, message: &str| AccountError::Wrong(key.to_owned(), message.to_owned());
+        if let Some(key) = ["id", "pool"]
+            .into_iter()
+            .find(|key| keys.contains_key(*key))
+        {
+            return Err(wrong(key, "cannot be changed; add another account"));
+        }
+        if keys.contains_key("upstream") {
+            if !keys.contains_key("credential") {
+                return Err(wrong("credential", "is needed anew for another upstream"));
+            }
+            if self.keys.contains_key("headers") && !keys.contains_key("headers") {
+                return Err(wrong("headers", "are needed anew for another upstream"));
+            }
+        }
+        for (key, value) in keys {
+            match value {
+                Value::Null => drop(self.keys.remove(&key)),
+                value => drop(self.keys.insert(key, value)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an entry is sealed under: nobody can put one in the place of another.
+fn name(id: &str) -> String {
+    format!("account/{id}")
+}
+
+impl Book {
+    /// Puts what was said into the pools of the file. What does not fit there any more is left out, and
+    /// told.
+    pub(super) fn write_into(&self, pools: &mut [config::Pool]) {
+        let mut known: HashSet<String> = ids(pools);
+        for entry in self.entries.load().iter() {
+            if let Err(why) = entry.write_into(pools, &mut known) {
+                tracing::error!(
+                    account = entry.id,
+                    "what the API said of it is left out: {why}"
+                );
+            }
+        }
+    }
+
+    /// Where the account comes from, and what is changed of it.
+    pub(super) fn origin(&self, id: &str) -> Origin {
+        let entries = self.entries.load();
+        let said = entries.iter().find(|entry| entry.id == id).map(Entry::said);
+        match said {
+            None => Origin::File,
+            Some(said) if said.pool.is_some() => Origin::Added,
+            Some(said) => Origin::Changed(said.keys.keys().cloned().collect()),
+        }
+    }
+
+    fn replace(&self, key: &Key, records: &[AccountRecord]) {
+        let open = |record: &AccountRecord| {
+            let opened = Entry::open(key, record);
+            let told = |error: &AccountError| tracing::error!(account = record.id, "{error}");
+            opened.inspect_err(told).ok()
+        };
+        self.entries
+            .store(Arc::new(records.iter().filter_map(open).collect()));
+    }
+
+    /// Reads them before the first request comes; what cannot be read now is read as soon as it can be.
+    pub(super) fn read_first(&self, config: &Config) -> anyhow::Result<()> {
+        let read = super::keys::at_once(async {
+            let store = Store::of(&config.state)?;
+            let version = store.accounts_version().await?;
+            Ok((version, store.accounts().await?))
+        })?;
+        let (version, records) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!("the accounts of the API cannot be read yet: {error}");
+                return Ok(());
+            }
+        };
+        if !records.is_empty() {
+            self.replace(&seal_key(&config.state)?, &records);
+        }
+        if let Ok(mut seen) = self.seen.try_lock() {
+            *seen = Some(version);
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn write_into(
+        &self,
+        pools: &mut [config::Pool],
+        known: &mut HashSet<String>,
+    ) -> Result<(), String> {
+        let Said { pool, keys } = self.said();
+        let wrong = |(key, message): config::Wrong| format!("{key}: {message}");
+        let Some(pool) = pool else {
+            for pool in pools {
+                let at = pool
+                    .accounts
+                    .iter()
+                    .position(|account| account.id == self.id);
+                if let Some(at) = at {
+                    let changed = overlaid(&pool.accounts[at], &keys, pool).map_err(wrong)?;
+                    pool.accounts[at] = changed;
+                    return Ok(());
+                }
+            }
+            return Err("the account is not in the file any more".to_owned());
+        };
+        if !known.insert(self.id.clone()) {
+            return Err("the file has an account of this name".to_owned());
+        }
+        let pool = pools.iter_mut().find(|it| it.name == pool);
+        let pool = pool.ok_or("its pool is not in the file any more")?;
+        let account = outside_account(&self.id, &keys, pool).map_err(wrong)?;
+        pool.accounts.push(account);
+        Ok(())
+    }
+}
+
+fn ids(pools: &[config::Pool]) -> HashSet<String> {
+    let accounts = pools.iter().flat_map(|pool| &pool.accounts);
+    accounts.map(|account| account.id.clone()).collect()
+}
+
+/// Keeps the accounts as the records say, until the stop.
+pub(super) async fn follow(app: &App, mut stop: ShutdownWatch) {
+    let mut is_away = false;
+    loop {
+        let looked = app.look_at_accounts().await;
+        if let (Err(error), false) = (&looked, is_away) {
+            tracing::error!("the accounts of the API stay as they are known: {error}");
+        }
+        is_away = looked.is_err();
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = stop.changed() => return,
+        }
+    }
+}
+
+impl App {
+    /// Takes what has changed in the records into account.
+    async fn look_at_accounts(&self) -> Result<(), AccountError> {
+        let mut seen = self.book.seen.lock().await;
+        let version = self.store.accounts_version().await?;
+        if *seen == Some(version) {
+            return Ok(());
+        }
+        let records = self.store.accounts().await?;
+        if !records.is_empty() || !self.book.entries.load().is_empty() {
+            let sealed = |error: anyhow::Error| AccountError::Sealed(format!("{error:#}"));
+            let key = seal_key(&self.first.state).map_err(sealed)?;
+            self.book.replace(&key, &records);
+            self.refresh_accounts();
+        }
+        *seen = Some(version);
+        Ok(())
+    }
+
+    /// The pools without what the API said.
+    fn pools_of_file(&self) -> Vec<config::Pool> {
+        self.discovery.pools(&self.config.load())
+    }
+
+    /// Changes one account's entry, and returns when requests see it.
+    async fn change_entry(
+        &self,
+        id: &str,
+        change: impl FnOnce(Option<Said>) -> Result<Option<Said>, AccountError> + Send,
+    ) -> Result<(), AccountError> {
+        let told = |error: anyhow::Error| AccountError::Sealed(format!("{error:#}"));
+        let key = seal_key(&self.first.state).map_err(told)?;
+        let changed = self.store.change_account(id, |known| {
+            let record = known.map(|sealed| AccountRecord {
+                id: id.to_owned(),
+                sealed,
+            });
+            let known = record
+                .map(|record| Entry::open(&key, &record))
+                .transpose()?;
+            let said = change(known.map(|entry| entry.said()))?;
+            let sealed = said.map(|said| said.sealed(&key, id)).transpose()?;
+            Ok::<_, AccountError>((sealed, ()))
+        });
+        changed.await??;
+        // It is done: what is not seen at once is seen soon.
+        if let Err(error) = self.look_at_accounts().await {
+            tracing::warn!("a change of accounts is in force with a delay: {error}");
+        }
+        Ok(())
+    }
+
+    async fn add_account(&self, pool: String, id: String, keys: Keys) -> Result<(), AccountError> {
+        let wrong = |(key, message): config::Wrong| AccountError::Wrong(key, message);
+        if !is_account_id(&id) {
+            let message = "must be 1 to 64 of letters, digits and . _ @ + -";
+            return Err(AccountError::Wrong("id".to_owned(), message.to_owned()));
+        }
+        let pools = self.pools_of_file();
+        if ids(&pools).contains(&id) {
+            return Err(AccountError::Taken(id));
+        }
+        let Some(settings) = pools.iter().find(|it| it.name == pool) else {
+            let message = format!("there is no pool {pool:?}");
+            return Err(AccountError::Wrong("pool".to_owned(), message));
+        };
+        outside_account(&id, &keys, settings).map_err(wrong)?;
+        let said = Said {
+            pool: Some(pool),
+            keys: keys
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .collect(),
+        };
+        let taken = id.clone();
+        self.change_entry(&id, |known| match known {
+            // An override is left of an account that the file had once.
+            Some(known) if known.pool.is_some() => Err(AccountError::Taken(taken)),
+            _ => Ok(Some(said)),
+        })
+        .await
+    }
+
+    async fn alter_account(&self, id: &str, keys: Keys) -> Result<(), AccountError> {
+        let wrong = |(key, message): config::Wrong| AccountError::Wrong(key, message);
+        let enabled = keys.get("enabled").and_then(Value::as_bool);
+        let pools = self.pools_of_file();
+        let of_file = pools.iter().find_map(|pool| {
+            let account = pool.accounts.iter().find(|account| account.id == id);
+            account.map(|account| (pool, account))
+        });
+        let unknown = || AccountError::NoSuchAccount(id.to_owned());
+        self.change_entry(id, |known| match of_file {
+            Some((pool, base)) => {
+                let mut said = known.filter(|said| said.pool.is_none()).unwrap_or_default();
+                if keys.contains_key("upstream")
+                    && !base.headers.is_empty()
+                    && !keys.contains_key("headers")
+                {
+                    let message = "are needed anew for another upstream";
+                    return Err(AccountError::Wrong(
+                        "headers".to_owned(),
+                        message.to_owned(),
+                    ));
+                }
+                said.change(keys)?;
+                overlaid(base, &said.keys, pool).map_err(wrong)?;
+                check_secrets(&said.keys, !base.headers.is_empty())?;
+                Ok(Some(said).filter(|said| !said.keys.is_empty()))
+            }
+            None => {
+                let mut said = known
+                    .filter(|said| said.pool.is_some())
+                    .ok_or_else(unknown)?;
+                said.change(keys)?;
+                let pool = pools
+                    .iter()
+                    .find(|pool| Some(&pool.name) == said.pool.as_ref());
+                outside_account(id, &said.keys, pool.ok_or_else(unknown)?).map_err(wrong)?;
+                Ok(Some(said))
+            }
+        })
+        .await?;
+        // An order of before goes no further than this one.
+        match enabled {
+            Some(true) => drop(self.order(super::news::Order::Enable {
+                account: id.to_owned(),
+            })),
+            Some(false) => drop(self.order(super::news::Order::Disable {
+                account: id.to_owned(),
+            })),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// An override of the upstream holds what goes there; one of them cannot be taken back alone.
+fn check_secrets(keys: &Keys, has_headers: bool) -> Result<(), AccountError> {
+    let lacks = |key: &&str| !keys.contains_key(*key) && (*key == "credential" || has_headers);
+    let lacking = SECRETS.into_iter().find(lacks);
+    match lacking.filter(|_| keys.contains_key("upstream")) {
+        Some(key) => {
+            let message = "cannot be the file's while `upstream` is not; take that back, too";
+            Err(AccountError::Wrong(key.to_owned(), message.to_owned()))
+        }
+        None => Ok(()),
+    }
+}
+
+impl Roster for App {
+    fn add(&self, pool: String, id: String, keys: Keys) -> BoxFuture<'_, Result<(), AccountError>> {
+        Box::pin(self.add_account(pool, id, keys))
+    }
+
+    fn change<'a>(&'a self, id: &'a str, keys: Keys) -> BoxFuture<'a, Result<(), AccountError>> {
+        Box::pin(self.alter_account(id, keys))
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), AccountError>> {
+        let in_file = ids(&self.pools_of_file()).contains(id);
+        Box::pin(self.change_entry(id, move |known| match known {
+            Some(said) if said.pool.is_some() => Ok(None),
+            _ if in_file => Err(AccountError::InFile(id.to_owned())),
+            _ => Err(AccountError::NoSuchAccount(id.to_owned())),
+        }))
+    }
+
+    fn restore<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), AccountError>> {
+        Box::pin(self.change_entry(id, move |known| match known {
+            Some(said) if said.pool.is_none() => Ok(None),
+            _ => Err(AccountError::NotChanged(id.to_owned())),
+        }))
+    }
+}

@@ -1,0 +1,153 @@
+"""An operator's day: sign in, see an account fail and recover, switch one off, make a key, reload a changed file."""
+
+import subprocess
+
+from browser import GIVEN, Page, admin, ask, chat, served, vendor
+
+
+def the_link_of_the_first_start(page):
+    page.open(f"/#login={GIVEN['code']}")
+    page.wait(lambda: page.one("body.in"), "to be let in by the link")
+    assert GIVEN["code"] not in page.driver.current_url, "it stays in no history"
+    page.press("#leave")
+    page.wait(lambda: page.one("input[name=token]"), "the login")
+    page.open("/?again")
+    page.open(f"/#login={GIVEN['code']}")
+    page.wait(lambda: "used already" in page.text(".login [role=alert]"), "the link to be good once only")
+
+
+def sign_in(page):
+    page.open()
+    page.wait(lambda: page.one("input[name=token]"), "the login").send_keys("pga-wrong")
+    page.press(".login button")
+    page.wait(lambda: "not known" in page.text(".login [role=alert]"), "to be refused")
+    page.shot("login")
+    page.sign_in()
+    page.wait(lambda: page.text("#pulse") == "Serving", "the gateway's state")
+
+
+def an_account_fails_and_recovers(page):
+    page.go("accounts")
+    page.wait(lambda: "healthy" in (page.row("a1") or ""), "a1 to be healthy")
+    vendor(1, {"behaviour": {"status": "500"}})
+    for _ in range(12):
+        assert chat() == 200, "another account serves"
+    # Nothing is loaded anew: it is told over the event stream.
+    page.wait(lambda: "breaker open" in page.row("a1") and "HTTP 500" in page.row("a1"), "a1 to be shown as failed")
+    assert "back in" in page.row("a1") or "for" in page.row("a1"), page.row("a1")
+    page.wait(lambda: page.text("#badge-accounts") == "1", "the number of accounts that need somebody")
+    page.wait(lambda: page.text("#pulse") == "Some accounts cannot serve", "the gateway's state to change")
+    page.press("#screen td a", "a1")
+    page.wait(lambda: "breaker open" in page.text(".drawer"), "a1 in its window")
+    page.wait(lambda: "failed" in page.text(".drawer .brief") or page.one(".drawer .chain"), "its latest requests")
+    page.shot("account")
+    vendor(1, {"behaviour": {}})
+    page.press(".drawer button", "Reset")
+    page.wait(lambda: "healthy" in page.text(".drawer .notice"), "a1 to be well")
+    page.press(".drawer header button")
+    page.wait(lambda: "healthy" in page.row("a1"), "a1 to be healthy again")
+    page.go("overview")
+    page.wait(lambda: "breaker open" in page.text("#screen ol.feed"), "what happened")
+
+
+def traffic_moves_when_an_account_is_disabled(page):
+    page.go("accounts")
+    page.press("button[aria-label='Actions for a0']")
+    page.press("[role=menuitem]", "Disable")
+    page.wait(lambda: page.one("dialog[open]"), "to be asked")
+    assert admin("/api/v1/accounts/a0")["enabled"], "nothing is done before the answer"
+    page.press("dialog[open] footer .danger")
+    page.wait(lambda: "disabled" in page.row("a0"), "a0 to be disabled")
+    before = [served(n) for n in range(3)]
+    for _ in range(6):
+        assert chat() == 200
+    after = [served(n) for n in range(3)]
+    assert after[0] == before[0] and sum(after) >= sum(before) + 6, (before, after)
+    page.press("button[aria-label='Actions for a0']")
+    page.press("[role=menuitem]", "Enable")
+    page.wait(lambda: "healthy" in page.row("a0"), "a0 to serve again")
+
+
+def a_key_is_made_and_used(page):
+    page.go("keys")
+    page.wait(lambda: "No key was issued yet" in page.text("#screen"), "the empty list")
+    page.press("#screen .head button", "Create a key")
+    page.fill("Name", "laptop")
+    page.press("dialog[open] button[type=submit]")
+    key = page.wait(lambda: page.text("#new-key"), "the key")
+    assert key.startswith("sk-pg-"), key
+    page.shot("key")
+    tell_each_client(page, key)
+    page.press("dialog.must footer button")
+    page.wait(lambda: page.row("laptop"), "the key in the list")
+    assert key not in page.driver.page_source, "it is shown once"
+    # With the first key every client needs one.
+    body = '{"model": "gpt-5", "messages": [{"role": "user", "content": "Hello"}]}'
+    curl = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Content-Type: application/json", "-d", body, f"{GIVEN['gateway']}/v1/chat/completions"]
+    without = subprocess.run(curl, capture_output=True, text=True, check=True)
+    assert without.stdout == "401", without.stdout
+    with_key = subprocess.run([*curl, "-H", f"Authorization: Bearer {key}"], capture_output=True, text=True, check=True)
+    assert with_key.stdout == "200", with_key.stdout
+    page.go("requests")
+    page.wait(lambda: "laptop" in page.text("#screen tbody"), "the request with its key")
+    page.go("keys")
+    page.press("button[aria-label='Actions for laptop']")
+    page.press("[role=menuitem]", "Revoke…")
+    page.press("dialog[open] footer .danger")
+    page.wait(lambda: not page.row("laptop"), "the key to be gone")
+    assert ask(f"{GIVEN['gateway']}/v1/models", headers={"Authorization": f"Bearer {key}"})[0] == 401
+
+
+def tell_each_client(page, key):
+    """The lines are those of `poolgate env`, with the key in them."""
+    for client, tab in [("openai", "OpenAI SDK"), ("anthropic", "Anthropic SDK"), ("claude", "Claude Code"), ("codex", "Codex"), ("gemini", "Gemini CLI")]:
+        page.press("[role=tab]", tab)
+        shown = page.wait(lambda: [one.text for one in page.all("#recipe pre")], f"the lines for {tab}")
+        said = subprocess.run([GIVEN["poolgate"], "env", client, "-c", GIVEN["file"]], capture_output=True, text=True, check=True).stdout
+        wanted = [line.removeprefix("# ").replace("YOUR_KEY", key).replace("=any", f"={key}") for line in said.splitlines()]
+        for line in "\n".join(shown).splitlines():
+            assert line in wanted, f"{tab}: {line!r} is not in {wanted}"
+        exports = [line for line in wanted if line.startswith("export ")]
+        assert all(line in "\n".join(shown) for line in exports), f"{tab}: {exports} are not all in {shown}"
+
+
+def a_changed_file_is_reloaded(page):
+    with open(GIVEN["file"], encoding="utf-8") as file:
+        text = file.read()
+    assert "strategy: round_robin" in text
+    with open(GIVEN["file"], "w", encoding="utf-8") as file:
+        file.write(text.replace("strategy: round_robin", "strategy: least_used"))
+    page.go("config")
+    page.press("#screen .head .primary")
+    page.wait(lambda: page.one("dialog .diff"), "the difference")
+    shown = page.text("dialog .diff")
+    assert "round_robin" in shown and "least_used" in shown, shown
+    assert admin("/api/v1/pools")["pools"][0]["strategy"] == "round_robin", "nothing is done before the answer"
+    page.shot("reload")
+    page.press("dialog footer .primary")
+    page.wait(lambda: admin("/api/v1/pools")["pools"][0]["strategy"] == "least_used", "the file to be in force")
+    with open(GIVEN["file"], "w", encoding="utf-8") as file:
+        file.write("pools: [\n")
+    page.wait(lambda: not page.one("dialog"), "the window to close")
+    page.press("#screen .head .primary")
+    page.wait(lambda: "has mistakes" in page.text("dialog"), "the mistakes")
+    page.press("dialog footer button", "Close")
+
+
+def sign_out(page):
+    page.press("#leave")
+    page.wait(lambda: page.one("input[name=token]"), "the login")
+    page.driver.refresh()
+    page.wait(lambda: page.one("input[name=token]"), "the login, as the session is over")
+
+
+with Page() as page:
+    the_link_of_the_first_start(page)
+    sign_in(page)
+    an_account_fails_and_recovers(page)
+    traffic_moves_when_an_account_is_disabled(page)
+    a_key_is_made_and_used(page)
+    a_changed_file_is_reloaded(page)
+    # What the gateway refused, as it should.
+    page.assert_nothing_went_wrong(but=["/api/v1/reload"])
+    sign_out(page)
