@@ -11,7 +11,7 @@ use clap::Args;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -40,6 +40,7 @@ pub(super) struct Bench {
     /// Ask for streams
     #[arg(long)]
     stream: bool,
+    /// Which one is asked; its name says the dialect
     #[arg(long, value_name = "MODEL", default_value = "gpt-5")]
     model: String,
     /// A client key; `-`: on standard input
@@ -68,8 +69,8 @@ struct Measured {
     gaps: Vec<u32>,
 }
 
-struct Load {
-    client: Client<HttpConnector, Full<Bytes>>,
+struct Load<C> {
+    client: Client<C, Full<Bytes>>,
     url: String,
     body: serde_json::Value,
     key: Option<Secret>,
@@ -139,7 +140,10 @@ impl Bench {
     }
 }
 
-impl Load {
+impl<C> Load<C>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
     async fn ask_on(self: Arc<Self>) {
         while clock::now() < self.until {
             let asked = tokio::time::timeout(PATIENCE, self.ask()).await;

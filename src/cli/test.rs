@@ -24,7 +24,7 @@ pub(super) struct Test {
     /// So many chats at once
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=500))]
     parallel: u16,
-    /// [default: the first that the gateway lists]
+    /// Which one is asked [default: the first that the gateway lists]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// A client key, where the gateway asks for one; `-`: on standard input
