@@ -76,7 +76,10 @@ pub(super) async fn list(
     all.extend(kept.chain(seen).map(|one| ((one.began, one.id), one)));
     let names = names(&keys);
     let page = all.iter().rev().take(last as usize);
-    let next = page.clone().last().filter(|_| all.len() > last as usize);
+    let next = page
+        .clone()
+        .next_back()
+        .filter(|_| all.len() > last as usize);
     let next = next.map(|((began, id), _)| format!("{began}-{id}"));
     let requests: Vec<Value> = page.map(|(_, one)| shown(one, &names)).collect();
     Ok(Json(json!({"requests": requests, "next": next})))

@@ -164,8 +164,7 @@ impl App {
         records::check(&config.state)?;
         let store = Arc::new(Store::of(&config.state)?.counted(metrics.clone()));
         let usage = records::usage(&config.state, &metrics)?;
-        let egress = &config.egress;
-        let tunnels = Arc::new(Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?);
+        let tunnels = tunnels(&config)?;
         // What was before this process has its place in time, too.
         let served_since = now.checked_sub(age).unwrap_or(now);
         let instances = Instances::in_state(&config.state.dir);
@@ -174,11 +173,7 @@ impl App {
         accounts::check_some(&config, &discovery)?;
         let groups = Arc::default();
         let (issued, keys) = keys::Issued::read(&config)?;
-        let book = roster::Book::default();
-        if issued.is_read() {
-            book.read_first(&config)
-                .context("the accounts of the API")?;
-        }
+        let book = roster::Book::at_start(&config, &issued)?;
         let pools: Vec<_> = accounts::settings(&config, &discovery, &instances, &book)
             .iter()
             .map(|pool| Pool::among(&groups, pool, &metrics, served_since))
@@ -212,9 +207,7 @@ impl App {
             usage: Arc::new(usage),
             renewals,
             sharing,
-            body_budget: Arc::new(Semaphore::new(
-                (config.clients.buffer_budget / 1024).clamp(1, Semaphore::MAX_PERMITS),
-            )),
+            body_budget: body_budget(config),
             config: Arc::new(ArcSwap::new(first.clone())),
             first,
             pools: Arc::new(ArcSwap::from_pointee(pools)),
@@ -244,6 +237,18 @@ impl App {
             began,
         })
     }
+}
+
+fn tunnels(config: &Config) -> Result<Arc<Tunnels>> {
+    let egress = &config.egress;
+    let tunnels = Tunnels::new(egress.proxy.as_ref(), &egress.no_proxy)?;
+    Ok(Arc::new(tunnels))
+}
+
+/// In KiB, which the bodies that are kept share.
+fn body_budget(config: &Config) -> Arc<Semaphore> {
+    let kib = config.clients.buffer_budget / 1024;
+    Arc::new(Semaphore::new(kib.clamp(1, Semaphore::MAX_PERMITS)))
 }
 
 /// What poolgate itself asks leaves through the configured proxy, or those of the environment.

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::App;
+use super::keys::Issued;
 use super::renewals::seal_key;
 use crate::admin::{AccountError, Keys, Roster};
 use crate::config::{self, Config, is_account_id, outside_account, overlaid};
@@ -157,8 +159,17 @@ impl Book {
             .store(Arc::new(records.iter().filter_map(open).collect()));
     }
 
-    /// Reads them before the first request comes; what cannot be read now is read as soon as it can be.
-    pub(super) fn read_first(&self, config: &Config) -> anyhow::Result<()> {
+    /// What is known before the first request comes; what cannot be read now is read as soon as it
+    /// can be, and is not waited for where the keys could not be read.
+    pub(super) fn at_start(config: &Config, keys: &Issued) -> anyhow::Result<Self> {
+        let book = Book::default();
+        if keys.is_read() {
+            book.read_first(config).context("the accounts of the API")?;
+        }
+        Ok(book)
+    }
+
+    fn read_first(&self, config: &Config) -> anyhow::Result<()> {
         let read = super::keys::at_once(async {
             let store = Store::of(&config.state)?;
             let version = store.accounts_version().await?;

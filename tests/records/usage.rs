@@ -145,7 +145,7 @@ fn what_is_older_than_it_is_to_be_kept_is_deleted() {
                     SELECT n FROM n) n; \
                    INSERT INTO usage SELECT hour - 401 * CAST(86400000 AS BIGINT), key, account, \
                    model, requests, tokens_in, tokens_out, tokens_cached, cost, estimated FROM usage; \
-                   INSERT INTO audit VALUES (1, 1, 'a', 'b', 'c', 'd')";
+                   INSERT INTO audit VALUES (1, 1, 'a', 'b', 'c', 'd', '')";
         database.sql(&gateway, sql);
         let count = |gateway: &Gateway, table: &str| {
             asked(&database.sql(gateway, &format!("SELECT COUNT(*) FROM {table}")))

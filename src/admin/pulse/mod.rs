@@ -198,7 +198,9 @@ impl Pulse {
                 self.tell("state", event);
             }
             let rows = known.rows.changes(&control.accounts());
-            rows.map(|rows| self.tell("accounts", &rows));
+            if let Some(rows) = rows {
+                self.tell("accounts", &rows);
+            }
             self.tell("numbers", &numbers);
         } else {
             known.rows.forget();
