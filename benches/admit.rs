@@ -115,6 +115,10 @@ fn admission(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn ok<T, E: std::fmt::Debug>(made: Result<T, E>) -> T {
+    made.unwrap_or_else(|error| panic!("{error:?}"))
+}
+
 /// What a slot costs a request whose key holds one: read from memory, and noted as used.
 fn slots(criterion: &mut Criterion) {
     let text = "clients: {keys: [{name: k, key: sk-bench, tier: medium}]}\n\
@@ -124,21 +128,21 @@ fn slots(criterion: &mut Criterion) {
     let config = loaded
         .unwrap_or_else(|problems| panic!("{problems}"))
         .config;
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let store = Arc::new(runtime.block_on(Store::open(folder.path())).unwrap());
+    let runtime = ok(tokio::runtime::Runtime::new());
+    let folder = ok(tempfile::tempdir());
+    let store = Arc::new(ok(runtime.block_on(Store::open(folder.path()))));
     let at = clock::moment();
-    let metrics = Arc::new(Metrics::new("bench", at.wall).unwrap());
+    let metrics = Arc::new(ok(Metrics::new("bench", at.wall)));
     let slots = Slots::new(store, metrics, at.now);
     let keys = Keys::new(&config, Some(Vec::new()));
-    let client = keys.client("cfg:k").unwrap();
+    let client = ok(keys.client("cfg:k").ok_or("no key"));
     let candidates = [Candidate {
         account: "a".into(),
         rank: 0,
     }];
     let tier = &config.tiers["medium"];
     let placed = slots.place(&client, tier, &candidates, at, Duration::from_secs(9));
-    runtime.block_on(placed).unwrap();
+    ok(runtime.block_on(placed));
     criterion.bench_function("a slot that is held", |bencher| {
         bencher.iter(|| {
             let seated = slots.enter(&client, at.now);

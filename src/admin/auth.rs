@@ -315,12 +315,10 @@ impl Auth {
     }
 }
 
-/// A page of another site may send a `POST` without asking; a `DELETE`, which has no body, not.
+/// A page of another site may send a `POST` without asking; a `DELETE`, which has no body, not. What no
+/// route takes, as a `PUT`, is told so.
 fn check_json(request: &Request) -> Result<(), Problem> {
-    let writes = matches!(
-        *request.method(),
-        Method::POST | Method::PUT | Method::PATCH
-    );
+    let writes = matches!(*request.method(), Method::POST | Method::PATCH);
     match writes && !is_json(request.headers()) {
         false => Ok(()),
         true => Err(Problem::new(

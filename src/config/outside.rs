@@ -203,7 +203,7 @@ mod tests {
             ),
         ] {
             let problem = added(value).err().unwrap();
-            assert!(problem.starts_with(&format!("{key}")), "{problem}");
+            assert!(problem.starts_with(&key.to_string()), "{problem}");
         }
     }
 

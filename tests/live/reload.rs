@@ -37,8 +37,12 @@ fn a_reload_is_answered_with_what_came_of_it() {
     gateway.program.write("poolgate.yaml", &one);
     let answer = gateway.admin(post("/api/v1/reload", &Value::Null));
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let expected = json!({"reloaded": true, "needs_upgrade": []});
-    assert_eq!(answer.json(), expected);
+    let answer = answer.json();
+    let expected = (&json!(true), &json!([]));
+    assert_eq!((&answer["reloaded"], &answer["needs_upgrade"]), expected);
+    let change = &answer["changes"][0];
+    assert_eq!(change["path"], "pools.default.accounts[a1]");
+    assert_eq!(change["after"], Value::Null);
     assert_eq!(gateway.admin(get("/api/v1/accounts/a1")).status, 404);
     assert_eq!(
         gateway.metric("poolgate_config_reloads_total", &["success"]),

@@ -188,7 +188,6 @@ impl House {
             "/api/v1/config",
             "/api/v1/requests",
             "/api/v1/keys",
-            "/api/v1/events",
             "/metrics",
             "/health",
             "/router/status",
@@ -211,6 +210,7 @@ impl House {
             let answer = self.gateway.send(&get(path).bearer(&wrong));
             self.tell(&answer);
         }
+        self.look_on();
         let key = self.planted.at("client key").to_owned();
         for question in [
             json!({"model": "gpt-5", "key": key}),
@@ -221,6 +221,27 @@ impl House {
         ] {
             self.admin(post("/api/v1/route", &question));
         }
+    }
+
+    /// The first events of a stream that has no end.
+    fn look_on(&mut self) {
+        const ENOUGH: usize = 3;
+        let token = self.planted.at("admin token").to_owned();
+        let request = get("/api/v1/events").bearer(&token);
+        let address = self.gateway.admin_address;
+        let mut socket = TcpStream::connect(address).unwrap();
+        let patience = Some(Duration::from_secs(20));
+        socket.set_read_timeout(patience).unwrap();
+        socket.write_all(&request.bytes(address)).unwrap();
+        let mut seen = String::new();
+        while seen.matches("\n\n").count() < ENOUGH {
+            let mut part = [0; 4096];
+            let length = socket.read(&mut part).unwrap();
+            assert!(length > 0, "the events end: {seen}");
+            seen += &String::from_utf8_lossy(&part[..length]);
+        }
+        assert!(seen.starts_with("HTTP/1.1 200"), "{seen}");
+        self.told.extend(seen.bytes());
     }
 
     /// What the other commands say beside the running gateway.

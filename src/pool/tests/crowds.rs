@@ -190,6 +190,10 @@ async fn fifty_on_three_places_are_served_in_the_order_of_arrival() {
 }
 
 /// More with `POOLGATE_SOAK=1`.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how much is tried is said to the test, not to the program"
+)]
 fn count(usual: usize, full: usize) -> usize {
     match std::env::var("POOLGATE_SOAK").as_deref() {
         Ok("1") => full,
