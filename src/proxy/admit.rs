@@ -72,8 +72,8 @@ pub(super) async fn accept(
     }
     let target = target(&config, session, websocket)?;
     let (client, way) = admitted(gateway, &config, session, ctx, &target)?;
-    let is_read = matches!(session.req_header().method, Method::GET | Method::HEAD);
-    if target.kind == Some(Kind::Models) && is_read {
+    // Who asks for a head alone asks whether anybody answers.
+    if target.kind == Some(Kind::Models) && session.req_header().method == Method::GET {
         let question = models::Question {
             client: &client,
             dialect: target.dialect,
