@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Barrier;
+
 use super::gather::{Item, Sums};
 use super::spent::Before;
 use super::usage::Name;
@@ -82,18 +84,29 @@ async fn of_two_that_race_for_a_lease_exactly_one_gets_it() {
     let dir = tempfile::tempdir().unwrap();
     let one = Arc::new(Store::open(dir.path()).await.unwrap());
     let two = Arc::new(Store::open(dir.path()).await.unwrap());
-    let racer = |store: &Arc<Store>, holder: &'static str| {
-        let store = store.clone();
+    // They go through each ten from its two ends and meet somewhere inside: both win some, whoever
+    // of them the scheduler prefers.
+    let ten = Arc::new(Barrier::new(2));
+    let racer = |store: &Arc<Store>, holder: &'static str, backwards: bool| {
+        let (store, ten) = (store.clone(), ten.clone());
         tokio::spawn(async move {
-            let mut won = vec![];
-            for round in 0..1000 {
+            let mut won = vec![false; 1000];
+            for step in 0..1000 {
+                if step % 10 == 0 {
+                    ten.wait().await;
+                }
+                let round = if backwards {
+                    step / 10 * 10 + 9 - step % 10
+                } else {
+                    step
+                };
                 let name = format!("race/{round}");
-                won.push(store.lease(&name, holder, MINUTE, at(0)).await.unwrap());
+                won[round] = store.lease(&name, holder, MINUTE, at(0)).await.unwrap();
             }
             won
         })
     };
-    let (one, two) = (racer(&one, "one"), racer(&two, "two"));
+    let (one, two) = (racer(&one, "one", false), racer(&two, "two", true));
     let (one, two) = (one.await.unwrap(), two.await.unwrap());
     assert!(one.iter().zip(&two).all(|(one, two)| one != two));
     for won in [one, two] {
