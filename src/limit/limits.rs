@@ -371,7 +371,16 @@ impl Rule {
 impl Hold {
     /// The request has ended at `now` and used this much.
     pub fn settle(mut self, spent: Spent, now: Instant) {
-        self.end(Some((spent, now)));
+        self.end(|_| Some((spent, now)));
+    }
+
+    /// The request has ended at `now`, and nobody knows what it used: what is held for it counts, which is no more
+    /// than each limit lets through.
+    pub fn settle_as_held(mut self, now: Instant) {
+        self.end(|taken| {
+            let (tokens, cost) = (taken.amount, taken.amount);
+            Some((Spent { tokens, cost }, now))
+        });
     }
 
     /// What it took there, and of which limit.
@@ -380,10 +389,10 @@ impl Hold {
         Some((taken, limits.rules.get(taken.rule)?))
     }
 
-    fn end(&mut self, spent: Option<(Spent, Instant)>) {
+    fn end(&mut self, spent: impl Fn(&Taken) -> Option<(Spent, Instant)>) {
         for taken in std::mem::take(&mut self.taken) {
             if let Some(rule) = self.limits.rules.get(taken.rule) {
-                rule.settle(&taken, self.at, spent);
+                rule.settle(&taken, self.at, spent(&taken));
             }
         }
     }
@@ -391,6 +400,6 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.end(None);
+        self.end(|_| None);
     }
 }

@@ -8,6 +8,10 @@ use crate::dialect::Usage;
 /// Money is counted in billionths of the unit that prices are written in.
 pub const BILLION: f64 = 1e9;
 
+/// What one request may cost. Prices that cannot be meant, and amounts that no vendor can mean, come to more, and
+/// would fill the sums that they are added to.
+const DEAREST: u64 = 1_000_000 * BILLION as u64;
+
 /// Of one model, in billionths a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Price {
@@ -64,7 +68,7 @@ impl Price {
         let cost = fresh as f64 * self.input
             + cached as f64 * self.cached
             + usage.output as f64 * self.output;
-        cost.round() as u64
+        (cost.round() as u64).min(DEAREST)
     }
 }
 
@@ -110,5 +114,17 @@ mod tests {
         let one = Usage { input: 1, ..usage };
         let price = list().of_model("gpt-5-mini").unwrap();
         assert_eq!((price.cost(&usage), price.cost(&one)), (0, 250));
+    }
+
+    #[test]
+    fn an_amount_that_cannot_be_meant_leaves_room_for_others() {
+        let output = 1_000_000_000_000;
+        let absurd = Usage {
+            input: 0,
+            output,
+            cached: 0,
+        };
+        let price = list().of_model("gpt-5").unwrap();
+        assert!(price.cost(&absurd) <= i64::MAX as u64 / 1_000);
     }
 }

@@ -7,8 +7,8 @@ use http::HeaderValue;
 
 use super::breaker::Entry;
 use super::live::{Live, reason};
-use super::marks::Trial;
-use super::rates::Charge;
+use super::marks::{Marked, Trial};
+use super::rates::{Charge, Reached};
 use super::{Demand, Pool};
 use crate::config;
 use crate::credential::Credential;
@@ -42,6 +42,14 @@ pub(super) struct Taken {
     pub(super) charge: Option<Charge>,
     /// It tries whether the account serves its model again.
     pub(super) trial: Option<Trial>,
+}
+
+/// Why an account did not take a request.
+pub(super) enum Refused {
+    /// It takes none like it now.
+    Out,
+    /// It takes one that may come to fewer tokens: others hold what is left of its limits.
+    TooLarge,
 }
 
 /// The `Host` of requests to this upstream (RFC 9112 §3.2); a socket of this machine has no name.
@@ -91,28 +99,38 @@ impl Account {
 
     /// Takes a place, and of its limits what the request may come to; tells the table when that was the
     /// last one.
+    ///
+    /// # Errors
+    /// It does not take this request.
     pub(super) fn acquire(
         self: &Arc<Self>,
         pool: &Pool,
         demand: &Demand,
         now: u64,
-    ) -> Option<Taken> {
-        let entry = self.live.acquire()?;
+    ) -> Result<Taken, Refused> {
+        let entry = self.live.acquire().ok_or(Refused::Out)?;
         let trial = pool.marks.enter(self.slot, demand.model.as_deref(), now);
-        let held = trial.ok().and_then(|trial| {
-            let charge = pool.charge(self, demand, now).ok()?;
-            Some((trial, charge))
+        let held = trial.map_err(|Marked| Refused::Out).and_then(|trial| {
+            let charge = pool.charge(self, demand, now);
+            let charge = charge.map_err(|reached| match reached {
+                Reached::Limit => Refused::Out,
+                Reached::Room => Refused::TooLarge,
+            })?;
+            Ok((trial, charge))
         });
-        let Some((trial, charge)) = held else {
-            self.release(entry, pool);
-            return None;
+        let (trial, charge) = match held {
+            Ok(held) => held,
+            Err(refused) => {
+                self.release(entry, pool);
+                return Err(refused);
+            }
         };
         self.live.requests.fetch_add(1, Ordering::Relaxed);
         let full = self.live.is_full_with(self.live.in_flight());
         if full || entry == Entry::Probe {
             pool.publish(self);
         }
-        Some(Taken {
+        Ok(Taken {
             account: self.clone(),
             entry,
             charge,

@@ -53,7 +53,7 @@ impl Pool {
         {
             return None;
         }
-        account.acquire(self, demand, now)
+        account.acquire(self, demand, now).ok()
     }
 
     /// An account took the request. Its caller is at home there from now on, unless its home only had

@@ -46,7 +46,7 @@ use tokio::sync::mpsc;
 
 pub use crate::clock::Moment;
 pub use account::Account;
-use account::Taken;
+use account::{Refused, Taken};
 pub use bequest::{Bequest, Places};
 pub use budget::Retrying;
 pub use explain::Explanation;
@@ -65,6 +65,10 @@ use crate::dialect::Dialect;
 use crate::telemetry::{Metrics, PoolMetrics};
 use select::Choice;
 use table::{Group, Lane, Table};
+
+/// Accounts whose limits others hold that one request asks, one after the other: what it costs must not grow with
+/// their number. The next look begins with others.
+const TOO_LARGE_FOR: usize = 32;
 
 /// What a request asks of a pool.
 #[derive(Clone, Debug)]
@@ -189,8 +193,8 @@ impl Pool {
         // Whoever comes while others wait stands behind them.
         if self.queue.waiting() == 0 {
             match self.take(demand, now) {
-                Some(lease) => return Ok(lease),
-                None => {
+                Ok(lease) => return Ok(lease),
+                Err(_) => {
                     let refusal = self.refusal(demand, now);
                     if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
                         self.sharing.miss();
@@ -206,19 +210,19 @@ impl Pool {
     /// Takes an account if one is ready. Where gateways share it and none is, more is asked for.
     pub fn try_lease(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Lease> {
         let lease = self.take(demand, now);
-        if lease.is_none() {
+        if lease.is_err() {
             self.sharing.miss();
         }
-        lease
+        lease.ok()
     }
 
-    fn take(self: &Arc<Self>, demand: &Demand, now: Instant) -> Option<Lease> {
+    fn take(self: &Arc<Self>, demand: &Demand, now: Instant) -> Result<Lease, Refused> {
         let ticks = self.ticks(now);
         if ticks >= self.due.next() {
             self.recover_due(ticks);
         }
         if !self.enter() {
-            return None;
+            return Err(Refused::Out);
         }
         let table = self.table.load();
         let taken = match &demand.only {
@@ -226,30 +230,37 @@ impl Pool {
             None => self.take_any(&table, demand, ticks),
         };
         match taken {
-            Some(taken) => {
+            Ok(taken) => {
                 self.sharing.took(&taken.account);
                 let last_used = &taken.account.live.last_used;
                 last_used.store(ticks.max(1), Ordering::Relaxed);
-                Some(Lease::of(taken, self, now))
+                Ok(Lease::of(taken, self, now))
             }
-            None => {
+            Err(refused) => {
                 self.in_flight.fetch_sub(1, Ordering::SeqCst);
-                None
+                Err(refused)
             }
         }
     }
 
     /// Takes the account where the caller is at home, or else the one that the strategy proposes; an
     /// account of a better priority before either.
-    fn take_any(&self, table: &Table, demand: &Demand, now: u64) -> Option<Taken> {
+    fn take_any(&self, table: &Table, demand: &Demand, now: u64) -> Result<Taken, Refused> {
         let home = self.home(demand, now);
         let taken = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
-            view.groups.iter().find_map(|group| {
+            let mut why = Refused::Out;
+            for group in &view.groups {
                 let at_home = home.and_then(|home| self.take_home(home, group, table, demand, now));
-                at_home.or_else(|| self.take_from(group, table, demand, now))
-            })
+                let taken = at_home.map_or_else(|| self.take_from(group, table, demand, now), Ok);
+                match taken {
+                    Ok(taken) => return Ok(taken),
+                    Err(Refused::TooLarge) => why = Refused::TooLarge,
+                    Err(Refused::Out) => {}
+                }
+            }
+            Err(why)
         });
-        if let Some(Taken { account, .. }) = &taken
+        if let Ok(Taken { account, .. }) = &taken
             && home != Some(account.slot)
         {
             self.settle_down(home, account, table, demand, now);
@@ -257,14 +268,27 @@ impl Pool {
         taken
     }
 
-    fn take_from(&self, group: &Group, table: &Table, demand: &Demand, now: u64) -> Option<Taken> {
+    fn take_from(
+        &self,
+        group: &Group,
+        table: &Table,
+        demand: &Demand,
+        now: u64,
+    ) -> Result<Taken, Refused> {
         let model = demand.model.as_deref().map(marks::model_id);
         // Recovering accounts that let this request pass, because their share is small yet.
         let mut passed: SmallVec<[u32; 4]> = SmallVec::new();
+        // Accounts of whose limits others hold too much for this request.
+        let mut held: SmallVec<[u32; 4]> = SmallVec::new();
+        let nobody = |held: &[u32]| match held {
+            [] => Refused::Out,
+            _ => Refused::TooLarge,
+        };
         loop {
             let allows = |slot: u32| {
                 !demand.tried.contains(&slot)
                     && !passed.contains(&slot)
+                    && !held.contains(&slot)
                     && model.is_none_or(|model| self.marks.until(slot, model, now).is_none())
             };
             let ready = group.ready(table);
@@ -278,9 +302,9 @@ impl Pool {
             let (slot, must) = match group.picker.pick(&choice) {
                 Some(slot) => (slot, false),
                 // Nobody else is there: who let it pass must take it.
-                None => (passed.pop()?, true),
+                None => (passed.pop().ok_or_else(|| nobody(&held))?, true),
             };
-            let account = table.account(slot)?;
+            let account = table.account(slot).ok_or(Refused::Out)?;
             let share = account
                 .live
                 .breaker
@@ -292,10 +316,12 @@ impl Pool {
                 continue;
             }
             match account.acquire(self, demand, now) {
-                Some(taken) => return Some(taken),
+                Ok(taken) => return Ok(taken),
+                Err(Refused::TooLarge) if held.len() == TOO_LARGE_FOR => return Err(Refused::TooLarge),
+                Err(Refused::TooLarge) => held.push(slot),
                 // Another request was faster, or it has reached a limit; the bit is set right and somebody
                 // else is picked: in the table that was read, which may be an old one by now.
-                None => table.ready.publish(slot, || account.is_ready()),
+                Err(Refused::Out) => table.ready.publish(slot, || account.is_ready()),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::account::Taken;
+use super::account::{Refused, Taken};
 use super::refusal::why_not;
 use super::table::Table;
 use super::{Cause, Demand, Pool, Refusal, marks};
@@ -21,17 +21,17 @@ impl Pool {
         table: &Table,
         demand: &Demand,
         now: u64,
-    ) -> Option<Taken> {
-        let account = table.find(id)?;
+    ) -> Result<Taken, Refused> {
+        let account = table.find(id).ok_or(Refused::Out)?;
         let serves = demand.lane().takes(account)
             && table.serves(account.slot, demand.model.as_deref())
             && !demand.tried.contains(&account.slot)
             && !self.is_marked(account, demand, now);
         if !serves {
-            return None;
+            return Err(Refused::Out);
         }
         let taken = account.acquire(self, demand, now);
-        if taken.is_none() {
+        if taken.is_err() {
             table.ready.publish(account.slot, || account.is_ready());
         }
         taken

@@ -3,7 +3,8 @@
 //!
 //! Nobody looks at windows to choose an account. One that has reached a limit is blocked as one that
 //! cools is; only the windows of the account that was chosen are touched, and where they refuse the
-//! request goes on to the next one. What a request takes is an estimate until its answer has ended.
+//! request goes on to the next one. What a request takes is an estimate until its answer has ended: where only
+//! the estimates of others are in its way it goes elsewhere or waits, and smaller ones pass it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,30 +19,25 @@ use crate::limit::{Ask, Exceeded, Hold, Limits, Spent};
 /// What one attempt holds of its account's limits.
 pub(super) struct Charge {
     hold: Hold,
-    /// What it comes to: an estimate, until the vendor has stated it.
-    tokens: u64,
+    /// What it comes to, once that is known: until then what is held counts.
+    tokens: Option<u64>,
     /// The request is on its way, and counts whatever becomes of it.
     is_sent: bool,
 }
 
-/// The chosen account has reached a limit.
-pub(super) struct Reached;
-
-impl Charge {
-    /// `tokens`: what counts if the request was sent.
-    fn settle(self, tokens: u64, now: Instant) {
-        // Else it is given back as it is dropped.
-        if self.is_sent {
-            self.hold.settle(Spent { tokens, cost: 0 }, now);
-        }
-    }
+/// Why the limits of the chosen account do not let the request through.
+pub(super) enum Reached {
+    /// One is used up.
+    Limit,
+    /// What others hold leaves too little for this one; it may be enough for another.
+    Room,
 }
 
 impl Pool {
     /// Takes what the request may come to of the account's limits.
     ///
     /// # Errors
-    /// One is reached; the account is blocked until it is not.
+    /// One is reached, and the account is blocked until it is not; or there is no room for this one.
     pub(super) fn charge(
         &self,
         account: &Account,
@@ -59,22 +55,23 @@ impl Pool {
         match limits.admit_part(&ask, self.at(now), &self.sharing.part()) {
             Ok(hold) => {
                 self.look_at_limits(account, limits, None, now);
-                let is_sent = false;
+                let (tokens, is_sent) = (None, false);
                 Ok(Some(Charge {
                     hold,
                     tokens,
                     is_sent,
                 }))
             }
+            Err(exceeded) if exceeded.is_held => Err(Reached::Room),
             Err(exceeded) => {
                 self.look_at_limits(account, limits, Some(exceeded), now);
-                Err(Reached)
+                Err(Reached::Limit)
             }
         }
     }
 
     /// Sets right whether the account waits for a limit. Whoever changes what it has used calls this.
-    /// `refused`: a request was, because of those under way.
+    /// `refused`: a request was.
     fn look_at_limits(
         &self,
         account: &Account,
@@ -122,8 +119,24 @@ impl Pool {
         }
     }
 
-    fn settle_charge(&self, account: &Account, charge: Charge, tokens: u64, now: u64) {
-        charge.settle(tokens, self.at(now));
+    /// `has_worked`: the account has, so that what it used counts.
+    fn settle_charge(&self, account: &Arc<Account>, charge: Charge, has_worked: bool, now: u64) {
+        let at = self.at(now);
+        let tokens = if has_worked { charge.tokens } else { Some(0) };
+        match tokens {
+            _ if !charge.is_sent => {
+                drop(charge.hold);
+                // Others of its group may have waited for what is given back.
+                let waits = |it: &Account| it.live.blocked() & reason::LIMITED != 0;
+                self.each_of_group(account, |pool, other| {
+                    if waits(other) {
+                        pool.limits_due(other, pool.ticks(at));
+                    }
+                });
+            }
+            Some(tokens) => charge.hold.settle(Spent { tokens, cost: 0 }, at),
+            None => charge.hold.settle_as_held(at),
+        }
         self.limits_due(account, now);
     }
 }
@@ -146,7 +159,7 @@ impl Lease {
     /// So many tokens the attempt came to.
     pub fn came_to(&mut self, tokens: u64) {
         if let Some(charge) = &mut self.charge {
-            charge.tokens = tokens;
+            charge.tokens = Some(tokens);
         }
     }
 
@@ -162,9 +175,8 @@ impl Lease {
                 Outcome::Success | Outcome::BrokenStream | Outcome::ClientGone
             )
         });
-        let tokens = if has_worked { charge.tokens } else { 0 };
         let pool: &Arc<Pool> = &self.pool;
-        pool.settle_charge(&self.account, charge, tokens, pool.ticks(now));
+        pool.settle_charge(&self.account, charge, has_worked, pool.ticks(now));
     }
 }
 

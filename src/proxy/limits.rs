@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Gateway;
 use super::reject::Refused;
 use crate::clock::{self, Instant};
-use crate::dialect::{Kind, Reject, Usage};
+use crate::dialect::{Kind, Reading, Reject, Usage};
 use crate::key::Client;
 use crate::limit::{Ask, Exceeded, Hold, Permit, Price, Spent};
 use crate::telemetry::AccessLine;
@@ -40,6 +40,10 @@ pub(super) struct Bill {
     price: Option<Price>,
     /// Before the vendor states it.
     estimate: Usage,
+    /// The tokens that the client lets the answer have, where it says so.
+    most: Option<u64>,
+    /// Bytes of text that were read of the answer, where that is told apart from what is around it.
+    written: Option<u64>,
     /// It makes a model work; listing models does not.
     counts: bool,
     /// The vendor's statement is of an answer that was to go on.
@@ -55,6 +59,9 @@ impl Bill {
         size: usize,
         most: Option<u64>,
     ) -> Bill {
+        // Of what passes through a socket nobody knows how much is text.
+        let is_socket = kind == Some(Kind::ResponsesSocket);
+        let most = most.or(is_socket.then_some(USUAL_ANSWER));
         Bill {
             hold: None,
             price: match model {
@@ -67,6 +74,8 @@ impl Bill {
                 output: most.unwrap_or(USUAL_ANSWER),
                 cached: 0,
             },
+            most,
+            written: None,
             counts: !matches!(kind, Some(Kind::Models | Kind::CountTokens)),
             is_partial: false,
         }
@@ -78,9 +87,26 @@ impl Bill {
         self.counts.then_some(estimate)
     }
 
-    /// The answer broke off, and what the vendor had stated of it by then is only where it began.
-    pub(super) fn broke_off(&mut self) {
-        self.is_partial = true;
+    /// The attempt is over, `bytes` of whose answer went to the client. Returns the tokens that it came to in the
+    /// limits of its account, where an answer is no longer than its client lets it be.
+    pub(super) fn read(&mut self, reading: Option<&Reading>, bytes: u64) -> u64 {
+        self.written = reading.and_then(|reading| reading.written);
+        self.is_partial = reading.is_some_and(|reading| reading.is_partial);
+        let output = self.output(bytes);
+        let usage = match reading.and_then(|reading| reading.usage) {
+            Some(usage) if self.is_partial => at_least(usage, output),
+            Some(usage) => usage,
+            None => Usage {
+                output: output.min(self.most.unwrap_or(u64::MAX)),
+                ..self.estimate
+            },
+        };
+        usage.input.saturating_add(usage.output)
+    }
+
+    /// The tokens of an answer that nobody has counted, from what there is of it.
+    fn output(&self, bytes: u64) -> u64 {
+        self.written.unwrap_or(bytes) / BYTES_PER_TOKEN
     }
 
     /// The request is over, and its line is complete: what it has used counts, or nothing where no
@@ -98,11 +124,13 @@ impl Bill {
 
     fn used(&self, line: &AccessLine) -> Used {
         let (usage, is_estimated) = match line.usage {
-            Some(usage) if self.is_partial => (at_least(usage, line.bytes_out), true),
+            Some(usage) if self.is_partial => {
+                (at_least(usage, self.output(line.bytes_out)), true)
+            }
             Some(usage) => (usage, false),
             None if !self.counts || !is_served(line) => (Usage::default(), false),
             None => {
-                let output = line.bytes_out / BYTES_PER_TOKEN;
+                let output = self.output(line.bytes_out);
                 let estimate = Usage {
                     output,
                     ..self.estimate
@@ -123,10 +151,10 @@ impl Bill {
     }
 }
 
-/// What an answer has come to that broke off after so many bytes, and of which this was stated.
-pub(super) fn at_least(stated: Usage, bytes: u64) -> Usage {
+/// What an answer has come to that broke off after so many tokens, and of which this was stated.
+fn at_least(stated: Usage, output: u64) -> Usage {
     Usage {
-        output: stated.output.max(bytes / BYTES_PER_TOKEN),
+        output: stated.output.max(output),
         ..stated
     }
 }

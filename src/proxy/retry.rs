@@ -7,7 +7,6 @@ use pingora_proxy::Session;
 
 use super::body::Replay;
 use super::context::{Attempt, Context, RefusedToken, Request, Retry};
-use super::limits::{Bill, at_least};
 use super::verdict::answer_began;
 use crate::clock::{self, Instant};
 use crate::dialect::Meter;
@@ -99,7 +98,7 @@ pub(super) fn anew(session: &Session, ctx: &mut Context) -> bool {
     true
 }
 
-/// The one report of an attempt, with the tokens that were stated.
+/// The one report of an attempt, with the tokens that were stated, or else as far as its answer was seen.
 pub(super) fn report(
     ctx: &mut Context,
     attempt: &mut Attempt,
@@ -113,6 +112,10 @@ pub(super) fn report(
         .take()
         .or_else(|| attempt.meter.take().map(Meter::finish));
     let request = ctx.request.as_ref();
+    if let Some(bill) = &mut ctx.bill {
+        let tokens = bill.read(reading.as_ref(), ctx.line.bytes_out);
+        attempt.lease.came_to(tokens);
+    }
     if let Some(reading) = reading {
         if let (Some(answer), Some(request)) = (reading.begun.id(), request) {
             let account = attempt.lease.account();
@@ -121,14 +124,6 @@ pub(super) fn report(
         if let Some(usage) = reading.usage {
             attempt.lease.add_tokens(&usage);
             ctx.line.usage = Some(usage);
-            let mut used = usage;
-            if reading.is_partial {
-                used = at_least(usage, ctx.line.bytes_out);
-                ctx.bill.iter_mut().for_each(Bill::broke_off);
-            }
-            attempt
-                .lease
-                .came_to(used.input.saturating_add(used.output));
         }
     }
     let about = Report {

@@ -13,6 +13,7 @@ mod usage;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
+use memchr::memchr2;
 
 use self::hold::Hold;
 use self::places::{Catch, places_in_document, places_in_events};
@@ -32,6 +33,9 @@ pub struct Reading {
     pub is_partial: bool,
     /// The first error event, or the error of an answer whose status was good.
     pub error: Option<StreamError>,
+    /// Bytes of text that the events of a stream have brought, without what is around it: some 4 of them are a
+    /// token, where an event has hundreds. None: it is no stream that could be read.
+    pub written: Option<u64>,
     /// The dialect's own end was seen; also of an answer that has none and cannot be judged.
     pub complete: bool,
     /// It is an event stream that could be read.
@@ -197,14 +201,17 @@ impl Meter {
             begun,
             is_told,
             ends_whole,
+            written,
             ..
         } = self.document.findings;
+        let is_stream = self.framing == Framing::Sse;
         Reading {
             usage: counts.usage(),
             is_partial: counts.is_beginning() && !complete,
             error,
             complete,
-            is_stream: self.framing == Framing::Sse,
+            written: is_stream.then_some(written),
+            is_stream,
             begun,
             is_told,
             ends_whole,
@@ -278,6 +285,10 @@ impl Document {
             }
             Piece::End => {
                 let is_done = self.is_done && self.length == DONE.len();
+                if self.findings.event.has_long_delta {
+                    // How long it was nobody has counted; all else is little beside it.
+                    self.findings.written += self.length as u64;
+                }
                 self.findings.event_ends(self.scanner.is_closed(), is_done);
                 self.scanner.reset();
                 self.length = 0;
@@ -300,6 +311,8 @@ struct Findings {
     ends_whole: bool,
     /// The event that ended last says nothing but the usage of an answer that was over.
     is_usage_event: bool,
+    /// Bytes of text so far.
+    written: u64,
     /// Answers in one (`n`, `candidateCount`), as far as they have shown themselves.
     choices: u32,
     /// How many of them have come to their end.
@@ -320,6 +333,8 @@ struct Event {
     has_usage: bool,
     /// It holds a part of an answer.
     has_choice: bool,
+    /// It holds more of the answer's text than is caught.
+    has_long_delta: bool,
     code: Option<Vec<u8>>,
     message: Option<Vec<u8>>,
 }
@@ -336,6 +351,7 @@ impl Findings {
             is_told: false,
             ends_whole: true,
             is_usage_event: false,
+            written: 0,
             choices: 1,
             ended: 0,
             event: Event::default(),
@@ -361,6 +377,8 @@ impl Findings {
                 self.event.is_error |= matches!(raw, br#""error""# | br#""response.failed""#);
             }
             (Catch::End, raw) => self.event.ended += u32::from(raw != Some(b"null")),
+            (Catch::Delta, Some(raw)) => self.written += longest_text(raw) as u64,
+            (Catch::Delta, None) => self.event.has_long_delta = true,
             // The first one, as nearly always, is counted from the start.
             (Catch::Index, Some(b"0")) => {}
             (Catch::Index, Some(raw)) => {
@@ -425,4 +443,24 @@ impl Findings {
             });
         }
     }
+}
+
+/// The longest text in this JSON that is no name, in bytes as they are written: of a part of an answer that is
+/// what the model has written; the others say what kind of part it is.
+fn longest_text(raw: &[u8]) -> usize {
+    let (mut longest, mut began, mut at) = (0, None, 0);
+    while let Some(next) = memchr2(b'"', b'\\', raw.get(at..).unwrap_or_default()) {
+        let found = at + next;
+        at = found + 1;
+        if raw[found] == b'\\' {
+            at += 1;
+            continue;
+        }
+        match began.take() {
+            None => began = Some(at),
+            Some(_) if raw.get(at) == Some(&b':') => {}
+            Some(began) => longest = longest.max(found - began),
+        }
+    }
+    longest
 }

@@ -16,6 +16,8 @@ pub(super) enum Catch {
     End,
     /// Which of several.
     Index,
+    /// A part of what the model writes.
+    Delta,
     /// The parts of OpenAI's flat `error` event.
     Code,
     Message,
@@ -29,9 +31,12 @@ const CHAT: &[(Place, Catch)] = &[
     (&["error"], Catch::Error),
     (&["choices", "finish_reason"], Catch::End),
     (&["choices", "index"], Catch::Index),
+    (&["choices", "delta"], Catch::Delta),
+    (&["choices", "text"], Catch::Delta),
 ];
 const RESPONSES: &[(Place, Catch)] = &[
     (&["type"], Catch::Type),
+    (&["delta"], Catch::Delta),
     (&["response", "usage"], Catch::Usage),
     (&["response", "error"], Catch::Error),
     (&["response", "id"], Catch::Id),
@@ -43,6 +48,7 @@ const RESPONSES: &[(Place, Catch)] = &[
 ];
 const MESSAGES: &[(Place, Catch)] = &[
     (&["type"], Catch::Type),
+    (&["delta"], Catch::Delta),
     (&["message", "usage"], Catch::FirstUsage),
     (&["usage"], Catch::Usage),
     (&["error"], Catch::Error),
@@ -52,6 +58,7 @@ const GENERATE: &[(Place, Catch)] = &[
     (&["error"], Catch::Error),
     (&["candidates", "finishReason"], Catch::End),
     (&["candidates", "index"], Catch::Index),
+    (&["candidates", "content"], Catch::Delta),
     (&["promptFeedback", "blockReason"], Catch::End),
 ];
 

@@ -4,6 +4,9 @@ use super::super::Usage;
 use super::super::json::parsed;
 use super::super::outline::members;
 
+/// No request comes to so many tokens. A vendor that states more would else fill the sums that it is added to.
+const MOST: u64 = 1_000_000_000_000;
+
 /// Counts as stated so far; a later statement replaces an earlier one field by field.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
@@ -30,13 +33,12 @@ impl Counts {
         } else {
             cached.saturating_add(self.cache_written.unwrap_or(0))
         };
+        let output = self.output.unwrap_or(0);
+        let output = output.saturating_add(self.thoughts.unwrap_or(0));
         Some(Usage {
-            input: self.input.unwrap_or(0).saturating_add(beside),
-            output: self
-                .output
-                .unwrap_or(0)
-                .saturating_add(self.thoughts.unwrap_or(0)),
-            cached,
+            input: self.input.unwrap_or(0).saturating_add(beside).min(MOST),
+            output: output.min(MOST),
+            cached: cached.min(MOST),
         })
     }
 
@@ -237,6 +239,6 @@ mod tests {
             "{{\"input_tokens\":{0},\"cache_read_input_tokens\":{0}}}",
             u64::MAX
         );
-        assert_eq!(usage(Counts::anthropic, &[&huge]).unwrap().input, u64::MAX);
+        assert_eq!(usage(Counts::anthropic, &[&huge]).unwrap().input, MOST);
     }
 }

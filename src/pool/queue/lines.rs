@@ -8,6 +8,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use super::super::table::Lane;
@@ -50,6 +51,19 @@ pub(super) enum Look<'a> {
     /// Somebody has joined the line of this ticket.
     Joined(&'a Ticket),
 }
+
+/// What becomes of somebody whose turn it might be.
+pub(super) enum Turn<L> {
+    Leased(L),
+    /// Nobody takes it, and others of its line may be smaller.
+    NotThis,
+    /// Nobody takes any of its line.
+    Nobody,
+}
+
+/// So many of a line, and of one key in it, are passed by others in one look.
+const MOST_PASSED: usize = 32;
+const MOST_OF_KEY: usize = 4;
 
 /// Priority, turn and key.
 type Place = (i32, u64, u64);
@@ -148,19 +162,25 @@ impl<T> Lines<T> {
     pub(super) fn serve<L>(
         &mut self,
         look: &Look<'_>,
-        lease: impl Fn(&T) -> Option<L>,
+        lease: impl Fn(&T) -> Turn<L>,
         is_over: impl Fn() -> bool,
     ) -> Vec<(T, L)> {
         let mut served = Vec::new();
         let mut emptied = Vec::new();
         let mut heads = BinaryHeap::new();
         for (wish, line) in self.lines.looked_at(look) {
-            if let Some(head) = line.head(&self.keys) {
-                heads.push(Reverse(Next { head, wish, line }));
+            let passed = Passed::default();
+            if let Some(head) = line.head(&self.keys, &passed) {
+                heads.push(Reverse(Next {
+                    head,
+                    wish,
+                    line,
+                    passed,
+                }));
             }
         }
         while let Some(Reverse(mut next)) = heads.pop() {
-            let Some(head) = next.line.head(&self.keys) else {
+            let Some(head) = next.line.head(&self.keys, &next.passed) else {
                 continue;
             };
             if head != next.head {
@@ -171,8 +191,13 @@ impl<T> Lines<T> {
             }
             let ((priority, _, key), arrival) = head;
             let who = (priority, key);
-            let Some(leased) = next.line.get(who, arrival).and_then(&lease) else {
-                continue;
+            let leased = match next.line.get(who, arrival).map(&lease) {
+                Some(Turn::Leased(leased)) => leased,
+                Some(Turn::NotThis) if next.passed.goes_on_behind(head) => {
+                    heads.push(Reverse(next));
+                    continue;
+                }
+                Some(Turn::NotThis | Turn::Nobody) | None => continue,
             };
             let taken = next.line.take(who, arrival);
             served.extend(taken.map(|waiter| (waiter, leased)));
@@ -284,19 +309,42 @@ impl<T> Default for Line<T> {
 }
 
 impl<T> Line<T> {
-    fn head(&mut self, keys: &Keys) -> Option<Head> {
+    /// Whose turn it is, of those behind who was passed.
+    fn head(&mut self, keys: &Keys, passed: &Passed) -> Option<Head> {
+        if let Some((place, arrival)) = passed.last
+            && self.is_turn(place, keys)
+            && passed.of_key < MOST_OF_KEY
+        {
+            let own = self.own.get(&(place.0, place.2))?;
+            let mut behind = own.by_arrival.range((Excluded(arrival), Unbounded));
+            if let Some((arrival, _)) = behind.next() {
+                return Some((place, *arrival));
+            }
+        }
+        let behind = passed.last.map_or(Unbounded, |(place, _)| Excluded(place));
         loop {
-            let place = *self.order.first()?;
-            let (priority, turn, key) = place;
-            let own = self.own.get_mut(&(priority, key))?;
-            let now = keys.turn((priority, key)).unwrap_or(turn);
-            if now == turn {
+            let place = *self.order.range((behind, Unbounded)).next()?;
+            if self.is_turn(place, keys) {
+                let own = self.own.get(&(place.0, place.2))?;
                 return Some((place, *own.by_arrival.first_key_value()?.0));
             }
-            own.turn = now;
-            self.order.remove(&place);
-            self.order.insert((priority, now, key));
         }
+    }
+
+    /// Is this its key's turn still? Else the key is put where its turn is now.
+    fn is_turn(&mut self, place: Place, keys: &Keys) -> bool {
+        let (priority, turn, key) = place;
+        let Some(own) = self.own.get_mut(&(priority, key)) else {
+            self.order.remove(&place);
+            return false;
+        };
+        let now = keys.turn((priority, key)).unwrap_or(turn);
+        if now != turn {
+            self.order.remove(&(priority, own.turn, key));
+            self.order.insert((priority, now, key));
+            own.turn = now;
+        }
+        now == turn
     }
 
     fn get(&self, who: Who, arrival: u64) -> Option<&T> {
@@ -319,6 +367,27 @@ struct Next<'a, T> {
     head: Head,
     wish: &'a Arc<Wish>,
     line: &'a mut Line<T>,
+    passed: Passed,
+}
+
+/// Who was passed in one look at a line.
+#[derive(Default)]
+struct Passed {
+    last: Option<Head>,
+    /// Of the same key as the last one, and all together.
+    of_key: usize,
+    count: usize,
+}
+
+impl Passed {
+    /// Goes on behind this one. False: there were enough.
+    fn goes_on_behind(&mut self, head: Head) -> bool {
+        let is_same = self.last.is_some_and(|(place, _)| place == head.0);
+        self.of_key = if is_same { self.of_key + 1 } else { 1 };
+        self.count += 1;
+        self.last = Some(head);
+        self.count < MOST_PASSED
+    }
 }
 
 impl<T> Ord for Next<'_, T> {

@@ -16,13 +16,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::account::Account;
+use super::account::{Account, Refused};
 use super::lease::Lease;
 use super::{Demand, Pool, Refusal};
 use crate::clock::{self, Instant};
 use flow::Flow;
 use keys::Who;
-use lines::{Lines, Look, Ticket, Wish};
+use lines::{Lines, Look, Ticket, Turn, Wish};
 
 /// So often it is looked whether somebody waits in vain, and for what became due unexpectedly.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -43,6 +43,8 @@ struct State {
 struct Waiter {
     demand: Demand,
     deadline: Instant,
+    /// Until then others may pass it whose requests are smaller; then they wait until it fits.
+    patient_until: Instant,
     answer: oneshot::Sender<Result<Lease, Refusal>>,
 }
 
@@ -91,6 +93,11 @@ impl Pool {
         let most = self.settings.load().queue.max_waiting;
         let (sender, answer) = oneshot::channel();
         let who: Who = (demand.priority, demand.key);
+        // Who has no hope takes nobody's place.
+        let is_full = self.queue.waiting() >= most;
+        if is_full && !self.has_hope(demand, now, deadline) {
+            return None;
+        }
         let mut state = self.queue.state.lock();
         let mut displaced = None;
         if state.lines.waiting() >= most {
@@ -103,6 +110,7 @@ impl Pool {
         let waiter = Waiter {
             demand: demand.clone(),
             deadline,
+            patient_until: now + deadline.saturating_duration_since(now) / 2,
             answer: sender,
         };
         let ticket = lines.join(Wish::of(demand), who, waiter);
@@ -120,6 +128,11 @@ impl Pool {
         })
     }
 
+    fn has_hope(&self, demand: &Demand, now: Instant, deadline: Instant) -> bool {
+        let refusal = self.refusal_of(demand, now);
+        refusal.is_worth_waiting(&self.settings.load().queue, deadline)
+    }
+
     /// Waits for an account, until `deadline` at the latest.
     pub(super) async fn wait(
         self: &Arc<Self>,
@@ -132,8 +145,12 @@ impl Pool {
             if let Some(lease) = self.try_lease(demand, began) {
                 return Ok(lease);
             }
+            let refusal = self.refusal(demand, began);
+            if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
+                return Err(refusal);
+            }
             self.metrics.queue_rejected("full");
-            return Err(self.refusal(demand, began).queue_full());
+            return Err(refusal.queue_full());
         };
         self.sharing.want();
         // A place may have become free between the look and the joining.
@@ -208,7 +225,11 @@ impl Pool {
         let is_over = || self.is_full() || freed.is_some_and(|account| !account.is_ready());
         let mut state = self.queue.state.lock();
         let State { lines, flow } = &mut *state;
-        let lease = |waiter: &Waiter| self.take(&waiter.demand, now);
+        let lease = |waiter: &Waiter| match self.take(&waiter.demand, now) {
+            Ok(lease) => Turn::Leased(lease),
+            Err(Refused::TooLarge) if now < waiter.patient_until => Turn::NotThis,
+            Err(_) => Turn::Nobody,
+        };
         let served = lines.serve(look, lease, is_over);
         served.iter().for_each(|_| flow.departed(now));
         self.queue.changed(&state);
