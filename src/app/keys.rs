@@ -192,6 +192,9 @@ fn show(key: &Secret) -> std::io::Result<()> {
     )
 }
 
+/// What other processes left in a file is in the records so soon, where those can be reached.
+const LEFT_WITHIN: Duration = Duration::from_secs(2);
+
 /// Takes what keys have used before this process into their limits; what cannot be read now, soon.
 ///
 /// # Errors
@@ -204,6 +207,9 @@ pub(super) fn remember(app: &App) -> Result<()> {
             return Err(KeyError::Late);
         }
         let store = Store::of(&config.state)?;
+        if !app.usage.flushed(LEFT_WITHIN).await {
+            return Err(KeyError::Late);
+        }
         Ok(app.remember_spent(&store).await?)
     })?;
     if let Err(error) = known {
@@ -258,7 +264,8 @@ async fn look(app: &App) {
 async fn remember_later(app: &App) {
     while !app.issued.is_remembered.load(Ordering::SeqCst) {
         tokio::time::sleep(LOOK_EVERY).await;
-        if app.keys.is_partial() {
+        // What is still in a file counts as well.
+        if app.keys.is_partial() || !app.usage.flushed(LEFT_WITHIN).await {
             continue;
         }
         match app.remember_spent(&app.store).await {

@@ -39,11 +39,15 @@ const MOST: usize = 4096;
 /// The version that Anthropic's API asks every request for.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 
-/// What upstreams have said. Accounts of one upstream have one list.
+/// Of what there is a list: an upstream, in a dialect, and of one of its accounts where the asker may use no other.
+type Of = (Upstream, Dialect, Option<Arc<str>>);
+
+/// What upstreams have said. Accounts of one upstream have one list, but for those to whom keys are bound: the
+/// list of one organisation says nothing of another's.
 pub struct Catalogue {
     net: Net,
     places: Semaphore,
-    lists: Mutex<HashMap<(Upstream, Dialect), Arc<List>>>,
+    lists: Mutex<HashMap<Of, Arc<List>>>,
     /// A list is asked for again when it is older than this.
     fresh: Duration,
 }
@@ -72,13 +76,14 @@ impl Catalogue {
     }
 
     /// The models of the account's upstream; none where it gave no list lately. Waits only where
-    /// nothing is known yet.
+    /// nothing is known yet. `is_alone`: the asker may use this account alone, and gets its own list.
     pub async fn of(
         self: &Arc<Self>,
         account: &Arc<Account>,
         dialect: Dialect,
+        is_alone: bool,
     ) -> Option<Arc<[Listed]>> {
-        let list = self.list(account, dialect);
+        let list = self.list(account, dialect, is_alone);
         let state = list.state.load_full();
         let is_due = |state: &State| state.next.is_none_or(|next| clock::now() >= next);
         if !is_due(&state) {
@@ -100,8 +105,9 @@ impl Catalogue {
         }
     }
 
-    fn list(&self, account: &Account, dialect: Dialect) -> Arc<List> {
-        let key = (account.config.upstream.clone(), dialect);
+    fn list(&self, account: &Account, dialect: Dialect, is_alone: bool) -> Arc<List> {
+        let alone = is_alone.then(|| account.id.clone());
+        let key = (account.config.upstream.clone(), dialect, alone);
         let mut lists = self.lists.lock();
         if lists.len() >= MOST && !lists.contains_key(&key) {
             lists.clear();

@@ -1,11 +1,15 @@
 //! What limits have counted, as it goes to a process that goes on counting.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, Rule};
 use crate::clock::Instant;
+
+/// How much more was used of limits, by what names them in both processes.
+pub type More = HashMap<String, u64>;
 
 /// At most so many uses of one limit are told; neighbours among more become one, and count a little longer.
 const MOST: usize = 128;
@@ -40,6 +44,35 @@ impl Limits {
             }
         }
     }
+
+    /// What counts by now beyond what was told `since` then.
+    pub fn more_than(&self, told: &[Kept], since: Duration, now: Instant, more: &mut More) {
+        for rule in &self.rules {
+            let of_rule = told.iter().find(|told| told.limit == rule.id);
+            // What has gone out of the window meanwhile counts for nobody.
+            let counts = |(ago, _): &&(u64, u64)| Duration::from_millis(*ago) + since < rule.span;
+            let told = of_rule.map(|told| total(told.uses.iter().filter(counts)));
+            let used = total(rule.kept(now).uses.iter());
+            let further = used.saturating_sub(told.unwrap_or(0));
+            if further > 0 {
+                more.insert(rule.id.clone(), further);
+            }
+        }
+    }
+
+    /// Another process has used so much more. Takes out what is counted here: accounts of one group count
+    /// together.
+    pub fn count_more(&self, more: &mut More, now: Instant) {
+        for rule in &self.rules {
+            if let Some(further) = more.remove(&rule.id) {
+                rule.count.lock().window.add(further, now);
+            }
+        }
+    }
+}
+
+fn total<'a>(uses: impl Iterator<Item = &'a (u64, u64)>) -> u64 {
+    uses.fold(0, |sum: u64, (_, amount)| sum.saturating_add(*amount))
 }
 
 impl Rule {
@@ -122,6 +155,35 @@ mod tests {
         assert_eq!(used(now + MINUTE), 50, "what was used half a minute ago");
         assert_eq!(used(later + MINUTE), 0);
         assert_eq!(limits(100.0).kept(now), []);
+    }
+
+    #[test]
+    fn what_was_used_after_the_copy_is_told_once_more_and_counts_once() {
+        let (now, first) = (clock::now(), limits(100.0));
+        let spent = |tokens| Spent { tokens, cost: 0 };
+        let serve = |tokens, at| first.admit(&ask(1), at).unwrap().settle(spent(tokens), at);
+        serve(5, now - MINUTE);
+        serve(20, now - MINUTE / 2);
+        let under_way = first.admit(&ask(30), now).unwrap();
+        let told = first.kept(now);
+        let second = limits(100.0);
+        second.go_on(&told, now);
+        let later = now + Duration::from_secs(3);
+        let more = |at| {
+            let mut more = More::new();
+            first.more_than(&told, at - now, at, &mut more);
+            more
+        };
+        assert_eq!(more(now), More::new());
+        serve(7, later);
+        let mut told_again = more(later);
+        for _ in 0..2 {
+            second.count_more(&mut told_again, later);
+        }
+        assert_eq!(second.levels(later)[0].used, 57);
+        // What was estimated too high covers what came later.
+        under_way.settle(spent(4), later);
+        assert_eq!(more(later), More::new());
     }
 
     #[test]

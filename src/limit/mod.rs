@@ -13,7 +13,7 @@ mod shared_tests;
 mod window;
 
 pub use counts::Counts;
-pub use kept::Kept;
+pub use kept::{Kept, More};
 pub use limits::{Ask, Exceeded, Hold, Level, Limits, Spent};
 pub use permit::{Permit, Permits};
 pub use price::{BILLION, Price, Prices};

@@ -5,6 +5,7 @@
 //! than places, who was away longest is forgotten. Two who change a place at once may make one caller
 //! lose its account, which costs no more than a cold cache.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -79,15 +80,33 @@ impl Homes {
         }
     }
 
-    /// Who is at home there.
-    pub(super) fn of(&self, slot: u32, now: u64) -> Vec<Kept> {
-        let kept = self.all().iter().filter_map(|place| {
-            let (home, used) = parts(place.home.load(Ordering::Relaxed));
-            let caller = place.caller.load(Ordering::Acquire);
-            let away = (now / 1000).saturating_sub(used) as u32;
-            (caller != 0 && home == slot).then_some((caller, away))
+    /// Who is at home where; of more than `most` those who were here last.
+    pub(super) fn by_slot(&self, most: usize, now: u64) -> HashMap<u32, Vec<Kept>> {
+        let known = || {
+            self.all().iter().filter_map(|place| {
+                let (slot, used) = parts(place.home.load(Ordering::Relaxed));
+                let caller = place.caller.load(Ordering::Acquire);
+                let away = (now / 1000).saturating_sub(used) as u32;
+                (caller != 0).then_some((slot, caller, away))
+            })
+        };
+        // How many were away for how long: there may be a hundred million of them, so they are not sorted.
+        let mut ages: BTreeMap<u32, usize> = BTreeMap::new();
+        known().for_each(|(_, _, away)| *ages.entry(away).or_default() += 1);
+        let mut left = most;
+        let fit = ages.into_iter().take_while(|(_, count)| {
+            let fits = *count <= left;
+            left = left.saturating_sub(*count);
+            fits
         });
-        kept.collect()
+        let longest = fit.last().map(|(away, _)| away);
+        let mut by_slot: HashMap<u32, Vec<Kept>> = HashMap::new();
+        let last = known().filter(|(_, _, away)| Some(*away) <= longest);
+        // More may have come since they were counted.
+        for (slot, caller, away) in last.take(most) {
+            by_slot.entry(slot).or_default().push((caller, away));
+        }
+        by_slot
     }
 
     /// The same with room for so many.
@@ -166,8 +185,10 @@ mod tests {
         let homes = Homes::default();
         homes.put(7, 3, 100, 1_000);
         homes.put(8, 4, 100, 5_000);
-        assert_eq!(homes.of(3, 11_000), [(7, 10)]);
-        assert_eq!(homes.of(4, 11_000), [(8, 6)]);
-        assert!(homes.of(5, 11_000).is_empty());
+        let of = |most| homes.by_slot(most, 11_000);
+        let all = HashMap::from([(3, vec![(7, 10)]), (4, vec![(8, 6)])]);
+        assert_eq!((of(9), of(2)), (all.clone(), all));
+        assert_eq!(of(1), HashMap::from([(4, vec![(8, 6)])]), "who came last");
+        assert_eq!(of(0), HashMap::new());
     }
 }

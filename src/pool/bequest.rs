@@ -12,7 +12,7 @@ use super::breaker;
 use super::live::reason;
 use super::{Pool, affinity, marks};
 use crate::clock::Instant;
-use crate::limit::Kept;
+use crate::limit::{Kept, More};
 
 /// Reasons for not serving that go along whatever the successor has read. A login that is needed goes
 /// along where it has the same secret.
@@ -70,16 +70,22 @@ struct NeedsLogin {
 pub type Places = HashMap<String, u32>;
 
 impl Pool {
-    /// The state of all accounts.
-    pub fn bequeath(&self, now: Instant) -> Vec<Bequest> {
+    /// The state of all accounts, with at most so many callers who are at home there, and answers that go on
+    /// there: those of whom it was heard last.
+    pub fn bequeath(&self, callers: usize, now: Instant) -> Vec<Bequest> {
         let ticks = self.ticks(now);
         let table = self.table.load();
-        table
-            .accounts()
-            .map(|account| self.bequest(account, ticks))
-            .collect()
+        let mut homes = self.homes.load().by_slot(callers, ticks);
+        let mut answers = self.answers.by_slot(callers, ticks);
+        let bequests = table.accounts().map(|account| Bequest {
+            homes: homes.remove(&account.slot).unwrap_or_default(),
+            answers: answers.remove(&account.slot).unwrap_or_default(),
+            ..self.bequest(account, ticks)
+        });
+        bequests.collect()
     }
 
+    /// All but those who are at home there.
     fn bequest(&self, account: &Arc<Account>, now: u64) -> Bequest {
         let live = &account.live;
         let from_now = |at: u64| at.cast_signed().saturating_sub(now.cast_signed());
@@ -125,8 +131,8 @@ impl Pool {
                 .iter()
                 .flat_map(|it| it.kept(self.at(now)))
                 .collect(),
-            homes: self.homes.load().of(account.slot, now),
-            answers: self.answers.of(account.slot, now),
+            homes: Vec::new(),
+            answers: Vec::new(),
         }
     }
 
@@ -202,6 +208,32 @@ impl Pool {
         // Whatever has to be looked at again is found by a look now.
         self.due.add(account.slot, now);
         self.publish(account);
+    }
+
+    /// Adds what the accounts have used of their limits beyond what was left to a successor then.
+    pub fn used_since(&self, left: &[Bequest], then: Instant, now: Instant, more: &mut More) {
+        let told: HashMap<&str, &[Kept]> = left
+            .iter()
+            .map(|left| (&*left.id, &*left.limits))
+            .collect();
+        let since = now.saturating_duration_since(then);
+        for account in self.table.load().accounts() {
+            if let Some(limits) = &account.limits {
+                let told = told.get(account.config.id.as_str());
+                limits.more_than(told.copied().unwrap_or_default(), since, now, more);
+            }
+        }
+    }
+
+    /// A predecessor has used so much more of these limits. Takes out what is counted here.
+    pub fn used_elsewhere(&self, more: &mut More, now: Instant) {
+        let ticks = self.ticks(now);
+        for account in self.table.load().accounts() {
+            if let Some(limits) = &account.limits {
+                limits.count_more(more, now);
+                self.limits_due(account, ticks);
+            }
+        }
     }
 
     /// Adds the requests in flight of each account that has some.

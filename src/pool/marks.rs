@@ -1,5 +1,6 @@
 //! Accounts that cannot serve one model for a while: rate limited for it, or without it. When the time
-//! of a mark is over one request tries; the others go elsewhere or wait until it was answered well.
+//! of a mark is over one request tries; the others go elsewhere or wait until it was answered well, or a few
+//! seconds: a vendor refuses at once, and a generation may take minutes.
 //!
 //! Nearly always there are none, and a reader then pays one load. Writers copy the map; there are
 //! at most [`MOST`] marks in a pool, whatever model names clients invent.
@@ -15,6 +16,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Marks in one pool, all together (`contract/http.md` §2).
 pub(super) const MOST: usize = 1_000;
 
+/// For so many milliseconds the one that tries is alone.
+const ALONE_MS: u64 = 5_000;
+
 /// Hash of the model's name -> the accounts marked for it, by slot.
 type Map = HashMap<u64, Vec<(u32, Arc<Mark>)>>;
 
@@ -29,8 +33,8 @@ pub(super) struct Mark {
     until: AtomicU64,
     /// Of a limit; else the account does not have the model.
     is_limit: AtomicBool,
-    /// One request tries whether it still holds.
-    is_tried: AtomicBool,
+    /// Since when one request tries whether it still holds; 0: none does.
+    tried_at: AtomicU64,
 }
 
 /// One request that tries an account whose mark is over. Dropped without success, the next one tries.
@@ -38,6 +42,7 @@ pub(super) struct Trial {
     slot: u32,
     model: u64,
     mark: Arc<Mark>,
+    began: u64,
 }
 
 /// The account does not serve this model now.
@@ -47,14 +52,21 @@ impl Mark {
     /// When it may be tried; now at the earliest, where that is done already. None: it may be tried.
     fn holds(&self, now: u64) -> Option<u64> {
         let until = self.until.load(Ordering::SeqCst);
-        let waits = until > now || self.is_tried.load(Ordering::SeqCst);
+        let waits = until > now || is_alone(self.tried_at.load(Ordering::SeqCst), now);
         waits.then_some(until.max(now))
     }
 }
 
+/// Is somebody who began to try then still alone?
+fn is_alone(tried_at: u64, now: u64) -> bool {
+    tried_at != 0 && now < tried_at.saturating_add(ALONE_MS)
+}
+
 impl Drop for Trial {
     fn drop(&mut self) {
-        self.mark.is_tried.store(false, Ordering::SeqCst);
+        // Unless it is another one's by now.
+        let tried_at = &self.mark.tried_at;
+        let _ = tried_at.compare_exchange(self.began, 0, Ordering::SeqCst, Ordering::SeqCst);
     }
 }
 
@@ -83,7 +95,7 @@ impl Marks {
     /// Lets a request for this model in: as the one that tries, where the time of a mark is over.
     ///
     /// # Errors
-    /// The mark holds, or another request tries already.
+    /// The mark holds, or another request has just begun to try.
     pub(super) fn enter(
         &self,
         slot: u32,
@@ -97,12 +109,25 @@ impl Marks {
         let Some(mark) = find(&map, slot, model) else {
             return Ok(None);
         };
-        let is_over = mark.until.load(Ordering::SeqCst) <= now;
-        if !is_over || mark.is_tried.swap(true, Ordering::SeqCst) {
+        if mark.holds(now).is_some() {
             return Err(Marked);
         }
-        let mark = mark.clone();
-        Ok(Some(Trial { slot, model, mark }))
+        let began = now.max(1);
+        let tried_at = &mark.tried_at;
+        match tried_at.compare_exchange(0, began, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => {
+                let mark = mark.clone();
+                Ok(Some(Trial {
+                    slot,
+                    model,
+                    mark,
+                    began,
+                }))
+            }
+            // Another one was faster.
+            Err(tried_at) if is_alone(tried_at, now) => Err(Marked),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The one that tried was answered well: the mark is gone, unless it was made anew meanwhile.
@@ -132,6 +157,8 @@ impl Marks {
         let map = self.map.load();
         if let Some(mark) = find(&map, slot, model) {
             mark.until.fetch_max(until, Ordering::SeqCst);
+            // Whoever tried before this says nothing about the time after it.
+            mark.tried_at.store(0, Ordering::SeqCst);
             mark.is_limit.store(is_limit, Ordering::SeqCst);
             return true;
         }
@@ -142,7 +169,7 @@ impl Marks {
         let mark = Mark {
             until: AtomicU64::new(until),
             is_limit: AtomicBool::new(is_limit),
-            is_tried: AtomicBool::new(false),
+            tried_at: AtomicU64::new(0),
         };
         map.entry(model).or_default().push((slot, Arc::new(mark)));
         let fits = map.values().map(Vec::len).sum::<usize>() <= MOST;
@@ -226,6 +253,26 @@ mod tests {
         marks.lift(&trial, 300);
         assert!(matches!(enter(300), Ok(None)), "all may come");
         assert!(matches!(marks.enter(3, None, 0), Ok(None)));
+    }
+
+    #[test]
+    fn one_that_tries_for_long_is_not_alone_for_long() {
+        let marks = Marks::default();
+        let enter = |now| marks.enter(3, Some("m"), now);
+        marks.mark(3, model_id("m"), true, 100, 0);
+        let slow = enter(100).ok().flatten().unwrap();
+        assert!(enter(100 + ALONE_MS - 1).is_err());
+        let later = 100 + ALONE_MS;
+        assert_eq!(marks.until(3, model_id("m"), later), None);
+        assert!(matches!(enter(later), Ok(None)) && matches!(enter(later), Ok(None)));
+        // A refusal that comes meanwhile holds, and is tried by one again.
+        marks.mark(3, model_id("m"), true, 9_000, later);
+        assert!(enter(8_999).is_err());
+        let next = enter(9_000).ok().flatten().unwrap();
+        drop(slow);
+        assert!(enter(9_000).is_err(), "the next one is alone still");
+        drop(next);
+        assert!(enter(9_001).ok().flatten().is_some());
     }
 
     #[test]

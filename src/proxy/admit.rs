@@ -72,6 +72,7 @@ pub(super) async fn accept(
     }
     let target = target(&config, session, websocket)?;
     let (client, way) = admitted(gateway, &config, session, ctx, &target)?;
+    ctx.permit = Some(limits::permit(gateway, &client).await?);
     // Who asks for a head alone asks whether anybody answers.
     if target.kind == Some(Kind::Models) && session.req_header().method == Method::GET {
         let question = models::Question {
@@ -87,7 +88,6 @@ pub(super) async fn accept(
     if target.websocket {
         upgrade::admit(session, &client, &way.pool, target.dialect)?;
     }
-    ctx.permit = Some(limits::permit(gateway, &client).await?);
     let (mut request, bill) = read(gateway, &config, session, target, &client, way).await?;
     request.deadline = deadline(session, &request.pool, ctx.began);
     ctx.bill = Some(bill);

@@ -172,8 +172,8 @@ pub(super) struct Retry {
     pub(super) refused: Option<RefusedToken>,
     /// That was so once: a token is renewed once for a request.
     pub(super) renewed: bool,
-    /// Accounts that said they do not know the model.
-    pub(super) without_model: Vec<Arc<Account>>,
+    /// Accounts that said they do not know the model, each with its pool.
+    pub(super) without_model: Vec<(Arc<Pool>, Arc<Account>)>,
     /// The last attempt failed because of its account, which a key that sits there may leave.
     pub(super) blames_account: bool,
     /// The key of this request has left one already.

@@ -121,7 +121,10 @@ async fn known(
     let asked = all().filter(|(_, offer)| !offer.patterns.is_empty());
     let asked = asked.take(ASKED).map(|(pool, offer)| async move {
         let list = match offer.asked() {
-            Some(account) => gateway.catalogue.of(account, dialect).await,
+            Some(account) => {
+                let is_bound = client.account.is_some();
+                gateway.catalogue.of(account, dialect, is_bound).await
+            }
             None => None,
         };
         (pool, offer, list)

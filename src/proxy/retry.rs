@@ -56,7 +56,7 @@ pub(super) fn conclude(
     // What a pool spends on failures is its own: another one begins anew.
     let elsewhere = may && !again_here && ctx.request.as_ref().is_some_and(Request::may_fall_back);
     let again = again_here || elsewhere;
-    remember(&mut ctx.retry, &attempt, &outcome, sent);
+    remember(ctx, &attempt, &outcome, sent);
     let renews = outcome == Outcome::AuthExpired && sent == Sent::Answered && !ctx.retry.renewed;
     if renews && again_here {
         // The same account is asked again, with another token (`dispatch`).
@@ -138,7 +138,8 @@ pub(super) fn report(
     });
 }
 
-fn remember(retry: &mut Retry, attempt: &Attempt, outcome: &Outcome, sent: Sent) {
+fn remember(ctx: &mut Context, attempt: &Attempt, outcome: &Outcome, sent: Sent) {
+    let retry = &mut ctx.retry;
     retry.silent |= sent == Sent::Silence;
     retry.blames_account = matches!(
         outcome,
@@ -146,7 +147,12 @@ fn remember(retry: &mut Retry, attempt: &Attempt, outcome: &Outcome, sent: Sent)
     );
     match outcome {
         Outcome::Forbidden => retry.forbidden = true,
-        Outcome::ModelUnavailable => retry.without_model.push(attempt.lease.account().clone()),
+        Outcome::ModelUnavailable => {
+            // Another pool may serve the model in the end.
+            let pool = ctx.request.as_ref().map(|request| request.pool.clone());
+            let without = pool.map(|pool| (pool, attempt.lease.account().clone()));
+            retry.without_model.extend(without);
+        }
         Outcome::Overloaded => {
             retry.pause = Some(Duration::from_millis(fastrand::u64(OVERLOADED_PAUSE_MS)));
         }

@@ -190,11 +190,11 @@ pub(super) fn said(ctx: &mut Context) -> Option<Outcome> {
 
 /// Accounts that did not know a model which this one served are not asked for it for a while.
 fn mark_those_without_model(ctx: &mut Context) {
-    for other in std::mem::take(&mut ctx.retry.without_model) {
-        if let Some(request) = &ctx.request
-            && let Some(model) = &request.demand.model
-        {
-            request.pool.lacks_model(&other, model, clock::now());
-        }
+    let request = ctx.request.as_ref();
+    let Some(model) = request.and_then(|request| request.demand.model.as_deref()) else {
+        return;
+    };
+    for (pool, other) in std::mem::take(&mut ctx.retry.without_model) {
+        pool.lacks_model(&other, model, clock::now());
     }
 }

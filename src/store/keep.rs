@@ -41,9 +41,12 @@ impl Store {
             let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
             now.saturating_sub(kept)
         };
-        let spent = longest.map(|longest| before(longest.max(DAY)));
-        let ends = [keep.requests, keep.usage, keep.audit, keep.usage].map(before);
-        let ends = ends.into_iter().chain(spent);
+        let ends = [keep.requests, keep.usage, keep.audit];
+        // Of what was spent the writer says whose it is, and stays for as long.
+        let spent = longest.map(|longest| longest.max(DAY));
+        let spent = spent.map(|spent| [spent.max(keep.usage), spent]);
+        let ends = ends.into_iter().chain(spent.into_iter().flatten());
+        let ends = ends.map(before);
         let mut is_more = false;
         for (statement, end) in OLD.into_iter().zip(ends) {
             let step = sqlx::query(statement).bind(end).bind(STEP);

@@ -33,7 +33,7 @@ pub(super) struct Writer {
     dir: PathBuf,
     name: Name,
     intake: Intake,
-    /// What is being written: first what earlier processes left.
+    /// What is being written: first what other processes left.
     waiting: VecDeque<Left>,
     /// The number of the next item of this process.
     next_item: i64,
@@ -72,6 +72,9 @@ impl Writer {
             if told.asked.load(Ordering::SeqCst) == answered && !is_ending() {
                 // Woken for many rows, or for somebody who waits.
                 let _ = tokio::time::timeout(SECOND, told.wake.notified()).await;
+            }
+            if told.is_left.swap(false, Ordering::SeqCst) {
+                self.take_left();
             }
             let asked = told.asked.load(Ordering::SeqCst);
             let is_last = is_ending();
@@ -186,8 +189,10 @@ impl Writer {
         self.intake.gather.be_coarse(self.is_away);
     }
 
-    /// Deletes what is older than it is to be kept, some of it if there is much.
+    /// Deletes what is older than it is to be kept, some of it if there is much; and looks for what processes
+    /// left that ended meanwhile.
     async fn sweep(&mut self) {
+        self.take_left();
         let now = millis(clock::wall());
         let longest = self.intake.told.longest_window.load(Ordering::Relaxed);
         let longest = (longest > 0).then(|| Duration::from_millis(longest));
@@ -227,9 +232,13 @@ impl Writer {
         }
     }
 
-    /// Takes what processes before this one could not write.
+    /// Takes what other processes could not write. Nothing is being written now.
     fn take_left(&mut self) {
-        let left = left::all(&self.dir);
-        self.waiting.extend(left);
+        for left in left::all(&self.dir) {
+            if self.waiting.iter().all(|known| known.file != left.file) {
+                // Before what is of this process, to which more is added.
+                self.waiting.push_front(left);
+            }
+        }
     }
 }

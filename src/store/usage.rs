@@ -95,6 +95,8 @@ pub(super) struct Told {
     pub(super) has_ended: AtomicBool,
     /// The database has had its time.
     pub(super) give_up: Notify,
+    /// A process that shares the folder has ended, and may have left something there.
+    pub(super) is_left: AtomicBool,
     /// What the database has not taken yet.
     pub(super) unwritten: AtomicUsize,
     /// With the ids that they have in the records.
@@ -126,6 +128,7 @@ impl Usage {
             is_ending: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             give_up: Notify::new(),
+            is_left: AtomicBool::new(false),
             unwritten: AtomicUsize::new(0),
             latest: Mutex::default(),
             longest_window: AtomicU64::new(0),
@@ -197,6 +200,12 @@ impl Usage {
         while !self.told.has_answered(asked) && clock::now() < deadline {
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// A process that shares the folder has ended: what it could not write is written here.
+    pub fn take_left(&self) {
+        self.told.is_left.store(true, Ordering::SeqCst);
+        self.told.wake.notify_one();
     }
 
     /// Nothing is recorded any more. Waits until all that was is written, or left for the next start

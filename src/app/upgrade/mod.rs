@@ -10,6 +10,7 @@
 //!   -- go ---------------------------------->     takes the socket for orders
 //!                      <- reachable ---------
 //!   accepts no more, finishes its requests
+//!   -- limits used since the copy ---------->
 //!            <- requests in flight, by account ->
 //! ```
 //!
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limit::More;
 use crate::notify::Told;
 use crate::pool::Bequest;
 
@@ -56,6 +58,13 @@ struct Left {
     accounts: Vec<Bequest>,
     strategies: Vec<Chosen>,
     told: Told,
+}
+
+/// What accounts have used of their limits after the copy of their state, up to the last connection that the
+/// predecessor took.
+#[derive(Debug, Serialize, Deserialize)]
+struct Used {
+    more: More,
 }
 
 /// A pool's strategy that an operator chose while it ran.

@@ -13,9 +13,10 @@ use anyhow::{Result, bail, ensure};
 use super::super::listeners::SERVICES;
 use super::super::orders::{Done, Line};
 use super::super::{App, Handed, systemd};
-use super::{Chosen, Left, News, STEP, places, sockets};
+use super::{Chosen, Left, News, STEP, Used, places, sockets};
 use crate::admin::Control;
-use crate::clock;
+use crate::clock::{self, Instant};
+use crate::limit::More;
 
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -143,13 +144,16 @@ pub(in crate::app) fn hand_over(app: &Arc<App>, mut line: Line, successor: u32) 
         ensure!(!is_ordered || told.is_some(), "it came too late");
         Ok(())
     };
-    if let Err(error) = done.and_then(|()| in_time()) {
-        if let Some(told) = told {
-            // Whoever ordered it may have given up.
-            let _ = told.send(Err(vec![format!("{error:#}")]));
+    let copied = match done.and_then(|copied| in_time().map(|()| copied)) {
+        Ok(copied) => copied,
+        Err(error) => {
+            if let Some(told) = told {
+                // Whoever ordered it may have given up.
+                let _ = told.send(Err(vec![format!("{error:#}")]));
+            }
+            return Err(error.context("a successor did not take over"));
         }
-        return Err(error.context("a successor did not take over"));
-    }
+    };
     tracing::info!(
         successor,
         "a successor serves; this process finishes its requests"
@@ -164,6 +168,8 @@ pub(in crate::app) fn hand_over(app: &Arc<App>, mut line: Line, successor: u32) 
     }
     // For ever: the sockets are another's now.
     std::mem::forget(claim);
+    // Requests were taken here until now. A successor that has gone already counts nothing.
+    let _ = line.send(&used_since(app, copied));
     places::share(app, line)
 }
 
@@ -176,11 +182,18 @@ fn wait_until_closed(app: &App) {
     }
 }
 
+/// Callers who are at home somewhere, and as many answers, that a successor is told of: each takes some 30 bytes of
+/// a message of 64 MB, in which 50,000 accounts must find room as well.
+const CALLERS: usize = 400_000;
+
 /// What was used is written down meanwhile, unless the database is away.
 const FLUSH: Duration = Duration::from_secs(2);
 
+/// What the successor was told, and when.
+type Copied = (Left, Instant);
+
 /// Up to the moment from which the other one is answerable for new connections.
-fn lead(app: &App, line: &mut Line) -> Result<()> {
+fn lead(app: &App, line: &mut Line) -> Result<Copied> {
     let Some(table) = app.handing.sockets.get() else {
         bail!("this gateway has not begun to listen yet");
     };
@@ -189,16 +202,29 @@ fn lead(app: &App, line: &mut Line) -> Result<()> {
     step(line, &News::Prepared)?;
     // The successor reads what each key has used.
     app.usage.flush(FLUSH);
-    line.send(&left(app))?;
+    let now = clock::now();
+    let left = left(app, now);
+    line.send(&left)?;
     step(line, &News::Serving)?;
     ensure!(!app.draining(), "this gateway was told to end");
     line.send(&true)?;
-    step(line, &News::Reachable)
+    step(line, &News::Reachable)?;
+    Ok((left, now))
 }
 
-fn left(app: &App) -> Left {
+/// What accounts have used of their limits after the copy of their state.
+fn used_since(app: &App, (left, then): Copied) -> Used {
     let now = clock::now();
+    let mut more = More::new();
+    for pool in app.pools.load().iter() {
+        pool.used_since(&left.accounts, then, now, &mut more);
+    }
+    Used { more }
+}
+
+fn left(app: &App, now: Instant) -> Left {
     let pools = app.pools.load();
+    let callers = CALLERS / pools.len().max(1);
     let config = app.config.load();
     let strategies = config.pools.iter().filter_map(|written| {
         let pool = pools.iter().find(|pool| *pool.name == *written.name)?;
@@ -210,7 +236,10 @@ fn left(app: &App) -> Left {
         })
     });
     Left {
-        accounts: pools.iter().flat_map(|pool| pool.bequeath(now)).collect(),
+        accounts: pools
+            .iter()
+            .flat_map(|pool| pool.bequeath(callers, now))
+            .collect(),
         strategies: strategies.collect(),
         told: app.notices.told(),
     }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::super::App;
 use super::super::orders::{self, Line, Order};
 use super::sockets::{self, Inherited};
-use super::{Chosen, Left, News, STEP, places};
+use super::{Chosen, Left, News, STEP, Used, places};
 use crate::clock;
 use crate::config::{Config, Strategy};
 
@@ -108,12 +108,29 @@ pub(in crate::app) fn say_serving(app: &Arc<App>) {
             tracing::error!("no upgrade, the running gateway has given up on this one: {error:#}");
             std::process::exit(1);
         }
+        hear_used(&app, &mut predecessor.line);
         let shared = places::share(&app, predecessor.line);
+        // Where the database was away it has left what its last requests have used.
+        app.usage.take_left();
         match shared.context("requests of the predecessor are not counted") {
             Ok(()) => tracing::info!("the predecessor has ended"),
             Err(error) => tracing::error!("{error:#}"),
         }
     });
+}
+
+/// What the predecessor's accounts have used of their limits until it took no more requests.
+fn hear_used(app: &App, line: &mut Line) {
+    let heard = line.wait_at_most(STEP).context("no deadline");
+    match heard.and_then(|()| line.receive::<Used>()) {
+        Ok(mut used) => {
+            let now = clock::now();
+            for pool in app.pools.load().iter() {
+                pool.used_elsewhere(&mut used.more, now);
+            }
+        }
+        Err(error) => tracing::warn!("limits may let through more than they should: {error:#}"),
+    }
 }
 
 fn take_over(app: &App, line: &mut Line) -> Result<()> {

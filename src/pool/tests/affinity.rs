@@ -124,7 +124,7 @@ fn a_reload_and_a_successor_know_who_is_at_home_where() {
     let after: Vec<String> = (0..300).map(|session| home(&rig, session)).collect();
     assert_eq!(before, after);
 
-    let left = serde_json::to_string(&rig.pool.bequeath(rig.now)).unwrap();
+    let left = serde_json::to_string(&rig.pool.bequeath(100, rig.now)).unwrap();
     let successor = Rig::new("", &TEN);
     let left: Vec<crate::pool::Bequest> = serde_json::from_str(&left).unwrap();
     successor.pool.inherit(&left, successor.now);

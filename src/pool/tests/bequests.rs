@@ -5,7 +5,7 @@ use crate::pool::{Bequest, Status};
 
 /// The state of one pool as another process gets it.
 fn handed_over(rig: &Rig, to: &Rig) {
-    let left = serde_json::to_vec(&rig.pool.bequeath(rig.now)).unwrap();
+    let left = serde_json::to_vec(&rig.pool.bequeath(100, rig.now)).unwrap();
     let left: Vec<Bequest> = serde_json::from_slice(&left).unwrap();
     to.pool.inherit(&left, to.now);
 }

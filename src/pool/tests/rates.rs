@@ -255,7 +255,7 @@ fn a_successor_counts_on() {
     rig.comes_to(rig.take().unwrap(), 70);
     rig.pass(MINUTE);
     rig.comes_to(rig.take().unwrap(), 30);
-    let left = serde_json::to_vec(&rig.pool.bequeath(rig.now)).unwrap();
+    let left = serde_json::to_vec(&rig.pool.bequeath(100, rig.now)).unwrap();
     let left: Vec<Bequest> = serde_json::from_slice(&left).unwrap();
     let successor = Rig {
         now: rig.now,
