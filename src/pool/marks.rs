@@ -25,6 +25,8 @@ type Map = HashMap<u64, Vec<(u32, Arc<Mark>)>>;
 #[derive(Default)]
 pub(super) struct Marks {
     map: ArcSwap<Map>,
+    /// So often the map was changed.
+    changes: AtomicU64,
     writer: Mutex<()>,
 }
 
@@ -83,6 +85,21 @@ fn find(map: &Map, slot: u32, model: u64) -> Option<&Arc<Mark>> {
 }
 
 impl Marks {
+    /// Has an account said something of this model, perhaps long ago?
+    pub(super) fn knows(&self, model: u64) -> bool {
+        self.map.load().contains_key(&model)
+    }
+
+    /// So often it has changed of which models something was said.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    fn store(&self, map: Map) {
+        self.map.store(map.into());
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Until when this account cannot serve this model, if it cannot.
     pub(super) fn until(&self, slot: u32, model: u64, now: u64) -> Option<u64> {
         let map = self.map.load();
@@ -139,7 +156,7 @@ impl Marks {
         {
             marked.retain(|(slot, mark)| *slot != trial.slot || !Arc::ptr_eq(mark, &trial.mark));
             map.retain(|_, marked| !marked.is_empty());
-            self.map.store(map.into());
+            self.store(map);
         }
     }
 
@@ -174,7 +191,7 @@ impl Marks {
         map.entry(model).or_default().push((slot, Arc::new(mark)));
         let fits = map.values().map(Vec::len).sum::<usize>() <= MOST;
         if fits {
-            self.map.store(map.into());
+            self.store(map);
         }
         fits
     }
@@ -207,7 +224,7 @@ impl Marks {
         let _writer = self.writer.lock();
         let mut map = Map::clone(&self.map.load());
         retain(&mut map, |marked, _| marked != slot);
-        self.map.store(map.into());
+        self.store(map);
     }
 }
 

@@ -107,6 +107,8 @@ pub struct Pool {
     pub name: Arc<str>,
     settings: ArcSwap<config::Pool>,
     table: ArcSwap<Table>,
+    /// So often the table was changed.
+    changes: AtomicU64,
     /// Who changes the table or the settings.
     writer: Mutex<()>,
     queue: queue::Queue,
@@ -150,6 +152,7 @@ impl Pool {
             name: config.name.as_str().into(),
             settings: ArcSwap::from_pointee(config.clone()),
             table: ArcSwap::from_pointee(Table::new(Vec::new(), config.strategy)),
+            changes: AtomicU64::new(0),
             writer: Mutex::default(),
             queue: queue::Queue::default(),
             due: due::Due::default(),
@@ -359,6 +362,7 @@ impl Pool {
         if ticks >= self.due.next() {
             self.recover_due(ticks);
         }
+        self.queue.is_looked_at(ticks);
         self.serve_queue(now);
         self.dismiss(now);
     }

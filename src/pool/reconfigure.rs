@@ -55,6 +55,7 @@ impl Pool {
         self.settings.store(Arc::new(config.clone()));
         self.table
             .store(Arc::new(Table::new(slots, config.strategy)));
+        self.changes.fetch_add(1, Ordering::SeqCst);
         let now = clock::now();
         for account in self.table.load().accounts() {
             // Its limits may be others now.

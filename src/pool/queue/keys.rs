@@ -37,6 +37,18 @@ impl Keys {
         key.turn
     }
 
+    /// Where this request stands.
+    pub(super) fn wish(&self, who: Who, arrival: u64) -> Option<&Arc<Wish>> {
+        self.all.get(&who)?.arrivals.get(&arrival)
+    }
+
+    /// It stands there from now on.
+    pub(super) fn moved(&mut self, who: Who, arrival: u64, wish: &Arc<Wish>) {
+        if let Some(key) = self.all.get_mut(&who) {
+            key.arrivals.insert(arrival, wish.clone());
+        }
+    }
+
     /// It waits no more.
     pub(super) fn leave(&mut self, who: Who, arrival: u64) {
         let Some(key) = self.all.get_mut(&who) else {
@@ -63,14 +75,14 @@ impl Keys {
 
     /// The last request of the key that has the most here, of the worst priority, where it is fair
     /// that it makes room for one of `who`.
-    pub(super) fn greediest(&self, who: Who) -> Option<(Who, u64, Arc<Wish>)> {
+    pub(super) fn greediest(&self, who: Who) -> Option<(Who, u64)> {
         let &(priority, most, key) = self.lengths.last()?;
         let own = self.all.get(&who).map_or(0, |key| key.arrivals.len());
         if priority < who.0 || (priority == who.0 && most <= own + 1) {
             return None;
         }
         let longest = self.all.get(&(priority, key))?;
-        let (arrival, wish) = longest.arrivals.last_key_value()?;
-        Some(((priority, key), *arrival, wish.clone()))
+        let (arrival, _) = longest.arrivals.last_key_value()?;
+        Some(((priority, key), *arrival))
     }
 }

@@ -11,34 +11,23 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use super::super::table::Lane;
-use super::super::{Demand, Tried};
+use super::super::Tried;
 use super::keys::{Keys, Who};
 
-/// What decides which accounts serve a request.
+/// What decides which accounts serve a request, as long as neither these nor what they said of models change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Wish {
-    only: Option<Arc<str>>,
-    lane: Lane,
-    model: Option<Arc<str>>,
-    tried: Tried,
+    pub(super) only: Option<Arc<str>>,
+    /// Which accounts serve its dialect and its model: the names of models are many, and clients invent them.
+    pub(super) view: usize,
+    /// Its model, where an account has said something of it.
+    pub(super) model: Option<Arc<str>>,
+    pub(super) tried: Tried,
 }
 
-impl Wish {
-    pub(super) fn of(demand: &Demand) -> Wish {
-        Wish {
-            only: demand.only.clone(),
-            lane: demand.lane(),
-            model: demand.model.clone(),
-            tried: demand.tried.clone(),
-        }
-    }
-}
-
-/// Where somebody stands.
-#[derive(Clone, Debug)]
+/// Who stands here.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
-    wish: Arc<Wish>,
     who: Who,
     arrival: u64,
 }
@@ -100,13 +89,19 @@ struct Own<T> {
     by_arrival: BTreeMap<u64, T>,
 }
 
+impl<T> Default for All<T> {
+    fn default() -> Self {
+        All {
+            anyone: HashMap::new(),
+            named: HashMap::new(),
+        }
+    }
+}
+
 impl<T> Default for Lines<T> {
     fn default() -> Self {
         Lines {
-            lines: All {
-                anyone: HashMap::new(),
-                named: HashMap::new(),
-            },
+            lines: All::default(),
             keys: Keys::default(),
             count: 0,
             waiting: 0,
@@ -125,37 +120,44 @@ impl<T> Lines<T> {
         self.waiting += 1;
         let (arrival, wish) = (self.count, Arc::new(wish));
         let turn = self.keys.join(who, arrival, &wish);
-        let lines = match &wish.only {
-            None => &mut self.lines.anyone,
-            Some(account) => self.lines.named.entry(account.clone()).or_default(),
-        };
-        let line = lines.entry(wish.clone()).or_default();
-        let own = line.own.entry(who).or_insert_with(|| {
-            line.order.insert((who.0, turn, who.1));
-            let by_arrival = BTreeMap::new();
-            Own { turn, by_arrival }
-        });
-        own.by_arrival.insert(arrival, waiter);
-        Ticket { wish, who, arrival }
+        let ticket = Ticket { who, arrival };
+        self.lines.put(&wish, ticket, turn, waiter);
+        ticket
+    }
+
+    /// Everybody stands where this says, in the same order as before.
+    pub(super) fn line_up(&mut self, wish: impl Fn(&T) -> Wish) {
+        let All { anyone, named } = std::mem::take(&mut self.lines);
+        let lines = anyone.into_values();
+        let lines = lines.chain(named.into_values().flat_map(HashMap::into_values));
+        for (who, own) in lines.flat_map(|line| line.own) {
+            for (arrival, waiter) in own.by_arrival {
+                let wish = Arc::new(wish(&waiter));
+                self.keys.moved(who, arrival, &wish);
+                let turn = self.keys.turn(who).unwrap_or(own.turn);
+                self.lines.put(&wish, Ticket { who, arrival }, turn, waiter);
+            }
+        }
     }
 
     /// Is no longer here, if it was.
     pub(super) fn leave(&mut self, ticket: &Ticket) -> Option<T> {
-        let line = self.lines.line(&ticket.wish)?;
+        let wish = self.keys.wish(ticket.who, ticket.arrival)?.clone();
+        let line = self.lines.line(&wish)?;
         let waiter = line.take(ticket.who, ticket.arrival)?;
         let is_empty = line.own.is_empty();
         self.keys.leave(ticket.who, ticket.arrival);
         self.waiting -= 1;
         if is_empty {
-            self.forget(&ticket.wish);
+            self.forget(&wish);
         }
         Some(waiter)
     }
 
     /// Makes room for one of `who`, whose key has less here than the one that loses a place.
     pub(super) fn displace(&mut self, who: Who) -> Option<T> {
-        let (who, arrival, wish) = self.keys.greediest(who)?;
-        self.leave(&Ticket { wish, who, arrival })
+        let (who, arrival) = self.keys.greediest(who)?;
+        self.leave(&Ticket { who, arrival })
     }
 
     /// Asks `lease` for those whose turn it is, until it has nothing for any line, or `is_over`.
@@ -168,7 +170,11 @@ impl<T> Lines<T> {
         let mut served = Vec::new();
         let mut emptied = Vec::new();
         let mut heads = BinaryHeap::new();
-        for (wish, line) in self.lines.looked_at(look) {
+        let joined = match look {
+            Look::Joined(ticket) => self.keys.wish(ticket.who, ticket.arrival).cloned(),
+            Look::All | Look::Freed(_) => None,
+        };
+        for (wish, line) in self.lines.looked_at(look, joined.as_ref()) {
             let passed = Passed::default();
             if let Some(head) = line.head(&self.keys, &passed) {
                 heads.push(Reverse(Next {
@@ -228,7 +234,7 @@ impl<T> Lines<T> {
         holds: impl Fn(&T, &R) -> bool,
     ) -> Vec<(T, R)> {
         let mut found = Vec::new();
-        for (wish, line) in self.lines.looked_at(&Look::All) {
+        for (_, line) in self.lines.looked_at(&Look::All, None) {
             let any = line
                 .own
                 .values()
@@ -239,8 +245,8 @@ impl<T> Lines<T> {
             for (who, own) in &line.own {
                 let in_vain = own.by_arrival.iter().filter(|(_, it)| holds(it, &why));
                 found.extend(in_vain.map(|(arrival, _)| {
-                    let (wish, who, arrival) = (wish.clone(), *who, *arrival);
-                    (Ticket { wish, who, arrival }, why.clone())
+                    let (who, arrival) = (*who, *arrival);
+                    (Ticket { who, arrival }, why.clone())
                 }));
             }
         }
@@ -281,7 +287,27 @@ impl<T> All<T> {
         }
     }
 
-    fn looked_at<'a>(&'a mut self, look: &Look<'a>) -> Vec<(&'a Arc<Wish>, &'a mut Line<T>)> {
+    fn put(&mut self, wish: &Arc<Wish>, ticket: Ticket, turn: u64, waiter: T) {
+        let Ticket { who, arrival } = ticket;
+        let lines = match &wish.only {
+            None => &mut self.anyone,
+            Some(account) => self.named.entry(account.clone()).or_default(),
+        };
+        let line = lines.entry(wish.clone()).or_default();
+        let own = line.own.entry(who).or_insert_with(|| {
+            line.order.insert((who.0, turn, who.1));
+            let by_arrival = BTreeMap::new();
+            Own { turn, by_arrival }
+        });
+        own.by_arrival.insert(arrival, waiter);
+    }
+
+    /// `joined`: the line of whoever has joined one.
+    fn looked_at<'a>(
+        &'a mut self,
+        look: &Look<'_>,
+        joined: Option<&'a Arc<Wish>>,
+    ) -> Vec<(&'a Arc<Wish>, &'a mut Line<T>)> {
         match look {
             Look::All => {
                 let named = self.named.values_mut().flatten();
@@ -291,9 +317,9 @@ impl<T> All<T> {
                 let named = self.named.get_mut(*account).into_iter().flatten();
                 self.anyone.iter_mut().chain(named).collect()
             }
-            Look::Joined(ticket) => {
-                let line = self.line(&ticket.wish);
-                line.map(|line| (&ticket.wish, line)).into_iter().collect()
+            Look::Joined(_) => {
+                let line = joined.and_then(|wish| Some((wish, self.line(wish)?)));
+                line.into_iter().collect()
             }
         }
     }

@@ -3,16 +3,19 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::dialect::Dialect;
 
 fn wish(line: u8) -> Wish {
     let even = line.is_multiple_of(2);
     Wish {
         only: (!even).then(|| Arc::from(format!("account_{line}"))),
-        lane: Lane::new(Dialect::OpenAi, false),
+        view: 0,
         model: Some(Arc::from(format!("model_{line}"))),
         tried: Tried::new(),
     }
+}
+
+fn turn(leased: Option<()>) -> Turn<()> {
+    leased.map_or(Turn::Nobody, Turn::Leased)
 }
 
 /// Somebody who waits, as the model knows it.
@@ -79,6 +82,8 @@ enum Step {
     /// Accounts for so many come free that serve these lines.
     Serve(Vec<u8>, usize),
     Displace(Who),
+    /// What is known of models changes, and what was said of it changes back.
+    LineUp,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -89,6 +94,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (prop::collection::vec(0..5u8, 0..5), 0..6usize)
             .prop_map(|(lines, places)| Step::Serve(lines, places)),
         1 => who().prop_map(Step::Displace),
+        1 => Just(Step::LineUp),
     ];
     prop::collection::vec(step, 0..120)
 }
@@ -116,12 +122,16 @@ proptest! {
                     let left = std::cell::Cell::new(places);
                     let take = |it: &(u32, u8)| {
                         let fits = open.contains(&it.1) && left.get() > 0;
-                        fits.then(|| left.set(left.get() - 1))
+                        turn(fits.then(|| left.set(left.get() - 1)))
                     };
                     let served = lines.serve(&Look::All, take, || left.get() == 0);
                     let served: Vec<u32> = served.into_iter().map(|(it, ())| it.0).collect();
                     let expected: Vec<u32> = (0..places).map_while(|_| model.serve(&open)).collect();
                     prop_assert_eq!(served, expected);
+                }
+                Step::LineUp => {
+                    lines.line_up(|it| wish(it.1 % 2));
+                    lines.line_up(|it| wish(it.1));
                 }
                 Step::Displace(who) => {
                     prop_assert_eq!(lines.displace(who).map(|it| it.0), model.displace(who));
@@ -139,7 +149,7 @@ fn looks(lines: &mut Lines<u8>, look: &Look<'_>, line: u8, places: usize) -> usi
     let (asked, left) = (std::cell::Cell::new(0), std::cell::Cell::new(places));
     let lease = |it: &u8| {
         asked.set(asked.get() + 1);
-        (*it == line && left.get() > 0).then(|| left.set(left.get() - 1))
+        turn((*it == line && left.get() > 0).then(|| left.set(left.get() - 1)))
     };
     let served = lines.serve(look, lease, || left.get() == 0);
     assert_eq!(served.len(), places);
@@ -173,10 +183,53 @@ fn one_key_with_a_thousand_models_has_no_more_turns_than_one_with_a_request() {
     }
     lines.join(wish(0), (0, 2), "modest");
     let turns = std::cell::Cell::new(0);
-    let two = |_: &&str| (turns.get() < 2).then(|| turns.set(turns.get() + 1));
+    let two = |_: &&str| turn((turns.get() < 2).then(|| turns.set(turns.get() + 1)));
     let served = lines.serve(&Look::All, two, || turns.get() == 2);
     let served: Vec<&str> = served.into_iter().map(|(it, ())| it).collect();
     assert_eq!(served, ["greedy", "modest"]);
+}
+
+#[test]
+fn smaller_ones_pass_one_that_does_not_fit_and_it_keeps_its_place() {
+    let mut lines = Lines::default();
+    for (key, name) in [(1, "large"), (1, "small"), (2, "huge"), (2, "tiny"), (3, "little")] {
+        lines.join(wish(0), (0, key), name);
+    }
+    let is_large = |name: &&str| ["large", "huge"].contains(name);
+    let fits = |name: &&str| match is_large(name) {
+        true => Turn::NotThis,
+        false => Turn::Leased(()),
+    };
+    let names = |served: Vec<(&'static str, ())>| -> Vec<&str> {
+        served.into_iter().map(|(name, ())| name).collect()
+    };
+    let one = std::cell::Cell::new(false);
+    let served = lines.serve(&Look::All, fits, || one.replace(true));
+    assert_eq!(names(served), ["small", "tiny"], "one after the other key");
+    assert_eq!(names(lines.serve(&Look::All, fits, || false)), ["little"]);
+    // Who is out of patience is passed by nobody.
+    lines.join(wish(0), (0, 3), "late");
+    let waits = lines.serve(&Look::All, |_| Turn::<()>::Nobody, || false);
+    assert!(waits.is_empty());
+    let all = lines.serve(&Look::All, |_| Turn::Leased(()), || false);
+    assert_eq!(names(all), ["large", "huge", "late"]);
+}
+
+#[test]
+fn of_a_crowd_that_does_not_fit_few_are_asked() {
+    let mut lines = Lines::default();
+    for key in 0..1_000 {
+        for _ in 0..10 {
+            lines.join(wish(0), (0, key), ());
+        }
+    }
+    let asked = std::cell::Cell::new(0);
+    let none = |(): &()| {
+        asked.set(asked.get() + 1);
+        Turn::<()>::NotThis
+    };
+    assert!(lines.serve(&Look::All, none, || false).is_empty());
+    assert_eq!(asked.get(), MOST_PASSED);
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod lines;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::account::{Account, Refused};
 use super::lease::Lease;
-use super::{Demand, Pool, Refusal};
+use super::{Demand, Pool, Refusal, marks};
 use crate::clock::{self, Instant};
 use flow::Flow;
 use keys::Who;
@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Queue {
     waiting: AtomicUsize,
     state: Mutex<State>,
+    /// When somebody looked after what time brings, in the pool's time.
+    looked_at: AtomicU64,
     /// Held by the one who looks after what time brings.
     watch: Semaphore,
 }
@@ -38,7 +40,12 @@ pub(super) struct Queue {
 struct State {
     lines: Lines<Waiter>,
     flow: Flow,
+    /// What was known of accounts and models when all were lined up.
+    known: Known,
 }
+
+/// Changes of the table, and of what accounts say of models.
+type Known = (u64, u64);
 
 struct Waiter {
     demand: Demand,
@@ -60,6 +67,7 @@ impl Default for Queue {
         Queue {
             waiting: AtomicUsize::new(0),
             state: Mutex::default(),
+            looked_at: AtomicU64::new(0),
             watch: Semaphore::new(1),
         }
     }
@@ -75,6 +83,16 @@ impl Queue {
     pub(super) fn expected_wait(&self, now: Instant) -> Duration {
         let state = self.state.lock();
         state.flow.wait_behind(state.lines.waiting(), now)
+    }
+
+    /// Has somebody just looked after what time brings?
+    fn was_looked_at(&self, now: u64) -> bool {
+        let half = LOOK_EVERY.as_millis() as u64 / 2;
+        now.saturating_sub(self.looked_at.load(Ordering::Relaxed)) < half
+    }
+
+    pub(super) fn is_looked_at(&self, now: u64) {
+        self.looked_at.store(now, Ordering::Relaxed);
     }
 
     fn changed(&self, state: &State) {
@@ -103,7 +121,8 @@ impl Pool {
         if state.lines.waiting() >= most {
             displaced = Some(state.lines.displace(who)?);
         }
-        let State { lines, flow } = &mut *state;
+        self.line_up(&mut state);
+        let State { lines, flow, .. } = &mut *state;
         if lines.waiting() == 0 {
             flow.begin(now);
         }
@@ -113,7 +132,7 @@ impl Pool {
             patient_until: now + deadline.saturating_duration_since(now) / 2,
             answer: sender,
         };
-        let ticket = lines.join(Wish::of(demand), who, waiter);
+        let ticket = lines.join(self.wish(demand), who, waiter);
         self.queue.changed(&state);
         drop(state);
         if let Some(Waiter { demand, answer, .. }) = displaced {
@@ -194,7 +213,36 @@ impl Pool {
             let look = clock::now() + LOOK_EVERY;
             let wake = self.next_due().map_or(look, |due| due.min(look));
             tokio::time::sleep_until(wake.into()).await;
-            self.tick(clock::now());
+            let now = clock::now();
+            let is_due = self.next_due().is_some_and(|due| due <= now);
+            if is_due || !self.queue.was_looked_at(self.ticks(now)) {
+                self.tick(now);
+            }
+        }
+    }
+
+    /// Whom the same accounts serve, as far as is known now.
+    fn wish(&self, demand: &Demand) -> Wish {
+        let table = self.table.load();
+        let model = demand.model.as_ref();
+        let view = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
+            std::ptr::from_ref(view).addr()
+        });
+        let is_marked = |model: &&Arc<str>| self.marks.knows(marks::model_id(model));
+        Wish {
+            only: demand.only.clone(),
+            view,
+            model: model.filter(is_marked).cloned(),
+            tried: demand.tried.clone(),
+        }
+    }
+
+    /// Where something has changed, those who wait stand with others now. It is seldom, and asked before each look.
+    fn line_up(&self, state: &mut State) {
+        let known = (self.changes.load(Ordering::SeqCst), self.marks.changes());
+        if state.known != known {
+            state.known = known;
+            state.lines.line_up(|waiter| self.wish(&waiter.demand));
         }
     }
 
@@ -224,7 +272,8 @@ impl Pool {
         };
         let is_over = || self.is_full() || freed.is_some_and(|account| !account.is_ready());
         let mut state = self.queue.state.lock();
-        let State { lines, flow } = &mut *state;
+        self.line_up(&mut state);
+        let State { lines, flow, .. } = &mut *state;
         let lease = |waiter: &Waiter| match self.take(&waiter.demand, now) {
             Ok(lease) => Turn::Leased(lease),
             Err(Refused::TooLarge) if now < waiter.patient_until => Turn::NotThis,
@@ -251,6 +300,7 @@ impl Pool {
             !refusal.is_worth_waiting(&settings.queue, waiter.deadline)
         };
         let mut state = self.queue.state.lock();
+        self.line_up(&mut state);
         let why = |waiter: &Waiter| {
             let refusal = self.refusal_of(&waiter.demand, now);
             Some(refusal).filter(Refusal::may_be_in_vain)
