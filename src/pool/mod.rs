@@ -400,6 +400,11 @@ impl Pool {
         table.with_view(lane, None, |view| !view.groups.is_empty())
     }
 
+    /// May a request's model have another name at one of the accounts?
+    pub fn renames_models(&self) -> bool {
+        self.table.load().renames
+    }
+
     /// Another account is asked after this outcome.
     pub fn count_retry(&self, outcome: &Outcome) {
         self.metrics.retry(outcome.index());

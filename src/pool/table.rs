@@ -25,6 +25,8 @@ pub(super) struct Table {
     pub(super) ready: Ready,
     pub(super) strategy: Strategy,
     by_id: HashMap<String, u32>,
+    /// An account knows a model by another name than its clients.
+    pub(super) renames: bool,
     /// The different `models` of the accounts; nearly always one, `*`.
     model_sets: Vec<ModelSet>,
     /// Which accounts serve each lane and, of it, each set of model sets that was asked for.
@@ -110,11 +112,14 @@ impl Table {
             .into_iter()
             .map(|(models, slots)| ModelSet::new(models, slots))
             .collect();
+        let mut written = accounts().map(|account| &account.config.models);
+        let renames = written.any(|models| matches!(models, Models::Map(_)));
         model_sets.sort_by_key(|set| set.slots.first().copied());
         let table = Table {
             ready: Ready::with_slots(slots.len()),
             strategy,
             by_id,
+            renames,
             model_sets,
             views: ArcSwap::default(),
             offers: Default::default(),

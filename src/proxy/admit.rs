@@ -11,6 +11,7 @@ use super::Gateway;
 use super::body::{self, Replay};
 use super::context::{Context, Fallback, Request};
 use super::head;
+use super::inject;
 use super::limits::{self, Bill};
 use super::local;
 use super::models;
@@ -308,6 +309,15 @@ fn demand(
     (demand, fallback)
 }
 
+/// May the body go out with another name for the model, or with a question of ours?
+fn is_rewritten(target: &Target, way: &Way, stream: bool) -> bool {
+    let of = |pool: &Arc<Pool>| {
+        let renames = way.alias.is_some() || pool.renames_models();
+        renames && target.model.is_none() || inject::asks_for_usage(pool, target.kind, stream)
+    };
+    of(&way.pool) || way.fallback.as_ref().is_some_and(of)
+}
+
 /// Reads the body, looks for the model in it, and says what the request asks of its pool.
 async fn read(
     gateway: &Gateway,
@@ -322,7 +332,7 @@ async fn read(
         max_replay: max_replay(gateway, config, &way.pool),
         timeout: config.clients.body_timeout,
     };
-    let (body, budget) = body::read(gateway, session, &sizes).await?;
+    let (body, mut budget) = body::read(gateway, session, &sizes).await?;
     let peek = look(&target, &body);
     let model_in_path = target.model.is_some();
     // Of a body that is not all here another model may count in the end.
@@ -347,6 +357,9 @@ async fn read(
     let bill = Bill::estimated(client, target.kind, sure, size, peek.max_tokens);
     let bill = limits::hold(gateway, client, sure, bill).await?;
     let stream = target.stream.or(peek.stream).unwrap_or(false);
+    if is_rewritten(&target, &way, stream) {
+        budget = body::reserve_copy(gateway, &body, budget).await?;
+    }
     let head = session.req_header();
     let caller = Caller {
         client,

@@ -162,6 +162,22 @@ pub(super) async fn reserve(
     }
 }
 
+/// Takes memory for a second copy of this body as well, which is made where it goes out otherwise than it came.
+/// What was taken is returned first: where memory is short nobody waits for more of it holding some.
+pub(super) async fn reserve_copy(
+    gateway: &Gateway,
+    body: &Replay,
+    share: Option<OwnedSemaphorePermit>,
+) -> Result<Option<OwnedSemaphorePermit>, Refused> {
+    match body.whole() {
+        Some(whole) if share.is_some() => {
+            drop(share);
+            reserve(gateway, whole.len().saturating_mul(2)).await
+        }
+        _ => Ok(share),
+    }
+}
+
 /// Is this a body that is not in proper chunks, and not a connection that broke?
 pub(super) fn is_malformed(e: &Error) -> bool {
     let cause = e.cause.as_deref();

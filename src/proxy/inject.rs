@@ -26,7 +26,7 @@ use crate::config::Usage;
 use crate::credential::{Injection, RESERVED};
 use crate::dialect::{self, Kind, Reject, replace_model};
 use crate::key;
-use crate::pool::Account;
+use crate::pool::{Account, Pool};
 
 /// Who the client is, said by proxies before us; replaced or dropped.
 const FORWARDED: [&str; 6] = [
@@ -160,10 +160,15 @@ fn refused() -> Box<Error> {
     Error::create(ErrorType::ReadError, ErrorSource::Downstream, None, None)
 }
 
+/// Does this pool want to know what such a request's stream comes to?
+pub(super) fn asks_for_usage(pool: &Pool, kind: Option<Kind>, stream: bool) -> bool {
+    let is_stream = stream && matches!(kind, Some(Kind::Chat | Kind::Completions));
+    is_stream && pool.settings().usage == Usage::Ask
+}
+
 /// Where the pool wants to know what a stream comes to, the body asks for it.
 fn ask_for_usage(request: &Request, attempt: &mut Attempt) {
-    let is_stream = request.stream && matches!(request.kind, Some(Kind::Chat | Kind::Completions));
-    if !is_stream || request.pool.settings().usage != Usage::Ask {
+    if !asks_for_usage(&request.pool, request.kind, request.stream) {
         return;
     }
     let body = attempt.rewritten.as_ref().or(request.body.whole());
