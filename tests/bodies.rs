@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::{Gateway, Mock, PATIENCE, Request, free_address, pool, pool_of, post, ranked};
+use crate::support::{
+    Gateway, Mock, PATIENCE, Request, free_address, pool, pool_of, post, ranked, wait_for,
+};
 
 /// Around the 64 KiB that Pingora itself keeps, and our own 32 KiB of a body without a length.
 const SIZES: [usize; 11] = [
@@ -418,4 +420,27 @@ fn an_alias_is_put_in_the_path_where_gemini_names_the_model() {
         "/v1beta/models/gemini-x:streamGenerateContent"
     );
     assert_eq!(last["query"], "alt=sse");
+}
+
+#[test]
+fn a_body_that_is_rewritten_takes_memory_for_both() {
+    let vendors = Mock::several(1, &[]);
+    let budget = "clients: {buffer_budget: 1MiB}\n";
+    let gateway = Gateway::start(&format!("{budget}{}", pool(&vendors, "    usage: ask\n")));
+    let held = of_size(600 * 1024).header("x-mock-hang", "head");
+    let mut holder = TcpStream::connect(gateway.address).unwrap();
+    holder.write_all(&held.bytes(gateway.address)).unwrap();
+    wait_for("the vendor to have it", || {
+        (vendors[0].count("requests") == 1).then_some(())
+    });
+    let text = "x".repeat(300 * 1024);
+    let body = |stream: bool| json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": text}]});
+    let status = |stream| {
+        let request = post("/v1/chat/completions", &body(stream));
+        request.send(gateway.address).status
+    };
+    assert_eq!(status(false), 200, "there is room for one of it");
+    assert_eq!(status(true), 503, "and not for two");
+    drop(holder);
+    wait_for("room for both", || (status(true) == 200).then_some(()));
 }

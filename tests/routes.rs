@@ -225,3 +225,15 @@ fn a_model_that_cannot_be_renamed_is_refused_and_never_sent_by_its_wrong_name() 
     assert_eq!(gateway.send(&long("fast")).status, 200, "with its length");
     assert_eq!(gateway.send(&long("slow").chunked()).status, 200);
 }
+
+#[test]
+fn a_model_that_the_pool_does_not_have_is_asked_of_its_fallback_from_then_on() {
+    let (gateway, vendors) = gateway("routes: [{model: m, pool: a, fallback: b}]", 2);
+    vendors[0].set(&json!({"body": "model_not_found"}));
+    for _ in 0..3 {
+        let answer = gateway.send(&chat("m"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let seen = [&vendors[0], &vendors[1]].map(|vendor| vendor.count("requests"));
+    assert_eq!(seen, [1, 3]);
+}

@@ -55,9 +55,15 @@ impl Vendor {
         self.asked.load(Ordering::SeqCst)
     }
 
-    async fn model(&self, catalogue: &Arc<Catalogue>) -> Option<String> {
-        let list = catalogue.of(&self.account, Dialect::OpenAi).await?;
+    async fn model_of(&self, catalogue: &Arc<Catalogue>, is_alone: bool) -> Option<String> {
+        let list = catalogue
+            .of(&self.account, Dialect::OpenAi, is_alone)
+            .await?;
         Some(list[0].id.clone())
+    }
+
+    async fn model(&self, catalogue: &Arc<Catalogue>) -> Option<String> {
+        self.model_of(catalogue, false).await
     }
 }
 
@@ -75,6 +81,18 @@ async fn many_who_ask_at_once_cost_one_request() {
     let all = join_all((0..50).map(|_| vendor.model(&catalogue))).await;
     assert!(all.iter().all(|model| model.as_deref() == Some("m-1")));
     assert_eq!(vendor.asked(), 1);
+}
+
+#[tokio::test]
+async fn who_may_use_one_account_alone_gets_that_accounts_list() {
+    let vendor = Vendor::start("200 OK").await;
+    let catalogue = catalogue(FRESH);
+    assert_eq!(vendor.model(&catalogue).await.as_deref(), Some("m-1"));
+    for _ in 0..3 {
+        let own = vendor.model_of(&catalogue, true).await;
+        assert_eq!(own.as_deref(), Some("m-2"), "asked for with it, once");
+    }
+    assert_eq!(vendor.model(&catalogue).await.as_deref(), Some("m-1"));
 }
 
 #[tokio::test]

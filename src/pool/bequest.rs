@@ -212,10 +212,8 @@ impl Pool {
 
     /// Adds what the accounts have used of their limits beyond what was left to a successor then.
     pub fn used_since(&self, left: &[Bequest], then: Instant, now: Instant, more: &mut More) {
-        let told: HashMap<&str, &[Kept]> = left
-            .iter()
-            .map(|left| (&*left.id, &*left.limits))
-            .collect();
+        let told: HashMap<&str, &[Kept]> =
+            left.iter().map(|left| (&*left.id, &*left.limits)).collect();
         let since = now.saturating_duration_since(then);
         for account in self.table.load().accounts() {
             if let Some(limits) = &account.limits {

@@ -320,7 +320,9 @@ impl Pool {
             }
             match account.acquire(self, demand, now) {
                 Ok(taken) => return Ok(taken),
-                Err(Refused::TooLarge) if held.len() == TOO_LARGE_FOR => return Err(Refused::TooLarge),
+                Err(Refused::TooLarge) if held.len() == TOO_LARGE_FOR => {
+                    return Err(Refused::TooLarge);
+                }
                 Err(Refused::TooLarge) => held.push(slot),
                 // Another request was faster, or it has reached a limit; the bit is set right and somebody
                 // else is picked: in the table that was read, which may be an old one by now.

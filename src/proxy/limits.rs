@@ -124,9 +124,7 @@ impl Bill {
 
     fn used(&self, line: &AccessLine) -> Used {
         let (usage, is_estimated) = match line.usage {
-            Some(usage) if self.is_partial => {
-                (at_least(usage, self.output(line.bytes_out)), true)
-            }
+            Some(usage) if self.is_partial => (at_least(usage, self.output(line.bytes_out)), true),
             Some(usage) => (usage, false),
             None if !self.counts || !is_served(line) => (Usage::default(), false),
             None => {

@@ -12,6 +12,7 @@ use super::spent::Before;
 use super::usage::Name;
 use super::{FILE, Store, StoreError};
 use crate::clock::SystemTime;
+use crate::config::Keep;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -288,4 +289,43 @@ async fn an_open_gateway_knows_what_it_spent_itself_and_what_all_did() {
         111,
         "the latest"
     );
+}
+
+#[tokio::test]
+async fn what_was_spent_is_known_for_as_long_as_a_limit_looks_at_it_however_short_usage_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    let gateway = "g".to_owned();
+    let spent = Item::Spent {
+        at: 0,
+        key: "k".to_owned(),
+        model: String::new(),
+        requests: 1,
+        tokens: 5,
+        cost: 7,
+    };
+    store
+        .add(&Name { run: 1, gateway }, 1, &[spent], 0)
+        .await
+        .unwrap();
+    let keep = Keep {
+        requests: hours(1),
+        usage: hours(1),
+        audit: hours(1),
+    };
+    let known = async |age: u64, longest: Option<u64>| {
+        let now = hours(age).as_millis() as i64;
+        let forgot = store.forget(&keep, longest.map(hours), now).await;
+        assert!(!forgot.unwrap());
+        let (not_of, of) = (2, Some("g"));
+        store
+            .spent(Before { not_of, of }, 0, 9)
+            .await
+            .unwrap()
+            .len()
+    };
+    assert_eq!(known(1000, None).await, 1, "nobody knows the limits yet");
+    assert_eq!(known(40, Some(48)).await, 1);
+    assert_eq!(known(49, Some(48)).await, 0);
 }

@@ -1,7 +1,7 @@
 //! How many requests of one key may be under way.
 
 use super::{create, gateway, status, wait_of};
-use crate::support::{Request, chat, wait_for};
+use crate::support::{Request, chat, get, wait_for};
 
 /// Begins to answer and goes on when its client has had enough.
 fn hanging() -> Request {
@@ -10,7 +10,8 @@ fn hanging() -> Request {
 
 #[test]
 fn a_key_has_no_more_requests_under_way_than_it_may_and_those_that_end_make_room() {
-    let (gateway, _vendors) = gateway("tiers: {default: {max_concurrent: 2}}");
+    let tier = "tiers: {default: {max_concurrent: 2, models: ['gpt-*']}}";
+    let (gateway, _vendors) = gateway(tier);
     let key = create(&gateway.program, &[]);
     let other = create(&gateway.program, &[]);
     wait_for("the keys", || {
@@ -21,6 +22,8 @@ fn a_key_has_no_more_requests_under_way_than_it_may_and_those_that_end_make_room
     assert_eq!(refused.status, 429, "{}", refused.text());
     assert_eq!(refused.json()["error"]["code"], "rate_limit_exceeded");
     assert_eq!(wait_of(&refused), 1);
+    let list = gateway.send(&get("/v1/models").bearer(&key));
+    assert_eq!(list.status, 429, "a list is work as well: {}", list.text());
     assert_eq!(status(&gateway, &other), 200, "another key has its own");
     drop(held);
     wait_for("room", || (status(&gateway, &key) == 200).then_some(()));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Mock, Request, get, pool, post, wait_for};
+use crate::support::{Gateway, Mock, Request, Verbatim, chat, get, pool, pool_of, post, wait_for};
 
 fn stream(more: &Value) -> Request {
     let mut body = json!({"model": "gpt-5", "stream": true, "messages": []});
@@ -94,4 +94,66 @@ fn a_message_whose_client_hangs_up_costs_what_it_came_to_and_not_one_token() {
         (&whole["tokens"]["output"], &whole["estimated"]),
         (&json!(5), &json!(false))
     );
+}
+
+#[test]
+fn a_client_that_hangs_up_takes_no_account_out_by_what_it_said_its_answer_might_become() {
+    let vendors = Mock::several(1, &[]);
+    let limited = |_| ", rate_limits: [{tokens: 1000, window: 1h}]".to_owned();
+    let gateway = Gateway::start(&pool_of(&vendors, "", limited));
+    let body = json!({"model": "m", "max_tokens": 2_000_000_000, "stream": true, "messages": []});
+    let request = post("/v1/chat/completions", &body);
+    let mut held = std::net::TcpStream::connect(gateway.address).unwrap();
+    let hanging = request.clone().header("x-mock-hang", "head");
+    std::io::Write::write_all(&mut held, &hanging.bytes(gateway.address)).unwrap();
+    wait_for("the vendor to have it", || {
+        (vendors[0].count("requests") == 1).then_some(())
+    });
+    drop(held);
+    wait_for("it to be counted off", || {
+        let limit = gateway.account("a0")["rate_limits"][0].clone();
+        (limit["held"] == 0 && gateway.account("a0")["in_flight"] == 0).then_some(())
+    });
+    let account = gateway.account("a0");
+    let used = account["rate_limits"][0]["used"].as_u64().unwrap();
+    assert!(used < 100, "{account}");
+    // A stream that says nothing of its usage counts its text: not what it may become, nor its framing.
+    let mut reply = request
+        .header("x-mock-size", 400)
+        .open(gateway.address)
+        .unwrap();
+    assert!(!reply.events().unwrap().is_empty());
+    let row = row(&gateway, 2);
+    let output = row["tokens"]["output"].as_u64().unwrap();
+    assert!((90..200).contains(&output), "{row}");
+    assert_eq!(row["estimated"], true, "{row}");
+    wait_for("the stream to be counted", || {
+        let limit = gateway.account("a0")["rate_limits"][0].clone();
+        (used + 90..used + 250)
+            .contains(&limit["used"].as_u64()?)
+            .then_some(())
+    });
+}
+
+#[test]
+fn an_amount_that_no_vendor_can_mean_leaves_room_for_what_comes_after_it() {
+    let vendor = Verbatim::start();
+    let gateway = Gateway::start(&format!(
+        "pools: {{default: {{accounts: [{{id: a, upstream: '{}'}}]}}}}",
+        vendor.url()
+    ));
+    let body = r#"{"usage":{"prompt_tokens":9223372036854775808,"completion_tokens":7}}"#;
+    vendor.say(format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    for sent in 1..=3 {
+        assert_eq!(gateway.send(&chat(false)).status, 200);
+        // Each in a transaction of its own, added to the one before.
+        wait_for("the sum", || {
+            let usage = gateway.admin(get("/api/v1/usage")).json();
+            (usage["usage"][0]["requests"] == sent).then_some(())
+        });
+    }
+    assert_eq!(gateway.metric("poolgate_usage_rows_lost_total", &[]), 0.0);
 }

@@ -109,12 +109,16 @@ fn tokens_count_as_the_vendor_states_them_and_as_estimated_where_it_does_not() {
     let body = json!({"model": "m", "max_tokens": 900, "messages": [message]});
     let size = body.to_string().len() as u64;
     let unstated = post("/v1/chat/completions", &body).header("x-mock-usage", "none");
-    assert_eq!(gateway.send(&unstated).status, 200);
-    let expected = 400 + 900 + size / 4;
-    crate::support::wait_for("the estimate to stay", || {
+    let answer = gateway.send(&unstated);
+    assert_eq!(answer.status, 200);
+    // It may have come to 900, and did not.
+    let read = answer.body.len() as u64 / 4;
+    assert!(read < 900, "{read}");
+    let expected = 400 + read + size / 4;
+    crate::support::wait_for("the estimate to be counted", || {
         (used() == expected).then_some(())
     });
-    assert_eq!(gateway.send(&usage("300,10")).status, 200);
+    assert_eq!(gateway.send(&usage("300,1000")).status, 200);
     crate::support::wait_for("the last to be counted", || (used() > 1_500).then_some(()));
     let wait = wait_of(&gateway.send(&chat(false)));
     assert!((3_500..=3_600).contains(&wait), "{wait}");

@@ -252,3 +252,48 @@ fn the_configuration_is_shown_without_the_password() {
         assert!(!text.contains("s3cret"), "{text}");
     }
 }
+
+#[test]
+fn what_waited_in_a_file_counts_in_the_limits_of_its_keys() {
+    let mut server = Postgres::start();
+    let vendors = Mock::several(1, &[]);
+    let state = Database::state_of(&server.url(), "");
+    let limits = "tiers: {default: {limits: [{tokens: 100000, window: 1h}]}}\n";
+    let text = format!("{limits}{}", configuration(&state, &vendors));
+    let mut gateway = Gateway::start(&text);
+    let asks = |tokens: u32| {
+        let request = chat(false).bearer("sk-blue");
+        request.header("x-mock-usage", format!("{tokens},0"))
+    };
+    server.stop();
+    assert_eq!(gateway.send(&asks(150_000)).status, 200);
+    gateway.program.stop(Signal::SIGTERM);
+    assert_eq!(left(&gateway).len(), 1);
+    server.start_again();
+    gateway.start_again();
+    wait_for("what was used before to count", || {
+        (gateway.send(&asks(1)).status == 429).then_some(())
+    });
+}
+
+#[test]
+fn what_a_predecessor_left_is_written_by_its_successor() {
+    let mut server = Postgres::start();
+    let vendors = Mock::several(1, &[]);
+    let state = Database::state_of(&server.url(), "");
+    let gateway = Gateway::start(&configuration(&state, &vendors));
+    serve(&gateway, 1);
+    wait_for("the first to be written", || {
+        (written(&server)[0] == 1).then_some(())
+    });
+    server.stop();
+    serve(&gateway, 20);
+    gateway.upgrade();
+    wait_for("the predecessor to leave what it has", || {
+        (left(&gateway).len() == 1).then_some(())
+    });
+    server.start_again();
+    wait_for("all to be written without another start", || {
+        (written(&server)[0] == 21 && left(&gateway).is_empty()).then_some(())
+    });
+}

@@ -419,6 +419,41 @@ fn an_answer_that_cannot_be_read_is_not_judged() {
     );
 }
 
+#[test]
+fn what_a_stream_has_written_is_its_text_and_not_what_is_around_it() {
+    let chunk = |delta: &str| {
+        format!(
+            r#"data: {{"id":"chatcmpl-123456789","object":"chat.completion.chunk","created":1,"model":"gpt-5","service_tier":"default","choices":[{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":null}}]}}"#
+        )
+    };
+    let long = "x".repeat(10_000);
+    for (dialect, kind, events, expected) in [
+        (Dialect::OpenAi, Kind::Chat, [chunk(r#"{"content":" a \"b\""}"#), chunk(r#"{"role":"assistant","content":""}"#)], 8 + 9),
+        (Dialect::OpenAi, Kind::Chat, [chunk(r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":1"}}]}"#), chunk("{}")], 8),
+        (Dialect::OpenAi, Kind::Completions, [r#"data: {"choices":[{"text":"four"}]}"#.into(), "data: [DONE]".into()], 4),
+        (Dialect::OpenAi, Kind::Responses, [r#"data: {"type":"response.output_text.delta","delta":"seven !"}"#.into(), "data: {}".into()], 7),
+        (Dialect::Anthropic, Kind::Messages, [r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"twelve bytes"}}"#.into(), r#"data: {"type":"ping"}"#.into()], 12),
+        (Dialect::Gemini, Kind::Generate, [r#"data: {"candidates":[{"content":{"parts":[{"text":"nine byte"}],"role":"model"}}]}"#.into(), "data: {}".into()], 9),
+    ] {
+        let text: String = events.iter().map(|event| format!("{event}\n\n")).collect();
+        for size in [1, 7, 4096] {
+            let reading = read(meter(dialect, kind, "text/event-stream"), text.as_bytes().chunks(size));
+            assert_eq!(reading.written, Some(expected), "{text}");
+        }
+    }
+    let text = format!("{}\n\n", chunk(&format!(r#"{{"content":"{long}"}}"#)));
+    let reading = read(
+        meter(Dialect::OpenAi, Kind::Chat, "text/event-stream"),
+        text.as_bytes().chunks(999),
+    );
+    assert!((10_000..10_400).contains(&reading.written.unwrap()));
+    let document = read(
+        meter(Dialect::OpenAi, Kind::Chat, "application/json"),
+        [text.as_bytes()],
+    );
+    assert_eq!(document.written, None);
+}
+
 proptest! {
     #[test]
     fn random_splits_never_matter(which in 0_usize..28, sizes in prop::collection::vec(1_usize..200, 1..50)) {

@@ -114,6 +114,12 @@ impl<T> Lines<T> {
         self.waiting
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        let named = self.lines.named.values().map(HashMap::len);
+        self.lines.anyone.len() + named.sum::<usize>()
+    }
+
     /// Stands at the end of its key's own.
     pub(super) fn join(&mut self, wish: Wish, who: Who, waiter: T) -> Ticket {
         self.count += 1;

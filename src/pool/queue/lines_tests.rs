@@ -192,7 +192,13 @@ fn one_key_with_a_thousand_models_has_no_more_turns_than_one_with_a_request() {
 #[test]
 fn smaller_ones_pass_one_that_does_not_fit_and_it_keeps_its_place() {
     let mut lines = Lines::default();
-    for (key, name) in [(1, "large"), (1, "small"), (2, "huge"), (2, "tiny"), (3, "little")] {
+    for (key, name) in [
+        (1, "large"),
+        (1, "small"),
+        (2, "huge"),
+        (2, "tiny"),
+        (3, "little"),
+    ] {
         lines.join(wish(0), (0, key), name);
     }
     let is_large = |name: &&str| ["large", "huge"].contains(name);

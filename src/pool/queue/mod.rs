@@ -95,6 +95,12 @@ impl Queue {
         self.looked_at.store(now, Ordering::Relaxed);
     }
 
+    /// How many lines there are.
+    #[cfg(test)]
+    pub(super) fn lines(&self) -> usize {
+        self.state.lock().lines.count()
+    }
+
     fn changed(&self, state: &State) {
         self.waiting.store(state.lines.waiting(), Ordering::SeqCst);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::queue::{Asked, ask, refused, served, settle};
-use super::{MINUTE, Rig, SECOND, accounts, anything, config, limited};
+use super::{MINUTE, Rig, SECOND, accounts, anything, config, for_model, limited};
 use crate::clock;
 use crate::pool::{Cause, Demand, Lease};
 
@@ -83,6 +83,52 @@ async fn a_key_that_fills_the_queue_makes_room_for_one_that_has_less_there() {
     let both = both.chain(modest.into_iter().map(|asked| (2, asked)));
     let order = served_in_turn(&rig, held, both.collect()).await;
     assert_eq!(order, [1, 2, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_hope_takes_nobodys_place() {
+    let keys = "queue: {max_waiting: 3},";
+    let rig = Rig::new(keys, &["id: a, max_concurrent: 1", "id: b, enabled: false"]);
+    let held = rig.take().unwrap();
+    let mut waiting = vec![];
+    for _ in 0..3 {
+        waiting.push((1, ask(&rig.pool, of_key(1)).await));
+    }
+    for key in 2..5 {
+        let hopeless = Demand {
+            only: Some("b".into()),
+            ..of_key(key)
+        };
+        let refusal = refused(ask(&rig.pool, hopeless).await).await;
+        assert_eq!(refusal.cause, Cause::NoneUsable, "its own reason");
+    }
+    assert_eq!(served_in_turn(&rig, held, waiting).await, [1; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_for_invented_models_stand_in_one_line_as_long_as_nothing_is_said_of_them() {
+    let rig = Rig::new("", &["id: a, max_concurrent: 1"]);
+    let held = rig.take().unwrap();
+    let mut waiting = vec![];
+    for nth in 0..50 {
+        waiting.push(ask(&rig.pool, for_model(&format!("invented-{nth}"))).await);
+    }
+    assert_eq!(rig.pool.queue.lines(), 1);
+    // The account turns out to be limited for the first of them: the others do not wait for it.
+    let mut held = held;
+    held.answered(Some(20 * SECOND), Some("invented-0"), clock::now());
+    drop(held);
+    let mut rest = waiting.split_off(1);
+    let second = served(rest.remove(0)).await;
+    assert!(!waiting[0].is_finished());
+    assert_eq!(rig.pool.queue.lines(), 2);
+    drop(second);
+    for one in rest {
+        drop(served(one).await);
+    }
+    let began = clock::now();
+    drop(waiting.remove(0).await.unwrap().unwrap());
+    assert!(clock::now() - began > 19 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]

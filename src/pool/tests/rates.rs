@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::queue::{ask, served};
 use super::{MINUTE, Rig, SECOND, accounts, anything, config, counts, for_model, limited};
 use crate::clock::Instant;
+use crate::limit::More;
 use crate::pool::{Bequest, Cause, Demand, Groups, Lease, Moment, Outcome, Pool, Refusal, Status};
 use crate::telemetry::Metrics;
 
@@ -151,16 +153,13 @@ fn tokens_are_held_as_estimated_and_count_as_stated() {
         rig.take_for(&of_tokens(1_500)).is_none(),
         "together too many"
     );
-    let refusal = rig.refused();
-    assert_eq!(refusal.cause, Cause::RateLimited);
-    assert!(
-        refusal.recovers_at.unwrap() <= rig.now + SECOND,
-        "any of them may end now"
-    );
+    let why = rig.pool.why_none(&of_tokens(1_500), rig.now).cause;
+    assert_eq!(why, Cause::Full, "any of them may end now");
+    drop(rig.take().expect("a smaller one fits"));
     rig.comes_to(first, 100);
     let third = rig.take_for(&of_tokens(1_500)).expect("900 are free again");
     rig.comes_to(second, 100);
-    // Nothing was stated: the estimate stays.
+    // Nobody says what it came to: the estimate stays.
     rig.end(third, &Outcome::Success);
     assert_eq!(rig.view("a").rate_limits[0].used, 1_700);
     let alone = rig
@@ -186,7 +185,69 @@ fn an_answer_that_is_an_error_has_used_no_tokens() {
     assert_eq!(rig.view("a").rate_limits[0].used, 0);
     // Of a client that has gone the estimate stays, as its account has worked.
     rig.one(&Outcome::ClientGone);
-    assert_eq!(rig.view("a").rate_limits[0].used, 1_000);
+    assert_eq!(rig.view("a").rate_limits[0].used, 100);
+}
+
+#[test]
+fn what_a_client_says_its_answer_may_become_is_no_more_than_a_limit_lets_through() {
+    let limits = "{tokens: 1000, window: 1m}, {tokens: 5000, window: 1h}";
+    let mut rig = Rig::new("", &[format!("id: a, rate_limits: [{limits}]")]);
+    let huge = of_tokens(2_000_000_000);
+    for used in 1..=5 {
+        let mut lease = rig.take_for(&huge).expect("it has its turn");
+        lease.sent();
+        drop(lease);
+        assert_eq!(rig.view("a").rate_limits[1].used, used * 1_000);
+        rig.pass(MINUTE);
+    }
+}
+
+#[test]
+fn what_does_not_fit_beside_others_goes_elsewhere_and_keeps_nobody_out() {
+    let rig = Rig::new(
+        "",
+        &[
+            "id: a, priority: 0, rate_limits: [{tokens: 1000, window: 1h}]",
+            "id: b, priority: 1, rate_limits: [{tokens: 5000, window: 1h}]",
+        ],
+    );
+    let id = |lease: &Lease| lease.account().id.to_string();
+    let small = rig.take_for(&of_tokens(600)).unwrap();
+    let large = rig.take_for(&of_tokens(900)).unwrap();
+    assert_eq!((id(&small), id(&large)), ("a".into(), "b".into()));
+    assert_eq!(rig.view("a").status, Status::Healthy);
+    assert!(
+        rig.take_for(&of_tokens(5_000)).is_none(),
+        "there is none for it"
+    );
+    for id in ["a", "b"] {
+        assert_eq!(rig.view(id).status, Status::Healthy);
+    }
+    assert_eq!(rig.served_by(&of_tokens(400)).as_deref(), Some("a"));
+}
+
+#[test]
+fn of_very_many_accounts_with_too_little_room_few_are_asked() {
+    let limits = "rate_limits: [{tokens: 1000, window: 1h}]";
+    let rig = Rig::new("strategy: round_robin,", &accounts(200, limits));
+    let held: Vec<Lease> = (0..199)
+        .map(|_| rig.take_for(&of_tokens(600)).unwrap())
+        .collect();
+    // One of them has room. Each look goes on with others.
+    let looks = (0..20).find(|_| rig.take_for(&of_tokens(900)).is_some());
+    assert!(looks.is_some());
+    drop(held);
+}
+
+#[test]
+fn what_is_given_back_is_free_for_all_of_the_organisation() {
+    let [one, other] = two_pools("rate_limits: [{requests: 1, window: 1h}]");
+    let lease = one.take().unwrap();
+    assert!(other.take().is_none());
+    assert_eq!(other.view("b").status, Status::Cooling);
+    drop(lease);
+    assert_eq!(other.view("b").status, Status::Healthy);
+    assert!(other.take().is_some());
 }
 
 #[test]
@@ -270,6 +331,24 @@ fn a_successor_counts_on() {
 }
 
 #[test]
+fn a_successor_hears_what_was_used_after_its_copy() {
+    let keys = [
+        "id: a, limit_group: org, rate_limits: [{requests: 3, window: 1h}]",
+        "id: b, limit_group: org, rate_limits: [{requests: 3, window: 1h}]",
+    ];
+    let (rig, successor) = (Rig::new("", &keys), Rig::new("", &keys));
+    rig.one(&Outcome::Success);
+    let left = rig.pool.bequeath(100, rig.now);
+    successor.pool.inherit(&left, rig.now);
+    rig.one(&Outcome::Success);
+    let (mut more, later) = (More::new(), rig.now + SECOND);
+    rig.pool.used_since(&left, rig.now, later, &mut more);
+    successor.pool.used_elsewhere(&mut more, later);
+    assert_eq!(successor.view("a").rate_limits[0].used, 2);
+    assert_eq!(successor.order(2).matches('-').count(), 1);
+}
+
+#[test]
 fn many_at_once_never_get_more_than_the_limit() {
     let rig = Rig::new(
         "strategy: least_connections,",
@@ -330,6 +409,46 @@ async fn who_waits_for_tokens_that_others_hold_is_served_when_they_end() {
     assert_eq!(served.ok().as_deref(), Some("a"));
 }
 
+/// A pool whose one account has tokens for little more than one request under way.
+fn busy() -> (Rig, Lease) {
+    let rig = Rig::new("", &["id: a, rate_limits: [{tokens: 1000, window: 1h}]"]);
+    let held = rig.take_for(&of_tokens(600)).unwrap();
+    (rig, held)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_smaller_request_passes_one_that_waits_for_room_also_of_the_same_key() {
+    let (rig, held) = busy();
+    let large = ask(&rig.pool, of_tokens(900)).await;
+    for key in [0, 7] {
+        let small = Demand {
+            key,
+            ..of_tokens(100)
+        };
+        drop(served(ask(&rig.pool, small).await).await);
+    }
+    assert!(!large.is_finished());
+    assert_eq!(rig.view("a").status, Status::Healthy);
+    drop(held);
+    drop(served(large).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_waited_for_half_of_its_time_is_passed_no_more() {
+    let (rig, held) = busy();
+    let large = ask(&rig.pool, of_tokens(900)).await;
+    tokio::time::sleep(16 * SECOND).await;
+    let small = ask(&rig.pool, of_tokens(100)).await;
+    assert!(!small.is_finished(), "else it might never have its turn");
+    drop(held);
+    let mut large = served(large).await;
+    assert!(!small.is_finished());
+    large.sent();
+    large.came_to(10);
+    drop(large);
+    drop(served(small).await);
+}
+
 #[test]
 fn a_session_goes_back_to_an_account_whose_limit_frees_soon_and_leaves_one_for_long() {
     for (window, after) in [("2s", "a"), ("1h", "b")] {
@@ -370,4 +489,19 @@ fn after_a_limit_of_one_model_one_request_goes_first() {
     let mut seen = served(&rig);
     seen.push_str(&served(&rig));
     assert_eq!(seen.matches('a').count(), 6, "{seen}");
+}
+
+#[test]
+fn a_long_answer_to_the_one_that_goes_first_does_not_hold_the_others_up() {
+    let mut rig = Rig::new("", &["id: a"]);
+    let opus = for_model("opus");
+    let mut lease = rig.take_for(&opus).unwrap();
+    lease.answered(Some(MINUTE), Some("opus"), rig.now);
+    drop(lease);
+    rig.pass(MINUTE);
+    let _slow = rig.take_for(&opus).expect("one goes first");
+    assert!(rig.take_for(&opus).is_none());
+    rig.pass(5 * SECOND);
+    let later: Vec<Lease> = (0..3).filter_map(|_| rig.take_for(&opus)).collect();
+    assert_eq!(later.len(), 3);
 }
