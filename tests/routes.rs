@@ -229,7 +229,7 @@ fn a_model_that_cannot_be_renamed_is_refused_and_never_sent_by_its_wrong_name() 
 #[test]
 fn a_model_that_the_pool_does_not_have_is_asked_of_its_fallback_from_then_on() {
     let (gateway, vendors) = gateway("routes: [{model: m, pool: a, fallback: b}]", 2);
-    vendors[0].set(&json!({"body": "model_not_found"}));
+    vendors[0].set(&json!({"behaviour": {"body": "model_not_found"}}));
     for _ in 0..3 {
         let answer = gateway.send(&chat("m"));
         assert_eq!(answer.status, 200, "{}", answer.text());

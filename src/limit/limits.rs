@@ -375,12 +375,16 @@ impl Hold {
     }
 
     /// The request has ended at `now`, and nobody knows what it used: what is held for it counts, which is no more
-    /// than each limit lets through.
+    /// than the strictest limit lets through.
     pub fn settle_as_held(mut self, now: Instant) {
-        self.end(|taken| {
-            let (tokens, cost) = (taken.amount, taken.amount);
-            Some((Spent { tokens, cost }, now))
-        });
+        let least = |unit: LimitUnit| {
+            let rule = |taken: &&Taken| self.limits.rules.get(taken.rule);
+            let of_unit = |taken: &&Taken| rule(taken).is_some_and(|rule| rule.unit == unit);
+            let amounts = self.taken.iter().filter(of_unit).map(|taken| taken.amount);
+            amounts.min().unwrap_or(0)
+        };
+        let (tokens, cost) = (least(LimitUnit::Tokens), least(LimitUnit::Cost));
+        self.end(|_| Some((Spent { tokens, cost }, now)));
     }
 
     /// What it took there, and of which limit.

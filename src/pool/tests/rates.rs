@@ -438,7 +438,7 @@ async fn one_that_has_waited_for_half_of_its_time_is_passed_no_more() {
     let (rig, held) = busy();
     let large = ask(&rig.pool, of_tokens(900)).await;
     tokio::time::sleep(16 * SECOND).await;
-    let small = ask(&rig.pool, of_tokens(100)).await;
+    let small = ask(&rig.pool, of_tokens(200)).await;
     assert!(!small.is_finished(), "else it might never have its turn");
     drop(held);
     let mut large = served(large).await;
