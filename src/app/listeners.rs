@@ -252,6 +252,10 @@ impl services::Service for Entrance {
     fn threads(&self) -> Option<usize> {
         services::Service::threads(&self.service)
     }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        services::Service::listen_addresses(&self.service)
+    }
 }
 
 /// A limit of connections; one too many is closed at once.

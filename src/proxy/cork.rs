@@ -260,3 +260,116 @@ impl GetSocketDigest for Cork {
         self.inner.get_socket_digest()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use futures::FutureExt;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\n";
+
+    fn corked() -> (Cork, DuplexStream) {
+        let (near, far) = duplex(1 << 20);
+        (Cork::new(Box::new(near)), far)
+    }
+
+    /// What has arrived at the other side by now.
+    fn arrived(far: &mut DuplexStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some(Ok(1..)) = far.read_buf(&mut bytes).now_or_never() {}
+        bytes
+    }
+
+    /// Looks for an answer, as Pingora's select does in each round.
+    fn look(cork: &mut Cork) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut bytes = [0; 16];
+        let read = Pin::new(cork).poll_read(&mut cx, &mut ReadBuf::new(&mut bytes));
+        assert!(read.is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_head_waits_for_its_body() {
+        let (mut cork, mut far) = corked();
+        for _ in 0..2 {
+            cork.write_all(HEAD).await.unwrap();
+            cork.flush().await.unwrap();
+            look(&mut cork);
+            assert_eq!(arrived(&mut far), b"");
+            cork.write_all(b"body").await.unwrap();
+            cork.flush().await.unwrap();
+            assert_eq!(arrived(&mut far), [HEAD, b"body"].concat());
+            far.write_all(b"answer").await.unwrap();
+            cork.read_exact(&mut [0; 6]).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_without_a_body_goes_as_soon_as_nothing_else_is_ready() {
+        let (mut cork, mut far) = corked();
+        cork.write_all(HEAD).await.unwrap();
+        cork.flush().await.unwrap();
+        look(&mut cork);
+        assert_eq!(arrived(&mut far), b"");
+        look(&mut cork);
+        assert_eq!(arrived(&mut far), HEAD);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_answer_is_woken_to_send_the_head() {
+        let (mut cork, mut far) = corked();
+        cork.write_all(HEAD).await.unwrap();
+        cork.flush().await.unwrap();
+        let echo = async {
+            far.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+            far.write_all(b"answer").await.unwrap();
+        };
+        let mut answer = [0; 6];
+        let (read, ()) = tokio::join!(cork.read_exact(&mut answer), echo);
+        assert_eq!((read.unwrap(), &answer), (6, b"answer"));
+    }
+
+    #[tokio::test]
+    async fn the_later_parts_of_an_upload_go_at_once() {
+        let (mut cork, mut far) = corked();
+        cork.write_all(HEAD).await.unwrap();
+        cork.flush().await.unwrap();
+        for part in [&b"one"[..], b"two"] {
+            cork.write_all(part).await.unwrap();
+            cork.flush().await.unwrap();
+            assert!(arrived(&mut far).ends_with(part));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_arrives_once_and_in_order(
+            steps in prop::collection::vec((0..3_usize, 1..40_000_usize), 1..20),
+        ) {
+            let (mut cork, mut far) = corked();
+            let (mut sent, mut got) = (Vec::new(), Vec::new());
+            for (step, length) in steps {
+                match step {
+                    0 => {
+                        let bytes: Vec<u8> = (0..length).map(|n| (n + sent.len()) as u8).collect();
+                        cork.write_all(&bytes).now_or_never().unwrap().unwrap();
+                        sent.extend(bytes);
+                    }
+                    1 => cork.flush().now_or_never().unwrap().unwrap(),
+                    _ => look(&mut cork),
+                }
+                got.extend(arrived(&mut far));
+                prop_assert!(sent.starts_with(&got));
+            }
+            cork.flush().now_or_never().unwrap().unwrap();
+            AsyncWriteExt::shutdown(&mut cork).now_or_never().unwrap().unwrap();
+            got.extend(arrived(&mut far));
+            prop_assert_eq!(sent, got);
+        }
+    }
+}
