@@ -85,6 +85,8 @@ pub struct Demand {
     pub key: u64,
     /// Accounts that this request has asked already.
     pub tried: Tried,
+    /// It had an account before that did not serve it: in the queue it goes before those that had none.
+    pub again: bool,
     /// The account that alone may serve: a key's slot, or the one that it is bound to.
     pub only: Option<Arc<str>>,
 }

@@ -169,7 +169,7 @@ impl Lease {
 }
 
 /// An account never comes back before its time.
-fn millis_up(wait: Duration) -> u64 {
+pub(super) fn millis_up(wait: Duration) -> u64 {
     let millis = wait.as_nanos().div_ceil(1_000_000);
     u64::try_from(millis).unwrap_or(u64::MAX / 2).max(1)
 }

@@ -34,6 +34,19 @@ fn a_limited_account_waits_until_the_stated_time_however_long() {
     }
 }
 
+/// A vendor refuses whoever comes within the last millisecond as well as all before.
+#[test]
+fn a_limited_account_is_not_back_a_part_of_a_millisecond_too_early() {
+    let micros = Duration::from_micros;
+    let mut rig = Rig::new("", &["id: a"]);
+    rig.pass(micros(600));
+    rig.one(&limited(micros(1_000_600)));
+    rig.pass(micros(1_000_500));
+    assert!(rig.take().is_none(), "0.1 ms before its time");
+    rig.pass(micros(900));
+    assert!(rig.take().is_some());
+}
+
 #[test]
 fn a_shorter_wait_never_shortens_a_longer_one() {
     let mut rig = Rig::new("", &["id: a"]);
