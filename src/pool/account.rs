@@ -97,7 +97,7 @@ impl Account {
         demand: &Demand,
         now: u64,
     ) -> Option<Taken> {
-        let entry = self.live.acquire()?;
+        let entry = self.live.acquire(demand.despite())?;
         let trial = pool.marks.enter(self.slot, demand.model.as_deref(), now);
         let held = trial.ok().and_then(|trial| {
             let charge = pool.charge(self, demand, now).ok()?;

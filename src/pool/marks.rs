@@ -1,5 +1,6 @@
 //! Accounts that cannot serve one model for a while: rate limited for it, or without it. When the time
-//! of a mark is over one request tries; the others go elsewhere or wait until it was answered well.
+//! of a mark is over one request tries; the others go elsewhere or wait until it was answered well. Then, after
+//! a limit, the account's share of the model's requests grows back.
 //!
 //! Nearly always there are none, and a reader then pays one load. Writers copy the map; there are
 //! at most [`MOST`] marks in a pool, whatever model names clients invent.
@@ -8,9 +9,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::breaker::regained;
+use crate::config;
 
 /// Marks in one pool, all together (`contract/http.md` §2).
 pub(super) const MOST: usize = 1_000;
@@ -31,12 +35,19 @@ pub(super) struct Mark {
     is_limit: AtomicBool,
     /// One request tries whether it still holds.
     is_tried: AtomicBool,
+    /// When the one that tried was answered well; 0 = it was not yet.
+    slow_since: AtomicU64,
+}
+
+/// The marks of one model, as they are now.
+pub(super) struct OfModel {
+    map: Guard<Arc<Map>>,
+    model: u64,
 }
 
 /// One request that tries an account whose mark is over. Dropped without success, the next one tries.
 pub(super) struct Trial {
     slot: u32,
-    model: u64,
     mark: Arc<Mark>,
 }
 
@@ -47,8 +58,25 @@ impl Mark {
     /// When it may be tried; now at the earliest, where that is done already. None: it may be tried.
     fn holds(&self, now: u64) -> Option<u64> {
         let until = self.until.load(Ordering::SeqCst);
-        let waits = until > now || self.is_tried.load(Ordering::SeqCst);
-        waits.then_some(until.max(now))
+        let is_tried = self.is_tried.load(Ordering::SeqCst) && self.slow_since().is_none();
+        (until > now || is_tried).then_some(until.max(now))
+    }
+
+    fn slow_since(&self) -> Option<u64> {
+        Some(self.slow_since.load(Ordering::SeqCst)).filter(|since| *since != 0)
+    }
+}
+
+impl OfModel {
+    /// Until when this account cannot serve the model, if it cannot.
+    pub(super) fn until(&self, slot: u32, now: u64) -> Option<u64> {
+        find(&self.map, slot, self.model)?.holds(now)
+    }
+
+    /// The share of the model's requests that this account takes, 0.1 to 1.0.
+    pub(super) fn share(&self, slot: u32, settings: &config::Breaker, now: u64) -> f32 {
+        let since = find(&self.map, slot, self.model).and_then(|mark| mark.slow_since());
+        since.map_or(1.0, |since| regained(since, settings, now))
     }
 }
 
@@ -98,24 +126,55 @@ impl Marks {
             return Ok(None);
         };
         let is_over = mark.until.load(Ordering::SeqCst) <= now;
+        if is_over && mark.slow_since().is_some() {
+            return Ok(None);
+        }
         if !is_over || mark.is_tried.swap(true, Ordering::SeqCst) {
             return Err(Marked);
         }
         let mark = mark.clone();
-        Ok(Some(Trial { slot, model, mark }))
+        Ok(Some(Trial { slot, mark }))
     }
 
-    /// The one that tried was answered well: the mark is gone, unless it was made anew meanwhile.
+    /// The one that tried was answered well: the account's share grows back, unless the mark was made anew
+    /// meanwhile. Of a model that the account did not have nothing has to grow.
     pub(super) fn lift(&self, trial: &Trial, now: u64) {
         let _writer = self.writer.lock();
-        let mut map = Map::clone(&self.map.load());
-        if let Some(marked) = map.get_mut(&trial.model)
-            && trial.mark.until.load(Ordering::SeqCst) <= now
-        {
-            marked.retain(|(slot, mark)| *slot != trial.slot || !Arc::ptr_eq(mark, &trial.mark));
-            map.retain(|_, marked| !marked.is_empty());
-            self.map.store(map.into());
+        if trial.mark.until.load(Ordering::SeqCst) > now {
+            return;
         }
+        if trial.mark.is_limit.load(Ordering::SeqCst) {
+            trial.mark.slow_since.store(now.max(1), Ordering::SeqCst);
+            return;
+        }
+        let mut map = Map::clone(&self.map.load());
+        retain(&mut map, |slot, mark| {
+            slot != trial.slot || !std::ptr::eq(mark, &*trial.mark)
+        });
+        self.map.store(map.into());
+    }
+
+    /// Forgets the marks of this account whose share has grown back.
+    pub(super) fn forget_recovered(&self, slot: u32, settings: &config::Breaker, now: u64) {
+        let recovered = |mark: &Mark| {
+            let since = mark.slow_since();
+            since.is_some_and(|since| regained(since, settings, now) >= 1.0)
+        };
+        let of_slot = |(marked, mark): &(u32, Arc<Mark>)| *marked == slot && recovered(mark);
+        if !self.map.load().values().flatten().any(of_slot) {
+            return;
+        }
+        let _writer = self.writer.lock();
+        let mut map = Map::clone(&self.map.load());
+        retain(&mut map, |marked, mark| marked != slot || !recovered(mark));
+        self.map.store(map.into());
+    }
+
+    /// The marks of this model; none where the pool has no marks at all, as nearly always.
+    pub(super) fn of_model(&self, model: Option<&str>) -> Option<OfModel> {
+        let map = self.map.load();
+        let model = model.filter(|_| !map.is_empty()).map(model_id)?;
+        Some(OfModel { map, model })
     }
 
     /// Is it because of a limit that this account does not serve this model?
@@ -133,6 +192,7 @@ impl Marks {
         if let Some(mark) = find(&map, slot, model) {
             mark.until.fetch_max(until, Ordering::SeqCst);
             mark.is_limit.store(is_limit, Ordering::SeqCst);
+            mark.slow_since.store(0, Ordering::SeqCst);
             return true;
         }
         let mut map = Map::clone(&map);
@@ -143,6 +203,7 @@ impl Marks {
             until: AtomicU64::new(until),
             is_limit: AtomicBool::new(is_limit),
             is_tried: AtomicBool::new(false),
+            slow_since: AtomicU64::new(0),
         };
         map.entry(model).or_default().push((slot, Arc::new(mark)));
         let fits = map.values().map(Vec::len).sum::<usize>() <= MOST;
@@ -167,6 +228,7 @@ impl Marks {
         let map = self.map.load();
         let of_model = |(model, marked): (&u64, &Vec<(u32, Arc<Mark>)>)| {
             let own = marked.iter().find(|(marked, _)| *marked == slot);
+            let own = own.filter(|(_, mark)| mark.slow_since().is_none());
             own.map(|(_, mark)| {
                 let is_limit = mark.is_limit.load(Ordering::SeqCst);
                 (*model, is_limit, mark.until.load(Ordering::SeqCst))
@@ -225,6 +287,7 @@ mod tests {
         let trial = enter(300).ok().flatten().unwrap();
         marks.lift(&trial, 300);
         assert!(matches!(enter(300), Ok(None)), "all may come");
+        assert!(marks.of(3).is_empty(), "it holds no more");
         assert!(matches!(marks.enter(3, None, 0), Ok(None)));
     }
 

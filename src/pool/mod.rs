@@ -246,10 +246,11 @@ impl Pool {
     fn take_any(&self, table: &Table, demand: &Demand, now: u64) -> Option<Taken> {
         let home = self.home(demand, now);
         let taken = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
-            view.groups.iter().find_map(|group| {
+            let ready = view.groups.iter().find_map(|group| {
                 let at_home = home.and_then(|home| self.take_home(home, group, table, demand, now));
                 at_home.or_else(|| self.take_from(group, table, demand, now))
-            })
+            });
+            ready.or_else(|| self.take_at_limit(view, table, demand, now))
         });
         if let Some(Taken { account, .. }) = &taken
             && home != Some(account.slot)
@@ -260,14 +261,15 @@ impl Pool {
     }
 
     fn take_from(&self, group: &Group, table: &Table, demand: &Demand, now: u64) -> Option<Taken> {
-        let model = demand.model.as_deref().map(marks::model_id);
+        let marks = self.marks.of_model(demand.model.as_deref());
+        let marks = marks.as_ref();
         // Recovering accounts that let this request pass, because their share is small yet.
         let mut passed: SmallVec<[u32; 4]> = SmallVec::new();
         loop {
             let allows = |slot: u32| {
                 !demand.tried.contains(&slot)
                     && !passed.contains(&slot)
-                    && model.is_none_or(|model| self.marks.until(slot, model, now).is_none())
+                    && marks.is_none_or(|marks| marks.until(slot, now).is_none())
             };
             let ready = group.ready(table);
             let choice = Choice {
@@ -283,10 +285,11 @@ impl Pool {
                 None => (passed.pop()?, true),
             };
             let account = table.account(slot)?;
-            let share = account
-                .live
-                .breaker
-                .share(&self.settings.load().breaker, now);
+            let share = {
+                let settings = &self.settings.load().breaker;
+                let of_model = marks.map_or(1.0, |marks| marks.share(slot, settings, now));
+                of_model.min(account.live.breaker.share(settings, now))
+            };
             let in_turn =
                 must || share >= 1.0 || !group.picker.shares_traffic() || fastrand::f32() < share;
             if !in_turn && passed.len() < passed.inline_size() {

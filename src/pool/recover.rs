@@ -113,6 +113,9 @@ impl Pool {
         }
         if let Some(trial) = &trial {
             self.marks.lift(trial, ticks);
+            let slow_start = self.settings.load().breaker.slow_start;
+            self.due
+                .add(account.slot, self.ticks_after(slow_start, now));
         }
         serves_again || trial.is_some()
     }
@@ -268,6 +271,8 @@ impl Pool {
                 }
             }
             let later = live.breaker.due(&settings.breaker, ticks);
+            self.marks
+                .forget_recovered(account.slot, &settings.breaker, ticks);
             let marked = self.marks.next(account.slot, ticks);
             self.limits_due(account, ticks);
             for later in later.into_iter().chain(marked) {

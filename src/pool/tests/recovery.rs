@@ -78,6 +78,39 @@ fn a_limit_of_one_model_leaves_the_others() {
 }
 
 #[test]
+fn the_share_of_a_model_grows_back_after_its_limit() {
+    let mut rig = Rig::new("strategy: round_robin,", &accounts(2, ""));
+    fastrand::seed(7);
+    let mut lease = rig.take_for(&for_model("opus")).unwrap();
+    assert_eq!(&*lease.account().id, "a");
+    let outcome = Outcome::RateLimited {
+        wait: MINUTE,
+        whole_account: false,
+    };
+    let about = Report {
+        model: Some("opus"),
+        detail: "",
+        counts: true,
+    };
+    lease.report(&outcome, &about, rig.now);
+    drop(lease);
+    let share_of_a = |rig: &Rig, model: &str| {
+        let by_a = |_: &i32| rig.served_by(&for_model(model)).as_deref() == Some("a");
+        (0..200).filter(by_a).count()
+    };
+    assert_eq!(share_of_a(&rig, "opus"), 0);
+    rig.pass(MINUTE);
+    let beginning = share_of_a(&rig, "opus");
+    assert!((1..50).contains(&beginning), "{beginning}");
+    assert_eq!(share_of_a(&rig, "haiku"), 100, "it never was limited");
+    rig.pass(20 * SECOND);
+    let later = share_of_a(&rig, "opus");
+    assert!((beginning + 1..95).contains(&later), "{later}");
+    rig.pass(10 * SECOND);
+    assert_eq!(share_of_a(&rig, "opus"), 100);
+}
+
+#[test]
 fn accounts_of_one_organisation_share_a_limit() {
     let mut rig = Rig::new(
         "strategy: round_robin,",
