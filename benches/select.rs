@@ -104,6 +104,7 @@ fn lease_and_release(criterion: &mut Criterion) {
                     key: 0,
                     tokens: Some(1_000),
                     tried: Default::default(),
+                    again: false,
                     only: None,
                 };
                 let mut now = clock::now();

@@ -98,6 +98,40 @@ fn who_waits_is_served_in_the_order_of_arrival_and_keys_take_turns() {
     assert_eq!(order, [0, 3, 1, 2]);
 }
 
+/// A request that begins its answer only after a minute, as bytes on a connection that can be dropped.
+fn sits(gateway: &Gateway, account: &str) -> std::net::TcpStream {
+    let request = chat(false).header("x-mock-delay", "60s");
+    let mut client = std::net::TcpStream::connect(gateway.address).unwrap();
+    std::io::Write::write_all(&mut client, &request.bytes(gateway.address)).unwrap();
+    wait_for("the place to be taken", || {
+        (gateway.account(account)["in_flight"] == 1).then_some(())
+    });
+    client
+}
+
+#[test]
+fn the_queues_timeout_is_that_of_a_request_and_not_of_each_account_it_is_sent_to() {
+    let keys = "queue: {timeout: 6s}, breaker: {consecutive_failures: 1, open_for: 1h}, \
+                strategy: round_robin,";
+    let (gateway, _vendors) = gateway(2, "0s", keys, "");
+    let first = sits(&gateway, "a0");
+    let _second = sits(&gateway, "a1");
+    thread::scope(|scope| {
+        let fails = chat(false).header("x-mock-status", "500");
+        let fails = join(scope, &gateway, fails, 1);
+        let waits = join(scope, &gateway, chat(false), 2);
+        thread::sleep(Duration::from_secs(3));
+        // The one that fails gets this place, and then waits for the other one no longer than it may in all.
+        drop(first);
+        let (failed, failed_at) = fails.join().unwrap();
+        let (waited, waited_at) = waits.join().unwrap();
+        assert!(failed.status >= 500, "{}", failed.text());
+        assert_eq!(waited.status, 503, "{}", waited.text());
+        let late = failed_at.saturating_duration_since(waited_at);
+        assert!(late < Duration::from_millis(1_500), "{late:?}");
+    });
+}
+
 #[test]
 fn a_client_that_leaves_the_queue_leaves_its_place_at_once() {
     let (gateway, _vendors) = gateway(1, "5s", "", "");

@@ -278,6 +278,7 @@ impl Control for App {
             priority: client.may.priority,
             key: client.turn(),
             tried: Tried::new(),
+            again: false,
             only: self.only_account(&client),
         };
         Ok(pool.explain(&demand, self.moment()))

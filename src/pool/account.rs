@@ -108,7 +108,7 @@ impl Account {
         demand: &Demand,
         now: u64,
     ) -> Result<Taken, Refused> {
-        let entry = self.live.acquire().ok_or(Refused::Out)?;
+        let entry = self.live.acquire(demand.despite()).ok_or(Refused::Out)?;
         let trial = pool.marks.enter(self.slot, demand.model.as_deref(), now);
         let held = trial.map_err(|Marked| Refused::Out).and_then(|trial| {
             let charge = pool.charge(self, demand, now);

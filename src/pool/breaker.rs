@@ -255,14 +255,22 @@ impl Breaker {
         if since == 0 {
             return 1.0;
         }
-        let whole = settings.slow_start.as_millis() as u64;
-        let elapsed = now.saturating_sub(since);
-        if elapsed >= whole {
+        let share = regained(since, settings, now);
+        if share >= 1.0 {
             self.slow_since.store(0, Ordering::Relaxed);
-            return 1.0;
         }
-        (elapsed as f32 / whole as f32).max(SMALLEST_SHARE)
+        share
     }
+}
+
+/// The share of its traffic that has grown back since then, 0.1 to 1.0.
+pub(super) fn regained(since: u64, settings: &config::Breaker, now: u64) -> f32 {
+    let whole = settings.slow_start.as_millis() as u64;
+    let elapsed = now.saturating_sub(since);
+    if elapsed >= whole {
+        return 1.0;
+    }
+    (elapsed as f32 / whole as f32).max(SMALLEST_SHARE)
 }
 
 #[cfg(test)]

@@ -181,9 +181,9 @@ impl Live {
         self.blocked() == 0 && self.breaker.admits() && !self.is_full_with(self.in_flight())
     }
 
-    /// Takes a place, and a probe's place if the breaker is half open.
-    pub(super) fn acquire(&self) -> Option<Entry> {
-        if self.blocked() != 0 {
+    /// Takes a place, and a probe's place if the breaker is half open. `despite`: reasons that do not matter.
+    pub(super) fn acquire(&self, despite: u32) -> Option<Entry> {
+        if self.blocked() & !despite != 0 {
             return None;
         }
         let take = |n: u32| (!self.is_full_with(n)).then_some(n + 1);
@@ -257,7 +257,7 @@ mod tests {
     fn no_more_than_max_places_are_given() {
         let live = Live::default();
         live.set_limit(2);
-        let entries: Vec<_> = (0..3).map_while(|_| live.acquire()).collect();
+        let entries: Vec<_> = (0..3).map_while(|_| live.acquire(0)).collect();
         assert_eq!(entries.len(), 2);
         assert!(!live.is_ready());
         assert_eq!(live.release(Entry::Normal), 2);

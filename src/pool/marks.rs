@@ -1,6 +1,7 @@
 //! Accounts that cannot serve one model for a while: rate limited for it, or without it. When the time
 //! of a mark is over one request tries; the others go elsewhere or wait until it was answered well, or a few
-//! seconds: a vendor refuses at once, and a generation may take minutes.
+//! seconds: a vendor refuses at once, and a generation may take minutes. Then, after a limit, the account's share
+//! of the model's requests grows back.
 //!
 //! Nearly always there are none, and a reader then pays one load. Writers copy the map; there are
 //! at most [`MOST`] marks in a pool, whatever model names clients invent.
@@ -9,9 +10,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::breaker::regained;
+use crate::config;
 
 /// Marks in one pool, all together (`contract/http.md` §2).
 pub(super) const MOST: usize = 1_000;
@@ -37,12 +41,19 @@ pub(super) struct Mark {
     is_limit: AtomicBool,
     /// Since when one request tries whether it still holds; 0: none does.
     tried_at: AtomicU64,
+    /// When the one that tried was answered well; 0 = it was not yet.
+    slow_since: AtomicU64,
+}
+
+/// The marks of one model, as they are now.
+pub(super) struct OfModel {
+    map: Guard<Arc<Map>>,
+    model: u64,
 }
 
 /// One request that tries an account whose mark is over. Dropped without success, the next one tries.
 pub(super) struct Trial {
     slot: u32,
-    model: u64,
     mark: Arc<Mark>,
     began: u64,
 }
@@ -54,8 +65,26 @@ impl Mark {
     /// When it may be tried; now at the earliest, where that is done already. None: it may be tried.
     fn holds(&self, now: u64) -> Option<u64> {
         let until = self.until.load(Ordering::SeqCst);
-        let waits = until > now || is_alone(self.tried_at.load(Ordering::SeqCst), now);
+        let is_tried = is_alone(self.tried_at.load(Ordering::SeqCst), now);
+        let waits = until > now || is_tried && self.slow_since().is_none();
         waits.then_some(until.max(now))
+    }
+
+    fn slow_since(&self) -> Option<u64> {
+        Some(self.slow_since.load(Ordering::SeqCst)).filter(|since| *since != 0)
+    }
+}
+
+impl OfModel {
+    /// Until when this account cannot serve the model, if it cannot.
+    pub(super) fn until(&self, slot: u32, now: u64) -> Option<u64> {
+        find(&self.map, slot, self.model)?.holds(now)
+    }
+
+    /// The share of the model's requests that this account takes, 0.1 to 1.0.
+    pub(super) fn share(&self, slot: u32, settings: &config::Breaker, now: u64) -> f32 {
+        let since = find(&self.map, slot, self.model).and_then(|mark| mark.slow_since());
+        since.map_or(1.0, |since| regained(since, settings, now))
     }
 }
 
@@ -129,17 +158,15 @@ impl Marks {
         if mark.holds(now).is_some() {
             return Err(Marked);
         }
+        if mark.slow_since().is_some() {
+            return Ok(None);
+        }
         let began = now.max(1);
         let tried_at = &mark.tried_at;
         match tried_at.compare_exchange(0, began, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => {
                 let mark = mark.clone();
-                Ok(Some(Trial {
-                    slot,
-                    model,
-                    mark,
-                    began,
-                }))
+                Ok(Some(Trial { slot, mark, began }))
             }
             // Another one was faster.
             Err(tried_at) if is_alone(tried_at, now) => Err(Marked),
@@ -147,17 +174,45 @@ impl Marks {
         }
     }
 
-    /// The one that tried was answered well: the mark is gone, unless it was made anew meanwhile.
+    /// The one that tried was answered well: the account's share grows back, unless the mark was made anew
+    /// meanwhile. Of a model that the account did not have nothing has to grow.
     pub(super) fn lift(&self, trial: &Trial, now: u64) {
         let _writer = self.writer.lock();
-        let mut map = Map::clone(&self.map.load());
-        if let Some(marked) = map.get_mut(&trial.model)
-            && trial.mark.until.load(Ordering::SeqCst) <= now
-        {
-            marked.retain(|(slot, mark)| *slot != trial.slot || !Arc::ptr_eq(mark, &trial.mark));
-            map.retain(|_, marked| !marked.is_empty());
-            self.store(map);
+        if trial.mark.until.load(Ordering::SeqCst) > now {
+            return;
         }
+        if trial.mark.is_limit.load(Ordering::SeqCst) {
+            trial.mark.slow_since.store(now.max(1), Ordering::SeqCst);
+            return;
+        }
+        let mut map = Map::clone(&self.map.load());
+        retain(&mut map, |slot, mark| {
+            slot != trial.slot || !std::ptr::eq(mark, &*trial.mark)
+        });
+        self.store(map);
+    }
+
+    /// Forgets the marks of this account whose share has grown back.
+    pub(super) fn forget_recovered(&self, slot: u32, settings: &config::Breaker, now: u64) {
+        let recovered = |mark: &Mark| {
+            let since = mark.slow_since();
+            since.is_some_and(|since| regained(since, settings, now) >= 1.0)
+        };
+        let of_slot = |(marked, mark): &(u32, Arc<Mark>)| *marked == slot && recovered(mark);
+        if !self.map.load().values().flatten().any(of_slot) {
+            return;
+        }
+        let _writer = self.writer.lock();
+        let mut map = Map::clone(&self.map.load());
+        retain(&mut map, |marked, mark| marked != slot || !recovered(mark));
+        self.store(map);
+    }
+
+    /// The marks of this model; none where the pool has no marks at all, as nearly always.
+    pub(super) fn of_model(&self, model: Option<&str>) -> Option<OfModel> {
+        let map = self.map.load();
+        let model = model.filter(|_| !map.is_empty()).map(model_id)?;
+        Some(OfModel { map, model })
     }
 
     /// Is it because of a limit that this account does not serve this model?
@@ -177,6 +232,7 @@ impl Marks {
             // Whoever tried before this says nothing about the time after it.
             mark.tried_at.store(0, Ordering::SeqCst);
             mark.is_limit.store(is_limit, Ordering::SeqCst);
+            mark.slow_since.store(0, Ordering::SeqCst);
             return true;
         }
         let mut map = Map::clone(&map);
@@ -187,6 +243,7 @@ impl Marks {
             until: AtomicU64::new(until),
             is_limit: AtomicBool::new(is_limit),
             tried_at: AtomicU64::new(0),
+            slow_since: AtomicU64::new(0),
         };
         map.entry(model).or_default().push((slot, Arc::new(mark)));
         let fits = map.values().map(Vec::len).sum::<usize>() <= MOST;
@@ -211,6 +268,7 @@ impl Marks {
         let map = self.map.load();
         let of_model = |(model, marked): (&u64, &Vec<(u32, Arc<Mark>)>)| {
             let own = marked.iter().find(|(marked, _)| *marked == slot);
+            let own = own.filter(|(_, mark)| mark.slow_since().is_none());
             own.map(|(_, mark)| {
                 let is_limit = mark.is_limit.load(Ordering::SeqCst);
                 (*model, is_limit, mark.until.load(Ordering::SeqCst))
@@ -269,6 +327,7 @@ mod tests {
         let trial = enter(300).ok().flatten().unwrap();
         marks.lift(&trial, 300);
         assert!(matches!(enter(300), Ok(None)), "all may come");
+        assert!(marks.of(3).is_empty(), "it holds no more");
         assert!(matches!(marks.enter(3, None, 0), Ok(None)));
     }
 

@@ -89,6 +89,8 @@ pub struct Demand {
     pub key: u64,
     /// Accounts that this request has asked already.
     pub tried: Tried,
+    /// It had an account before that did not serve it: in the queue it goes before those that had none.
+    pub again: bool,
     /// The account that alone may serve: a key's slot, or the one that it is bound to.
     pub only: Option<Arc<str>>,
 }
@@ -261,7 +263,7 @@ impl Pool {
                     Err(Refused::Out) => {}
                 }
             }
-            Err(why)
+            self.take_at_limit(view, table, demand, now).ok_or(why)
         });
         if let Ok(Taken { account, .. }) = &taken
             && home != Some(account.slot)
@@ -278,7 +280,8 @@ impl Pool {
         demand: &Demand,
         now: u64,
     ) -> Result<Taken, Refused> {
-        let model = demand.model.as_deref().map(marks::model_id);
+        let marks = self.marks.of_model(demand.model.as_deref());
+        let marks = marks.as_ref();
         // Recovering accounts that let this request pass, because their share is small yet.
         let mut passed: SmallVec<[u32; 4]> = SmallVec::new();
         // Accounts of whose limits others hold too much for this request.
@@ -292,7 +295,7 @@ impl Pool {
                 !demand.tried.contains(&slot)
                     && !passed.contains(&slot)
                     && !held.contains(&slot)
-                    && model.is_none_or(|model| self.marks.until(slot, model, now).is_none())
+                    && marks.is_none_or(|marks| marks.until(slot, now).is_none())
             };
             let ready = group.ready(table);
             let choice = Choice {
@@ -308,10 +311,11 @@ impl Pool {
                 None => (passed.pop().ok_or_else(|| nobody(&held))?, true),
             };
             let account = table.account(slot).ok_or(Refused::Out)?;
-            let share = account
-                .live
-                .breaker
-                .share(&self.settings.load().breaker, now);
+            let share = {
+                let settings = &self.settings.load().breaker;
+                let of_model = marks.map_or(1.0, |marks| marks.share(slot, settings, now));
+                of_model.min(account.live.breaker.share(settings, now))
+            };
             let in_turn =
                 must || share >= 1.0 || !group.picker.shares_traffic() || fastrand::f32() < share;
             if !in_turn && passed.len() < passed.inline_size() {

@@ -9,9 +9,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account::Account;
+use super::account::{Account, Taken};
 use super::lease::Lease;
 use super::live::reason;
+use super::refusal::LOOKED_AT;
+use super::table::{Table, View};
 use super::{Demand, Outcome, Pool};
 use crate::clock::Instant;
 use crate::limit::{Ask, Exceeded, Hold, Limits, Spent};
@@ -33,7 +35,38 @@ pub(super) enum Reached {
     Room,
 }
 
+impl Demand {
+    /// Reasons that do not keep this request away: what makes no model work counts for no limit.
+    pub(super) fn despite(&self) -> u32 {
+        match self.tokens {
+            None => reason::LIMITED,
+            Some(_) => 0,
+        }
+    }
+}
+
 impl Pool {
+    /// An account that has reached its own limit serves what no limit counts, where no other one is ready.
+    pub(super) fn take_at_limit(
+        &self,
+        view: &View,
+        table: &Table,
+        demand: &Demand,
+        now: u64,
+    ) -> Option<Taken> {
+        if demand.despite() == 0 {
+            return None;
+        }
+        let slots = view.groups.iter().flat_map(|group| group.members.iter());
+        let accounts = slots.filter_map(|slot| table.account(slot)).take(LOOKED_AT);
+        let mut at_limit = accounts.filter(|account| {
+            account.live.blocked() == reason::LIMITED
+                && !demand.tried.contains(&account.slot)
+                && !self.is_marked(account, demand, now)
+        });
+        at_limit.find_map(|account| account.acquire(self, demand, now).ok())
+    }
+
     /// Takes what the request may come to of the account's limits.
     ///
     /// # Errors
@@ -181,7 +214,7 @@ impl Lease {
 }
 
 /// An account never comes back before its time.
-fn millis_up(wait: Duration) -> u64 {
+pub(super) fn millis_up(wait: Duration) -> u64 {
     let millis = wait.as_nanos().div_ceil(1_000_000);
     u64::try_from(millis).unwrap_or(u64::MAX / 2).max(1)
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::account::Account;
 use super::lease::{Lease, Report};
 use super::live::reason;
+use super::rates::millis_up;
 use super::{News, Outcome, Pool, marks, share};
 use crate::clock::{self, Instant, SystemTime};
 use crate::config::{self, Strategy};
@@ -78,17 +79,12 @@ impl Pool {
                 wait,
                 whole_account,
             } => {
-                self.limit(
-                    account,
-                    *wait,
-                    about.model.filter(|_| !whole_account),
-                    ticks,
-                );
+                self.limit(account, *wait, about.model.filter(|_| !whole_account), now);
             }
             Outcome::QuotaDead { wait } => {
-                self.cool(account, wait.unwrap_or(QUOTA_COOLDOWN), false, ticks);
+                self.cool(account, wait.unwrap_or(QUOTA_COOLDOWN), false, now);
             }
-            Outcome::AuthDead => self.auth_refused(account, self.ticks(lease.began), ticks),
+            Outcome::AuthDead => self.auth_refused(account, lease.began, now),
             Outcome::Transient | Outcome::BrokenStream if about.counts => {
                 self.failed(account, ticks)
             }
@@ -113,10 +109,13 @@ impl Pool {
             tracing::info!(account = account.config.id, "the account serves again");
         }
         if let Some(wait) = wait {
-            self.limit(account, wait, model, ticks);
+            self.limit(account, wait, model, now);
         }
         if let Some(trial) = &trial {
             self.marks.lift(trial, ticks);
+            let slow_start = self.settings.load().breaker.slow_start;
+            self.due
+                .add(account.slot, self.ticks_after(slow_start, now));
         }
         serves_again || trial.is_some()
     }
@@ -142,11 +141,9 @@ impl Pool {
     }
 
     /// A vendor's limit: of one model where it is stated so, and of all accounts that share it.
-    fn limit(&self, account: &Arc<Account>, wait: Duration, model: Option<&str>, ticks: u64) {
-        let now = self.at(ticks);
+    fn limit(&self, account: &Arc<Account>, wait: Duration, model: Option<&str>, now: Instant) {
         self.each_of_group(account, |pool, limited| {
-            let ticks = pool.ticks(now);
-            let until = ticks.saturating_add(wait.as_millis() as u64);
+            let (ticks, until) = (pool.ticks(now), pool.ticks_after(wait, now));
             let model = model.map(marks::model_id);
             let marked =
                 model.is_some_and(|model| pool.marks.mark(limited.slot, model, true, until, ticks));
@@ -154,19 +151,28 @@ impl Pool {
                 pool.due.add(limited.slot, until);
                 pool.tell_lack(limited, model, wait, true);
             } else {
-                pool.cool(limited, wait, true, ticks);
+                pool.cool(limited, wait, true, now);
             }
         });
     }
 
-    fn cool(&self, account: &Arc<Account>, wait: Duration, for_limit: bool, ticks: u64) {
-        let ms = wait.as_millis() as u64;
-        self.cool_until(account, ticks.saturating_add(ms), for_limit, ticks);
+    fn cool(&self, account: &Arc<Account>, wait: Duration, for_limit: bool, now: Instant) {
+        let (ticks, until) = (self.ticks(now), self.ticks_after(wait, now));
+        self.cool_until(account, until, for_limit, ticks);
         self.tell(|| News::Cools {
             account: account.config.id.clone(),
-            ms,
+            ms: until - ticks,
             for_limit,
         });
+    }
+
+    /// When such a wait is over: an account that comes back within the last millisecond is refused, and has
+    /// to prove itself again.
+    fn ticks_after(&self, wait: Duration, now: Instant) -> u64 {
+        millis_up(
+            now.saturating_duration_since(self.began)
+                .saturating_add(wait),
+        )
     }
 
     pub(super) fn cool_until(
@@ -194,7 +200,8 @@ impl Pool {
         });
     }
 
-    fn auth_refused(&self, account: &Arc<Account>, began: u64, ticks: u64) {
+    fn auth_refused(&self, account: &Arc<Account>, began: Instant, now: Instant) {
+        let (began, ticks) = (self.ticks(began), self.ticks(now));
         // Requests that were under way together are refused together; that is one refusal.
         let mut rare = account.live.rare.lock();
         let known = rare.auth_refused_at.is_some_and(|at| began <= at);
@@ -205,7 +212,7 @@ impl Pool {
         }
         let refusals = account.live.auth_refusals.fetch_add(1, Ordering::Relaxed) as usize;
         if refusals == 0 {
-            return self.cool(account, AUTH_COOLDOWN, false, ticks);
+            return self.cool(account, AUTH_COOLDOWN, false, now);
         }
         let step = (refusals - 1).min(LOGIN_RETRY_MINUTES.len() - 1);
         let probe_at = ticks + LOGIN_RETRY_MINUTES[step] * 60_000;
@@ -264,6 +271,8 @@ impl Pool {
                 }
             }
             let later = live.breaker.due(&settings.breaker, ticks);
+            self.marks
+                .forget_recovered(account.slot, &settings.breaker, ticks);
             let marked = self.marks.next(account.slot, ticks);
             self.limits_due(account, ticks);
             for later in later.into_iter().chain(marked) {

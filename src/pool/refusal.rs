@@ -11,7 +11,7 @@ use crate::config;
 
 /// So many accounts are looked at to find out why none is ready; with more of them the first ones
 /// stand for the rest, so that a refusal costs the same in every pool.
-const LOOKED_AT: usize = 256;
+pub(super) const LOOKED_AT: usize = 256;
 
 /// Why there is no lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ pub(super) fn why_not(
     demand: &Demand,
     marked: Option<u64>,
 ) -> (Cause, Option<u64>) {
-    let blocked = account.live.blocked();
+    let blocked = account.live.blocked() & !demand.despite();
     const OUT: u32 = reason::DISABLED
         | reason::DRAINING
         | reason::UNHEALTHY
@@ -160,7 +160,8 @@ pub(super) fn why_not(
     if blocked & OUT != 0 {
         return (Cause::NoneUsable, None);
     }
-    if let Some(at) = account.recovers_at() {
+    let waits = blocked != 0 || !account.live.breaker.admits();
+    if let Some(at) = account.recovers_at().filter(|_| waits) {
         let limited = match blocked & (reason::COOLING | reason::NEEDS_LOGIN) {
             0 => blocked & reason::LIMITED != 0,
             reason::COOLING => account.live.rare.lock().cooling_for_limit,

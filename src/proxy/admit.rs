@@ -304,6 +304,7 @@ fn demand(
         priority: client.may.priority,
         key: client.turn(),
         tried: Tried::new(),
+        again: false,
         only,
     };
     (demand, fallback)

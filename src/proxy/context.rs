@@ -157,6 +157,8 @@ pub(super) struct Retry {
     pub(super) attempts: u32,
     /// So many of them of the pool before this one.
     pub(super) before: u32,
+    /// In queues, all together.
+    pub(super) waited: Duration,
     /// This attempt is made because an upstream failed, which the pool's budget must cover.
     pub(super) retrying: Option<Retrying>,
     /// A wait before the next account is asked.

@@ -98,9 +98,11 @@ async fn lease(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     let (Some(request), Some(client)) = (&mut ctx.request, &ctx.client) else {
         return Err(verdict::give_up());
     };
-    // Counted from here: the upload of the body, and accounts tried before, took their own time.
+    // What counts is the waiting, before all attempts together: the upload of the body, and accounts that
+    // were tried, took their own time.
     let now = clock::now();
-    let queued = now + request.pool.settings().queue.timeout;
+    let timeout = request.pool.settings().queue.timeout;
+    let queued = now + timeout.saturating_sub(ctx.retry.waited);
     let deadline = request.deadline.map_or(queued, |last| last.min(queued));
     if ctx.retry.attempts == 0 {
         request.pool.count_request(now);
@@ -121,6 +123,9 @@ async fn lease(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
             return Err(Error::create(ErrorType::ConnectionClosed, ErrorSource::Downstream, None, None));
         }
     };
+    if let Ok(lease) = &leased {
+        ctx.retry.waited += lease.began().saturating_duration_since(now);
+    }
     leased.map_err(|why| {
         match why {
             Unserved::Refused(refusal) => ctx.refusal = Some(refusal),

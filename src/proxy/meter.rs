@@ -88,11 +88,8 @@ pub(super) fn last_words(ctx: &mut Context) -> Option<Bytes> {
     }
     if reading.is_over() {
         // Half an event behind the end would be an error to a client that has all it needs.
-        let rest = if reading.ends_whole {
-            rest
-        } else {
-            Bytes::new()
-        };
+        let is_wanted = reading.ends_whole && !reading.ends_unasked;
+        let rest = if is_wanted { rest } else { Bytes::new() };
         return Some(blanked(rest, attempt));
     }
     let request = ctx.request.as_ref()?;

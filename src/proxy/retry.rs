@@ -74,7 +74,8 @@ pub(super) fn conclude(
             request.demand.tried.push(attempt.lease.slot());
         }
     }
-    if again && let Some(request) = &ctx.request {
+    if again && let Some(request) = &mut ctx.request {
+        request.demand.again = true;
         request.pool.count_retry(&outcome);
     }
     if elsewhere && let Some(request) = &mut ctx.request {

@@ -45,6 +45,8 @@ pub struct Reading {
     is_told: bool,
     /// The last event is whole, though its blank line may be missing.
     pub ends_whole: bool,
+    /// What [`Meter::rest`] gave is the event that was not asked for, without its blank line.
+    pub ends_unasked: bool,
 }
 
 /// What OpenAI's responses say of themselves as they begin: an event that ends such a stream must
@@ -189,6 +191,7 @@ impl Meter {
     /// The answer is over, or was cut.
     pub fn finish(mut self) -> Reading {
         let document = &mut self.document;
+        document.findings.is_usage_event = false;
         match self.framing {
             Framing::Sse => self.sse.finish(&mut |piece| document.piece(&piece)),
             Framing::Json => document.findings.complete = document.scanner.is_closed(),
@@ -202,6 +205,7 @@ impl Meter {
             is_told,
             ends_whole,
             written,
+            is_usage_event,
             ..
         } = self.document.findings;
         let is_stream = self.framing == Framing::Sse;
@@ -215,6 +219,7 @@ impl Meter {
             begun,
             is_told,
             ends_whole,
+            ends_unasked: is_usage_event && self.strip.is_some() && !self.hold.is_torn(),
         }
     }
 }

@@ -91,8 +91,11 @@ mod tests {
             from = cut;
             out.extend_from_slice(&meter.pass(part));
         }
-        out.extend_from_slice(&meter.rest());
+        let rest = meter.rest();
         let reading = meter.finish();
+        if !reading.ends_unasked {
+            out.extend_from_slice(&rest);
+        }
         (
             String::from_utf8(out).unwrap(),
             reading.usage,
@@ -121,6 +124,23 @@ mod tests {
             }
             let each: Vec<usize> = (1..whole.len()).collect();
             assert_eq!(passed(&whole, &each).0, without, "byte by byte, {line:?}");
+        }
+    }
+
+    #[test]
+    fn the_event_goes_also_where_its_blank_line_is_missing() {
+        for line in ["\n", "\r\n", "\r"] {
+            let before = stream(&[HI, STOP], line);
+            for end in [line, ""] {
+                let whole = format!("{before}data: {USAGE}{end}");
+                for cut in 0..=whole.len() {
+                    let (out, read, _) = passed(&whole, &[cut]);
+                    assert_eq!(out, before, "cut at {cut}, {line:?}");
+                    assert!(read.is_some());
+                }
+            }
+            let half = format!("{before}data: {}{line}", &USAGE[..30]);
+            assert_eq!(passed(&half, &[]).0, half, "what it is nobody knows");
         }
     }
 

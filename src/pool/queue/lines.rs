@@ -23,6 +23,8 @@ pub(super) struct Wish {
     /// Its model, where an account has said something of it.
     pub(super) model: Option<Arc<str>>,
     pub(super) tried: Tried,
+    /// Limits of accounts count it.
+    pub(super) counts: bool,
 }
 
 /// Who stands here.

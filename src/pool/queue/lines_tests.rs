@@ -11,6 +11,7 @@ fn wish(line: u8) -> Wish {
         view: 0,
         model: Some(Arc::from(format!("model_{line}"))),
         tried: Tried::new(),
+        counts: true,
     }
 }
 

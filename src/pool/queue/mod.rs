@@ -106,6 +106,13 @@ impl Queue {
     }
 }
 
+/// Whose turn a request waits for. One that had its turn, and got an account that did not serve it, goes
+/// before the others of its priority: at the end of the line its time would be over before its turn.
+fn who(demand: &Demand) -> Who {
+    let rank = demand.priority.saturating_mul(2);
+    (rank.saturating_add(i32::from(!demand.again)), demand.key)
+}
+
 impl Pool {
     /// Joins the queue, or is told that it is full. `now` is when the request came.
     fn join(
@@ -116,7 +123,7 @@ impl Pool {
     ) -> Option<Waiting<'_>> {
         let most = self.settings.load().queue.max_waiting;
         let (sender, answer) = oneshot::channel();
-        let who: Who = (demand.priority, demand.key);
+        let who = who(demand);
         // Who has no hope takes nobody's place.
         let is_full = self.queue.waiting() >= most;
         if is_full && !self.has_hope(demand, now, deadline) {
@@ -240,6 +247,7 @@ impl Pool {
             view,
             model: model.filter(is_marked).cloned(),
             tried: demand.tried.clone(),
+            counts: demand.tokens.is_some(),
         }
     }
 

@@ -58,6 +58,7 @@ fn anything() -> Demand {
         priority: 0,
         key: 0,
         tried: Default::default(),
+        again: false,
         only: None,
     }
 }

@@ -91,6 +91,33 @@ async fn a_lower_priority_number_overtakes() {
     drop(served(later).await);
 }
 
+/// It has had its turn, and its account did not serve it: at the end of the line its deadline would come first.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_tries_again_goes_before_those_that_only_wait() {
+    let keys = "queue: {max_waiting: 2},";
+    let rig = Rig::new(keys, &["id: a, max_concurrent: 1"]);
+    let held = rig.take().unwrap();
+    let waits = ask(&rig.pool, anything()).await;
+    let displaced = ask(&rig.pool, anything()).await;
+    let again = Demand {
+        again: true,
+        ..anything()
+    };
+    let again = ask(&rig.pool, again).await;
+    assert_eq!(refused(displaced).await.cause, Cause::QueueFull);
+    // Of a better priority is whoever has one.
+    let first = Demand {
+        priority: -1,
+        ..anything()
+    };
+    drop(waits);
+    let first = ask(&rig.pool, first).await;
+    drop(held);
+    let held = served(first).await;
+    drop(held);
+    drop(served(again).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_wait_ends_at_the_deadline_not_before_and_not_after() {
     let rig = Rig::new("", &["id: a, max_concurrent: 1"]);

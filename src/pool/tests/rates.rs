@@ -145,6 +145,39 @@ fn what_makes_no_model_work_counts_for_no_limit() {
 }
 
 #[test]
+fn a_list_of_models_is_served_by_an_account_that_has_reached_its_limit() {
+    let limited = "rate_limits: [{requests: 1, window: 1h}]";
+    let rig = Rig::new("", &[format!("id: a, max_concurrent: 1, {limited}")]);
+    let list = |only: Option<&str>| Demand {
+        tokens: None,
+        only: only.map(Arc::from),
+        ..anything()
+    };
+    assert_eq!(rig.order(2), "a-");
+    for only in [None, Some("a")] {
+        assert_eq!(rig.served_by(&list(only)).as_deref(), Some("a"));
+    }
+    let held = rig.take_for(&list(None)).unwrap();
+    assert!(rig.take_for(&list(None)).is_none(), "its places hold");
+    assert_eq!(rig.pool.refusal(&list(None), rig.now).cause, Cause::Full);
+    assert_eq!(rig.refused().cause, Cause::RateLimited);
+    drop(held);
+    // One that the vendor has refused is left alone.
+    let cooling = Rig::new("", &["id: a"]);
+    cooling.one(&super::limited(MINUTE));
+    assert!(cooling.take_for(&list(None)).is_none());
+    // Where another one is ready, that one serves.
+    let rig = Rig::new(
+        "strategy: round_robin,",
+        &[format!("id: a, {limited}"), "id: b".into()],
+    );
+    assert_eq!(rig.order(2), "ab");
+    for _ in 0..4 {
+        assert_eq!(rig.served_by(&list(None)).as_deref(), Some("b"));
+    }
+}
+
+#[test]
 fn tokens_are_held_as_estimated_and_count_as_stated() {
     let mut rig = Rig::new("", &["id: a, rate_limits: [{tokens: 3000, window: 1m}]"]);
     let first = rig.take_for(&of_tokens(1_000)).unwrap();

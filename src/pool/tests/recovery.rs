@@ -34,6 +34,19 @@ fn a_limited_account_waits_until_the_stated_time_however_long() {
     }
 }
 
+/// A vendor refuses whoever comes within the last millisecond as well as all before.
+#[test]
+fn a_limited_account_is_not_back_a_part_of_a_millisecond_too_early() {
+    let micros = Duration::from_micros;
+    let mut rig = Rig::new("", &["id: a"]);
+    rig.pass(micros(600));
+    rig.one(&limited(micros(1_000_600)));
+    rig.pass(micros(1_000_500));
+    assert!(rig.take().is_none(), "0.1 ms before its time");
+    rig.pass(micros(900));
+    assert!(rig.take().is_some());
+}
+
 #[test]
 fn a_shorter_wait_never_shortens_a_longer_one() {
     let mut rig = Rig::new("", &["id: a"]);
@@ -62,6 +75,39 @@ fn a_limit_of_one_model_leaves_the_others() {
     assert!(rig.take_for(&for_model("haiku")).is_some());
     rig.pass(MINUTE);
     assert!(rig.take_for(&for_model("opus")).is_some());
+}
+
+#[test]
+fn the_share_of_a_model_grows_back_after_its_limit() {
+    let mut rig = Rig::new("strategy: round_robin,", &accounts(2, ""));
+    fastrand::seed(7);
+    let mut lease = rig.take_for(&for_model("opus")).unwrap();
+    assert_eq!(&*lease.account().id, "a");
+    let outcome = Outcome::RateLimited {
+        wait: MINUTE,
+        whole_account: false,
+    };
+    let about = Report {
+        model: Some("opus"),
+        detail: "",
+        counts: true,
+    };
+    lease.report(&outcome, &about, rig.now);
+    drop(lease);
+    let share_of_a = |rig: &Rig, model: &str| {
+        let by_a = |_: &i32| rig.served_by(&for_model(model)).as_deref() == Some("a");
+        (0..200).filter(by_a).count()
+    };
+    assert_eq!(share_of_a(&rig, "opus"), 0);
+    rig.pass(MINUTE);
+    let beginning = share_of_a(&rig, "opus");
+    assert!((1..50).contains(&beginning), "{beginning}");
+    assert_eq!(share_of_a(&rig, "haiku"), 100, "it never was limited");
+    rig.pass(20 * SECOND);
+    let later = share_of_a(&rig, "opus");
+    assert!((beginning + 1..95).contains(&later), "{later}");
+    rig.pass(10 * SECOND);
+    assert_eq!(share_of_a(&rig, "opus"), 100);
 }
 
 #[test]
