@@ -68,9 +68,13 @@ fn a_small_limit_holds_over_three_gateways() {
 #[test]
 fn a_large_limit_is_kept_within_one_percent() {
     let most = count(600, 6000);
-    let (served, _) = served(&format!("{{requests: {most}, window: 1h}}"), most * 3 / 2);
+    let (served, late) = served(&format!("{{requests: {most}, window: 1h}}"), most * 3 / 2);
     let percent = most / 100;
-    assert!(served.abs_diff(most) <= percent, "{served} of {most}");
+    eprintln!("SERVED {served} of {most}, {late} late");
+    assert!(
+        served.abs_diff(most) <= percent,
+        "{served} of {most}, {late} answers came late"
+    );
 }
 
 fn draw(shared: &Arc<Shared>, runtime: &Runtime, want: u64, known: u64) -> Drawn {

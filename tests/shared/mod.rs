@@ -22,12 +22,18 @@ use crate::support::{Gateway, Redis, wait_for};
 
 /// A process that shares this Redis, connected. Its keys begin with `test:`.
 fn connect(url: String, runtime: &Runtime) -> Arc<Shared> {
+    let gateway = format!("{:016x}", fastrand::u64(..));
+    connect_as(&gateway, url, runtime)
+}
+
+/// One of the gateway with this name.
+fn connect_as(gateway: &str, url: String, runtime: &Runtime) -> Arc<Shared> {
     let config = config::Redis {
         url: Secret::new(url),
         ca: None,
         key_prefix: "test:".to_owned(),
     };
-    let shared = Arc::new(Shared::new(&config, None).unwrap());
+    let shared = Arc::new(Shared::new(&config, gateway, None).unwrap());
     let keeping = shared.clone();
     runtime.spawn(async move { keeping.keep().await });
     wait_for("the connection", || shared.is_up().then_some(()));

@@ -5,6 +5,7 @@
 //! [`PROOFS`] times in a row.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::clock::{self, Instant};
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
 
-/// The longest that anybody waits for an answer.
+/// The longest that anybody waits for an answer, but for who has nothing else to go by.
 const ANSWER: Duration = Duration::from_millis(50);
 /// An answer that matters even when nobody waits for it any more is heard for so long.
 const LATE: Duration = Duration::from_secs(10);
@@ -135,7 +136,21 @@ impl Link {
     ) -> Result<T, Away> {
         let mut connection = self.connected().await?;
         let answer = async { ask(&mut connection).await.map_err(|e| e.to_string()) };
-        self.in_time(operation, answer).await
+        self.in_time(operation, ANSWER, answer).await
+    }
+
+    /// The same for one who waits so long, where that is longer: to ask again would be to have it done
+    /// twice. An answer that is late is missed all the same.
+    pub(super) async fn ask_patiently<T>(
+        &self,
+        operation: &'static str,
+        patience: Duration,
+        ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
+    ) -> Result<T, Away> {
+        let mut connection = self.connected().await?;
+        connection.set_response_timeout(LATE);
+        let answer = async { ask(&mut connection).await.map_err(|e| e.to_string()) };
+        self.in_time(operation, patience, answer).await
     }
 
     /// The same; an answer that nobody waits for any more goes to `late`.
@@ -160,7 +175,7 @@ impl Link {
         });
         let lost = |_| Err("the connection is lost".to_owned());
         let answer = async { answer.await.unwrap_or_else(lost) };
-        self.in_time(operation, answer).await
+        self.in_time(operation, ANSWER, answer).await
     }
 
     async fn connected(&self) -> Result<MultiplexedConnection, Away> {
@@ -169,21 +184,32 @@ impl Link {
         connection.filter(|_| self.is_up()).ok_or(Away)
     }
 
-    /// Waits a moment for the answer, and counts it where none comes.
+    /// Waits for the answer, and counts it where none comes within a moment.
     async fn in_time<T>(
         &self,
         operation: &'static str,
+        patience: Duration,
         answer: impl Future<Output = Result<T, String>>,
     ) -> Result<T, Away> {
         let began = clock::now();
-        let why = match timeout(ANSWER, answer).await {
+        let mut answer = pin!(answer);
+        match timeout(ANSWER, answer.as_mut()).await {
             Ok(Ok(answer)) => {
                 *self.misses.lock() = Misses::default();
                 return Ok(answer);
             }
-            Ok(Err(why)) => why,
-            Err(_) => "no answer in time".to_owned(),
-        };
+            Ok(Err(why)) => {
+                self.miss(operation, began, &why);
+                return Err(Away);
+            }
+            Err(_) => self.miss(operation, began, "no answer in time"),
+        }
+        let late = timeout(patience.saturating_sub(ANSWER), answer).await;
+        late.ok().and_then(Result::ok).ok_or(Away)
+    }
+
+    /// A call that began then has no answer in time.
+    fn miss(&self, operation: &'static str, began: Instant, why: &str) {
         if let Some(metrics) = &self.metrics {
             metrics.store_error("redis", operation);
         }
@@ -195,7 +221,6 @@ impl Link {
             );
             self.lost.notify_one();
         }
-        Err(Away)
     }
 
     /// Who comes with the start of the process waits for its connection.
