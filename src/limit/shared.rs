@@ -74,6 +74,32 @@ struct Drawing<'a> {
     owed: u64,
 }
 
+/// What a draw asks for ahead, until its answer has come, be it late: who draws meanwhile asks for that
+/// no more.
+struct Ahead {
+    count: Arc<Mutex<Count>>,
+    amount: u64,
+}
+
+impl Ahead {
+    /// So much, less what others ask for already.
+    fn of(count: &Arc<Mutex<Count>>, most: u64) -> Arc<Self> {
+        let mut taken = count.lock();
+        let amount = most.saturating_sub(taken.ahead);
+        taken.ahead += amount;
+        Arc::new(Ahead {
+            count: count.clone(),
+            amount,
+        })
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.count.lock().ahead -= self.amount;
+    }
+}
+
 impl<'a> Drawing<'a> {
     fn of(count: &'a Arc<Mutex<Count>>) -> Self {
         let mut taken = count.lock();
@@ -91,9 +117,10 @@ impl<'a> Drawing<'a> {
     }
 
     /// What becomes of an answer that comes when this is over. What was owed has been told with it.
-    fn late(&self, owed: u64, now: Instant) -> Late {
+    fn late(&self, owed: u64, ahead: Option<Arc<Ahead>>, now: Instant) -> Late {
         let count = self.count.clone();
         Box::new(move |drawn| {
+            drop(ahead);
             let mut count = count.lock();
             let granted = count.learn(&drawn, owed, now);
             let told = match drawn {
@@ -217,6 +244,8 @@ impl Rule {
         tally: &dyn Tally,
         now: Instant,
     ) -> Result<u64, Option<Duration>> {
+        // Dropped after what is drawn is back in the count.
+        let ahead = Ahead::of(&self.count, self.ahead(tally));
         let mut drawing = Drawing::of(&self.count);
         let left = drawing.left;
         // Of what a lone request may come to nobody knows how much it needs.
@@ -225,7 +254,7 @@ impl Rule {
             LimitUnit::Tokens | LimitUnit::Cost if taken.is_alone => 1,
             LimitUnit::Tokens | LimitUnit::Cost => taken.amount,
         };
-        let want = taken.amount.saturating_add(self.ahead(tally));
+        let want = taken.amount.saturating_add(ahead.amount);
         // A request is in its window already, and is still to be drawn.
         let itself = match self.unit {
             LimitUnit::Requests => taken.amount,
@@ -238,7 +267,7 @@ impl Rule {
             known: nothing.known.saturating_sub(itself),
             ..nothing
         };
-        let late = drawing.late(draw.owed, now);
+        let late = drawing.late(draw.owed, Some(ahead.clone()), now);
         let drawn = tally.draw(draw, late).await;
         let granted = self.count.lock().learn(&drawn, draw.owed, now);
         match drawn {
@@ -265,7 +294,7 @@ impl Rule {
     async fn tell(&self, tally: &dyn Tally, now: Instant) {
         let mut drawing = Drawing::of_owed(&self.count);
         let draw = self.nothing(&drawing, now);
-        let late = drawing.late(draw.owed, now);
+        let late = drawing.late(draw.owed, None, now);
         let drawn = tally.draw(draw, late).await;
         self.count.lock().learn(&drawn, draw.owed, now);
         if let Drawn::Granted(_) | Drawn::Spent(_) = drawn {

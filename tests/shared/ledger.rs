@@ -10,7 +10,7 @@ use poolgate::store::shared::{Shared, SharedSlots};
 use poolgate::store::{Ask, Assignment, Candidate, Change, Ledger, Placed, Store};
 use tokio::runtime::Runtime;
 
-use super::connect;
+use super::{connect, connect_for};
 use crate::support::{Redis, wait_for};
 
 const DAY: i64 = 86_400_000;
@@ -24,11 +24,15 @@ struct Book {
 
 impl Book {
     fn open(redis: &Redis, runtime: &Runtime) -> Book {
+        Book::over(connect(redis.url(), runtime), runtime)
+    }
+
+    fn over(shared: Arc<Shared>, runtime: &Runtime) -> Book {
         let folder = tempfile::tempdir().unwrap();
         let records: Arc<dyn Ledger> =
             Arc::new(runtime.block_on(Store::open(folder.path())).unwrap());
         Book {
-            slots: Arc::new(SharedSlots::new(shared(redis, runtime), records.clone())),
+            slots: Arc::new(SharedSlots::new(shared, records.clone())),
             records,
             _folder: folder,
         }
@@ -140,8 +144,12 @@ fn it_decides_as_the_records_do() {
 #[test]
 fn an_answer_that_is_late_says_what_was_done_and_is_waited_for_only_once() {
     let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
-    let book = Book::open(&redis, &runtime);
-    settled(&redis, &book, &runtime);
+    let within = Duration::from_millis(50);
+    let book = Book::over(connect_for("it", redis.url(), within, &runtime), &runtime);
+    wait_for("the book to answer", || {
+        runtime.block_on(book.slots.version()).ok()
+    });
+    redis.command(&["HSET", "test:{slots}:facts", "born", "1"]);
     let names: Vec<String> = (0..200).map(|n| format!("a{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let accounts = candidates(&names);

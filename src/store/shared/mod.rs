@@ -62,7 +62,7 @@ impl Shared {
         metrics: Option<Arc<Metrics>>,
     ) -> Result<Self, Unusable> {
         Ok(Shared {
-            link: Link::new(&config.url, config.ca.as_deref(), metrics)?,
+            link: Link::new(config, metrics)?,
             prefix: config.key_prefix.clone(),
             me: format!("{gateway}-{:016x}", fastrand::u64(..)),
             beats: AtomicU64::new(0),
@@ -91,6 +91,10 @@ impl Shared {
     /// How many gateways there are, this one too, as far as is known.
     pub fn gateways(&self) -> u32 {
         self.gateways.load(Ordering::Relaxed)
+    }
+
+    fn answer_within(&self) -> Duration {
+        self.link.answer_within()
     }
 
     async fn run(&self) -> Arc<str> {

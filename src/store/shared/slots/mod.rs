@@ -19,8 +19,8 @@ use copies::Copies;
 /// A step is begun again when it met a book that was lost, or is being put together.
 const TRIES: usize = 4;
 
-/// Who has nothing else to go by waits so long for late answers, for all of one step together.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// Who has nothing else to go by waits so many times as long as others, for all of one step together.
+const PATIENCE: u32 = 4;
 
 /// So many slots are put back in one go, for a script holds up all others.
 const MOST: usize = 500;
@@ -118,7 +118,10 @@ impl SharedSlots {
         waits: bool,
         prepare: impl Fn(&mut ScriptInvocation<'_>),
     ) -> Result<Words, LedgerError> {
-        let mut patience = if waits { PATIENCE } else { Duration::ZERO };
+        let mut patience = match waits {
+            true => self.shared.answer_within() * PATIENCE,
+            false => Duration::ZERO,
+        };
         for _ in 0..TRIES {
             let asked = clock::now();
             let words: Words = self.call(script, patience, &prepare).await?;
