@@ -17,6 +17,7 @@
 //! connection, and nothing has changed. Pingora's own way would end the old process whether or not
 //! anybody took its sockets.
 
+mod heritage;
 mod places;
 mod predecessor;
 mod program;
@@ -32,6 +33,7 @@ use crate::pool::Bequest;
 
 pub use successor::Predecessor;
 
+pub(super) use heritage::{Heritage, follow as follow_predecessor};
 pub(super) use predecessor::{hand_over, order};
 pub(super) use program::of_this_process;
 pub(super) use sockets::Inherited;
@@ -56,6 +58,9 @@ struct Left {
     accounts: Vec<Bequest>,
     strategies: Vec<Chosen>,
     told: Told,
+    /// By which number the process writes down what its requests use; none from an older program.
+    #[serde(default)]
+    writer: Option<i64>,
 }
 
 /// A pool's strategy that an operator chose while it ran.

@@ -213,6 +213,7 @@ fn left(app: &App) -> Left {
         accounts: pools.iter().flat_map(|pool| pool.bequeath(now)).collect(),
         strategies: strategies.collect(),
         told: app.notices.told(),
+        writer: Some(app.usage.writer()),
     }
 }
 
