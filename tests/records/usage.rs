@@ -186,3 +186,22 @@ fn a_row_that_the_database_refuses_for_good_is_lost_and_those_behind_it_are_writ
         assert!(gateway.log().contains("refuses what is written: "));
     }
 }
+
+#[test]
+fn a_request_that_is_refused_is_shown_with_what_is_known_of_it() {
+    let vendors = Mock::several(1, &[]);
+    let keys = "clients: {open: false, keys: [{name: blue, key: sk-blue, models: [gpt-4]}]}\n";
+    let gateway = Gateway::start(&format!("{keys}{}", pool(&vendors, "")));
+    assert_eq!(gateway.send(&chat(false).bearer("sk-nobodys")).status, 401);
+    assert_eq!(gateway.send(&chat(false).bearer("sk-blue")).status, 403);
+    let rows = wait_for("both to be shown", || {
+        let rows = latest(&gateway, 5);
+        (rows.len() == 2).then_some(rows)
+    });
+    let shown = |row: &Value| ["key", "path", "model", "status"].map(|name| row[name].clone());
+    let forbidden = [json!("blue"), json!("chat"), json!("gpt-5"), json!(403)];
+    assert_eq!(shown(&rows[0]), forbidden);
+    // Its body was not read.
+    let unknown = [json!(null), json!("chat"), json!(null), json!(401)];
+    assert_eq!(shown(&rows[1]), unknown);
+}
