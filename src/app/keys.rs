@@ -11,13 +11,14 @@ use pingora_core::server::ShutdownWatch;
 use tokio::sync::Mutex;
 
 use super::App;
+use super::upgrade::follow_predecessor;
 use crate::admin::Issuer;
-use crate::clock::{self, SystemTime};
+use crate::clock::{self, Moment, SystemTime};
 use crate::config::{Config, Open};
 use crate::key::{self, Attributes, KeyError, Keys, Place, Register};
 use crate::pool::Pool;
 use crate::secret::Secret;
-use crate::store::{KeyRecord, Store, StoreError, millis};
+use crate::store::{Before, KeyRecord, SpentRecord, Store, StoreError, millis};
 
 /// How often the records are asked whether a key has changed: a revocation is in force within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -233,7 +234,7 @@ fn places(pools: &[Arc<Pool>]) -> Vec<Place> {
 
 /// Keeps the index as the records are, until the stop.
 pub(super) async fn follow(app: &Arc<App>, mut stop: ShutdownWatch) {
-    let for_ever = async { tokio::join!(look(app), remember_later(app)) };
+    let for_ever = async { tokio::join!(look(app), remember_later(app), follow_predecessor(app)) };
     tokio::select! {
         _ = for_ever => {}
         _ = stop.changed() => {}
@@ -300,23 +301,50 @@ impl App {
 
     /// All of it at once, or nothing: what was counted once must not be counted again.
     async fn remember_spent(&self, store: &Store) -> Result<(), StoreError> {
-        /// The latest come first, so that what is left out, should it be more, matters least.
-        const MOST: u32 = 500_000;
         let at = clock::moment();
-        let spent = match self.keys.longest_window() {
-            Some(longest) => {
-                let from = at.wall.checked_sub(longest);
-                let from = millis(from.unwrap_or(SystemTime::UNIX_EPOCH));
-                // Where Redis counts for all, each gateway knows its own part, should that be lost.
-                let before = self.usage.before(self.sharing.is_none());
-                store.spent(before, from, MOST).await?
-            }
-            None => Vec::new(),
-        };
+        // Where Redis counts for all, each gateway knows its own part, should that be lost.
+        let before = self.usage.before(self.sharing.is_none());
+        let spent = self.spent(store, before, at.wall).await?;
         if !self.issued.is_remembered.swap(true, Ordering::SeqCst) {
-            spent.iter().for_each(|spent| self.keys.remember(spent, at));
+            self.count_spent(spent, at);
         }
         Ok(())
+    }
+
+    /// The same of what a process beside this one writes, as often as one likes.
+    ///
+    /// # Errors
+    /// The records cannot be read, or were not yet.
+    pub(super) async fn remember_spent_by(&self, writer: i64) -> Result<(), KeyError> {
+        if !self.issued.is_remembered.load(Ordering::SeqCst) {
+            return Err(KeyError::Late);
+        }
+        let at = clock::moment();
+        let beside = self.usage.beside(writer);
+        let spent = self.spent(&self.store, beside, at.wall).await?;
+        self.count_spent(spent, at);
+        Ok(())
+    }
+
+    async fn spent(
+        &self,
+        store: &Store,
+        before: Before<'_>,
+        now: SystemTime,
+    ) -> Result<Vec<SpentRecord>, StoreError> {
+        /// The latest come first, so that what is left out, should it be more, matters least.
+        const MOST: u32 = 500_000;
+        let Some(longest) = self.keys.longest_window() else {
+            return Ok(Vec::new());
+        };
+        let from = now.checked_sub(longest);
+        let from = millis(from.unwrap_or(SystemTime::UNIX_EPOCH));
+        store.spent(before, from, MOST).await
+    }
+
+    fn count_spent(&self, spent: Vec<SpentRecord>, at: Moment) {
+        let news = self.handing.heritage.news(spent);
+        news.iter().for_each(|spent| self.keys.remember(spent, at));
     }
 
     fn put_in_force(&self, records: Vec<KeyRecord>) {

@@ -134,6 +134,8 @@ struct Handing {
     predecessor: Mutex<Option<Predecessor>>,
     /// There was one.
     is_heir: AtomicBool,
+    /// What it used meanwhile.
+    heritage: upgrade::Heritage,
     /// It has handed over.
     agreed: Notify,
     /// Told when orders come to this process.

@@ -17,7 +17,7 @@ use crate::credential::Others;
 use crate::limit::Tally;
 use crate::pool::Pool;
 use crate::store::shared::{Ask, Away, Beat, LASTS, Shared, SharedSlots};
-use crate::store::{Ledger, Store};
+use crate::store::{Ledger, Store, gateway_name};
 use crate::telemetry::Metrics;
 
 /// Between two beats.
@@ -73,7 +73,8 @@ impl Sharing {
         let Some(redis) = &config.state.redis else {
             return Ok(None);
         };
-        let redis = Arc::new(Shared::new(redis, Some(metrics.clone()))?);
+        let gateway = gateway_name(&config.state.dir);
+        let redis = Arc::new(Shared::new(redis, &gateway, Some(metrics.clone()))?);
         let sharing = Sharing {
             slots: Arc::new(SharedSlots::new(redis.clone(), store.clone())),
             redis,

@@ -72,16 +72,24 @@ pub(super) fn state(s: &mut Section<'_, '_>) -> State {
 fn redis(s: &mut Section<'_, '_>) -> Option<Redis> {
     const SCHEMES: [&str; 2] = ["redis", "rediss"];
     const PREFIX: &str = "poolgate:";
+    const WITHIN: Duration = Duration::from_millis(50);
+    // A gateway that has said nothing for seconds counts as dead.
+    const LONGEST: Duration = Duration::from_secs(1);
     if s.is_mapping("redis") {
         return s.section("redis", |s| {
             let url = s.secret_url("url", &SCHEMES);
             let folder = s.folder();
             let ca = s.maybe("ca", folder);
             let key_prefix = s.get("key_prefix", Text, PREFIX.to_owned());
+            let answer_within = s.get("answer_within", REAL_SPAN, WITHIN);
+            if answer_within > LONGEST {
+                s.problem("answer_within", "must be at most 1s");
+            }
             Some(Redis {
                 url: url?,
                 ca,
                 key_prefix,
+                answer_within,
             })
         });
     }
@@ -90,6 +98,7 @@ fn redis(s: &mut Section<'_, '_>) -> Option<Redis> {
         url,
         ca: None,
         key_prefix: PREFIX.to_owned(),
+        answer_within: WITHIN,
     })
 }
 

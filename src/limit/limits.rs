@@ -87,6 +87,8 @@ pub(super) struct Count {
     /// Of what all gateways share: drawn and not used yet, and used without having been drawn.
     pub(super) left: u64,
     pub(super) owed: u64,
+    /// What draws under way ask for beside what their requests need.
+    pub(super) ahead: u64,
     /// All that was ever drawn.
     pub(super) ever: u64,
     /// Nothing is left of it until then, as was said last.
@@ -257,6 +259,7 @@ impl Rule {
                 held: 0,
                 left: 0,
                 owed: 0,
+                ahead: 0,
                 ever: 0,
                 spent_until: None,
             })),

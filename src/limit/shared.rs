@@ -6,6 +6,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -68,46 +69,66 @@ pub enum Drawn {
 
 /// What a draw has taken out of a count. It is put back, unless it is used or told: a client that
 /// leaves while its request waits for the answer takes nothing along.
-struct Drawing<'a> {
-    count: &'a Arc<Mutex<Count>>,
+struct Drawing {
     left: u64,
-    owed: u64,
+    asked: Arc<Asked>,
 }
 
-impl<'a> Drawing<'a> {
-    fn of(count: &'a Arc<Mutex<Count>>) -> Self {
+/// What a draw asks for ahead and tells, until its answer has come, be it late, or never will: others
+/// that draw meanwhile do not do it once more.
+struct Asked {
+    count: Arc<Mutex<Count>>,
+    ahead: u64,
+    owed: AtomicU64,
+}
+
+impl Drawing {
+    /// Asks for no more than so much ahead, together with others under way.
+    fn of(count: &Arc<Mutex<Count>>, ahead: u64) -> Self {
         let mut taken = count.lock();
-        let (left, owed) = (
-            std::mem::take(&mut taken.left),
-            std::mem::take(&mut taken.owed),
-        );
-        Drawing { count, left, owed }
+        let left = std::mem::take(&mut taken.left);
+        let owed = std::mem::take(&mut taken.owed);
+        let ahead = ahead.saturating_sub(taken.ahead);
+        taken.ahead += ahead;
+        let asked = Arc::new(Asked {
+            count: count.clone(),
+            ahead,
+            owed: AtomicU64::new(owed),
+        });
+        Drawing { left, asked }
     }
 
-    fn of_owed(count: &'a Arc<Mutex<Count>>) -> Self {
-        let owed = std::mem::take(&mut count.lock().owed);
-        let left = 0;
-        Drawing { count, left, owed }
-    }
-
-    /// What becomes of an answer that comes when this is over. What was owed has been told with it.
+    /// What becomes of an answer that comes when this is over.
     fn late(&self, owed: u64, now: Instant) -> Late {
-        let count = self.count.clone();
+        let asked = self.asked.clone();
         Box::new(move |drawn| {
-            let mut count = count.lock();
-            let granted = count.learn(&drawn, owed, now);
-            let told = match drawn {
-                Drawn::Granted(_) | Drawn::Spent(_) => owed,
-                Drawn::Late | Drawn::Away => 0,
-            };
-            count.credit(granted.saturating_add(told), 0);
+            let granted = asked.learn(&drawn, owed, now);
+            asked.count.lock().credit(granted, 0);
         })
     }
 }
 
-impl Drop for Drawing<'_> {
+impl Asked {
+    /// Notes what the answer says to a draw that has told `owed`. Returns what it granted.
+    fn learn(&self, drawn: &Drawn, owed: u64, now: Instant) -> u64 {
+        if let Drawn::Granted(_) | Drawn::Spent(_) = drawn {
+            self.owed.store(0, Ordering::Relaxed);
+        }
+        self.count.lock().learn(drawn, owed, now)
+    }
+}
+
+impl Drop for Drawing {
     fn drop(&mut self) {
-        self.count.lock().credit(self.left, self.owed);
+        self.asked.count.lock().credit(self.left, 0);
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut count = self.count.lock();
+        count.ahead -= self.ahead;
+        count.credit(0, *self.owed.get_mut());
     }
 }
 
@@ -217,7 +238,7 @@ impl Rule {
         tally: &dyn Tally,
         now: Instant,
     ) -> Result<u64, Option<Duration>> {
-        let mut drawing = Drawing::of(&self.count);
+        let mut drawing = Drawing::of(&self.count, self.ahead(tally));
         let left = drawing.left;
         // Of what a lone request may come to nobody knows how much it needs.
         let least = match self.unit {
@@ -225,7 +246,7 @@ impl Rule {
             LimitUnit::Tokens | LimitUnit::Cost if taken.is_alone => 1,
             LimitUnit::Tokens | LimitUnit::Cost => taken.amount,
         };
-        let want = taken.amount.saturating_add(self.ahead(tally));
+        let want = taken.amount.saturating_add(drawing.asked.ahead);
         // A request is in its window already, and is still to be drawn.
         let itself = match self.unit {
             LimitUnit::Requests => taken.amount,
@@ -240,18 +261,15 @@ impl Rule {
         };
         let late = drawing.late(draw.owed, now);
         let drawn = tally.draw(draw, late).await;
-        let granted = self.count.lock().learn(&drawn, draw.owed, now);
+        let granted = drawing.asked.learn(&drawn, draw.owed, now);
         match drawn {
             Drawn::Granted(_) => {
                 let had = left.saturating_add(granted);
                 let used = had.min(taken.amount);
-                (drawing.left, drawing.owed) = (had - used, 0);
+                drawing.left = had - used;
                 Ok(used)
             }
-            Drawn::Spent(wait) => {
-                drawing.owed = 0;
-                Err(Some(wait))
-            }
+            Drawn::Spent(wait) => Err(Some(wait)),
             // Where it was spent a moment ago it is spent still.
             Drawn::Late => {
                 let until = self.count.lock().spent_until;
@@ -263,18 +281,15 @@ impl Rule {
 
     /// Tells what was used without having been drawn.
     async fn tell(&self, tally: &dyn Tally, now: Instant) {
-        let mut drawing = Drawing::of_owed(&self.count);
+        let drawing = Drawing::of(&self.count, 0);
         let draw = self.nothing(&drawing, now);
         let late = drawing.late(draw.owed, now);
         let drawn = tally.draw(draw, late).await;
-        self.count.lock().learn(&drawn, draw.owed, now);
-        if let Drawn::Granted(_) | Drawn::Spent(_) = drawn {
-            drawing.owed = 0;
-        }
+        drawing.asked.learn(&drawn, draw.owed, now);
     }
 
     /// A draw that only tells.
-    fn nothing(&self, drawing: &Drawing<'_>, now: Instant) -> Draw<'_> {
+    fn nothing(&self, drawing: &Drawing, now: Instant) -> Draw<'_> {
         let mut count = self.count.lock();
         let known = count.window.used(now);
         Draw {
@@ -282,7 +297,7 @@ impl Rule {
             most: self.most,
             span: self.span,
             // What has gone out of the window is owed to nobody.
-            owed: drawing.owed.min(known),
+            owed: drawing.asked.owed.load(Ordering::Relaxed).min(known),
             least: 0,
             want: 0,
             known,

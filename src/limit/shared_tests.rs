@@ -216,6 +216,32 @@ async fn a_grant_that_comes_when_its_request_was_refused_is_the_next_ones() {
 }
 
 #[tokio::test]
+async fn those_who_draw_at_once_draw_no_more_ahead_than_one() {
+    let centre = Centre::of(1);
+    let gateway = limits(&[limit("*", LimitUnit::Requests, 600.0, MINUTE)]);
+    centre.is_late.store(true, Ordering::SeqCst);
+    for _ in 0..9 {
+        send(&gateway, &centre, 0, 0).await.unwrap();
+    }
+    let late: Vec<_> = centre.late.lock().drain(..).collect();
+    late.into_iter().for_each(|(late, drawn)| late(drawn));
+    let drawn = || {
+        let mut windows = centre.windows.lock();
+        let of_all = windows.values_mut().map(|window| window.used(centre.now));
+        of_all.sum::<u64>()
+    };
+    // Each of the nine went by its gateway's part, and the next one told of it.
+    assert_eq!(drawn(), 9 + 6 + 8);
+    centre.is_late.store(false, Ordering::SeqCst);
+    for _ in 0..14 {
+        send(&gateway, &centre, 0, 0).await.unwrap();
+    }
+    assert_eq!(drawn(), 9 + 6 + 8, "what was drawn is used first");
+    send(&gateway, &centre, 0, 0).await.unwrap();
+    assert_eq!(drawn(), 9 + 6 + 8 + 1 + 6);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_while_its_request_draws_takes_nothing_along() {
     let centre = Centre::of(1);
     let gateway = limits(&[limit("*", LimitUnit::Tokens, 1000.0, MINUTE)]);

@@ -72,6 +72,9 @@ pub(super) async fn accept(
         return Err(Reject::draining().into());
     }
     let target = target(&config, session, websocket)?;
+    // Whoever is refused from here on is shown with what is known of the request.
+    ctx.line.path = target.kind.map_or("other", path_name);
+    ctx.line.model = asked_model(&target, None)?.map(str::to_owned);
     let (client, way) = admitted(gateway, &config, session, ctx, &target)?;
     ctx.permit = Some(limits::permit(gateway, &client).await?);
     // Who asks for a head alone asks whether anybody answers.
@@ -89,10 +92,10 @@ pub(super) async fn accept(
     if target.websocket {
         upgrade::admit(session, &client, &way.pool, target.dialect)?;
     }
-    let (mut request, bill) = read(gateway, &config, session, target, &client, way).await?;
+    let known = &mut ctx.line.model;
+    let (mut request, bill) = read(gateway, &config, session, target, &client, way, known).await?;
     request.deadline = deadline(session, &request.pool, ctx.began);
     ctx.bill = Some(bill);
-    ctx.line.path = request.kind.map_or("other", path_name);
     ctx.line.model = request.demand.model.as_deref().map(str::to_owned);
     ctx.line.pool = Some(request.pool.name.clone());
     ctx.request = Some(request);
@@ -248,24 +251,33 @@ fn look<'a>(target: &Target, body: &'a Replay) -> Peek<'a> {
     }
 }
 
-/// The model that is asked for, which the key may use.
-fn allowed_model(
-    gateway: &Gateway,
-    client: &Client,
-    target: &Target,
-    peek: &Peek<'_>,
-    is_sure: bool,
-) -> Result<Option<Arc<str>>, Refused> {
-    let model = target.model.as_deref().or(peek.model.as_deref());
+/// The model that is asked for in the path, or else in the body.
+fn asked_model<'a>(
+    target: &'a Target,
+    peek: Option<&'a Peek<'_>>,
+) -> Result<Option<&'a str>, Refused> {
+    let in_body = || peek.and_then(|peek| peek.model.as_deref());
+    let model = target.model.as_deref().or_else(in_body);
     if model.is_some_and(|model| model.len() > MODEL_LENGTH) {
         return Err(Reject::bad_request("the name of the model is too long").into());
     }
+    Ok(model)
+}
+
+/// May the key use this model?
+fn allow_model(
+    gateway: &Gateway,
+    client: &Client,
+    target: &Target,
+    model: Option<&str>,
+    is_sure: bool,
+) -> Result<(), Refused> {
     let asks_for_model = !matches!(target.kind, Some(Kind::Models) | None);
     if asks_for_model && !client.may.allows_model(model.filter(|_| is_sure)) {
         gateway.metrics.key_rejected("model");
         return Err(Reject::permission_denied("this model").into());
     }
-    Ok(model.map(Arc::from))
+    Ok(())
 }
 
 /// What the request asks of its pool, and of the fallback if there is one.
@@ -319,7 +331,8 @@ fn is_rewritten(target: &Target, way: &Way, stream: bool) -> bool {
     of(&way.pool) || way.fallback.as_ref().is_some_and(of)
 }
 
-/// Reads the body, looks for the model in it, and says what the request asks of its pool.
+/// Reads the body, looks for the model in it, and says what the request asks of its pool. The model is
+/// `known` even where the request is refused then.
 async fn read(
     gateway: &Gateway,
     config: &Config,
@@ -327,6 +340,7 @@ async fn read(
     target: Target,
     client: &Client,
     way: Way,
+    known: &mut Option<String>,
 ) -> Result<(Request, Bill), Refused> {
     let sizes = body::Limits {
         max_body: config.clients.max_body,
@@ -338,7 +352,10 @@ async fn read(
     let model_in_path = target.model.is_some();
     // Of a body that is not all here another model may count in the end.
     let is_sure = model_in_path || body.is_complete();
-    let model = allowed_model(gateway, client, &target, &peek, is_sure)?;
+    let model = asked_model(&target, Some(&peek))?;
+    *known = model.map(str::to_owned);
+    allow_model(gateway, client, &target, model, is_sure)?;
+    let model = model.map(Arc::<str>::from);
     // The body may name the model that a route asks for.
     let way = match config.routes.is_empty() || model_in_path {
         true => way,

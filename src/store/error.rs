@@ -32,6 +32,9 @@ pub enum StoreError {
     /// It may not be opened, read or written here.
     #[error("{place}: cannot be used: {cause}")]
     Unusable { place: Place, cause: String },
+    /// Not this time nor any other: what is there forbids it, or it is nothing that can be written.
+    #[error("{place}: refuses what is written: {cause}")]
+    Refused { place: Place, cause: String },
     #[error("there is a key named {name:?} already")]
     NameTaken { name: String },
     #[error("this key is known already, as {name:?}")]
@@ -70,6 +73,9 @@ impl Place {
 const BUSY: i32 = 5;
 const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
+const TOO_BIG: i32 = 18;
+const CONSTRAINT: i32 = 19;
+const MISMATCH: i32 = 20;
 const NOT_A_DATABASE: i32 = 26;
 
 impl StoreError {
@@ -88,6 +94,7 @@ impl StoreError {
             Some(BUSY) => StoreError::Busy { place },
             Some(FULL) => StoreError::Full { place },
             Some(CORRUPT | NOT_A_DATABASE) => StoreError::Damaged { place },
+            Some(TOO_BIG | CONSTRAINT | MISMATCH) => StoreError::refused(error, place),
             _ if matches!(error, sqlx::Error::PoolTimedOut) => StoreError::Busy { place },
             _ => StoreError::unusable(error, place),
         }
@@ -108,6 +115,10 @@ impl StoreError {
             Some(code) if matches!(&code[..code.len().min(2)], "08" | "53" | "57" | "25") => {
                 away(&said(error))
             }
+            // A value that is none there, or that a constraint forbids.
+            Some(code) if matches!(&code[..code.len().min(2)], "22" | "23") => {
+                StoreError::refused(error, place)
+            }
             Some(_) => StoreError::unusable(error, place),
             None => match error {
                 sqlx::Error::PoolTimedOut => away("it does not answer"),
@@ -125,6 +136,11 @@ impl StoreError {
     fn unusable(error: &sqlx::Error, place: Place) -> Self {
         let cause = said(error);
         StoreError::Unusable { place, cause }
+    }
+
+    fn refused(error: &sqlx::Error, place: Place) -> Self {
+        let cause = said(error);
+        StoreError::Refused { place, cause }
     }
 
     /// Waiting does not help: whoever starts a gateway must be told.

@@ -12,7 +12,7 @@ const LONGEST: usize = 64;
 
 /// The name that this folder's gateway has; a new one where it has none yet. One that cannot be kept
 /// holds for this process only.
-pub(super) fn name(dir: &Path) -> String {
+pub fn name(dir: &Path) -> String {
     let path = dir.join(FILE);
     kept(&path).unwrap_or_else(|| {
         let name = format!("{:016x}", fastrand::u64(..));

@@ -37,6 +37,7 @@ pub use audit::AuditRecord;
 pub use backup::{BackupError, Counts};
 pub use error::{Place, StoreError};
 pub use find::Wanted;
+pub use gateway::name as gateway_name;
 pub use keys::KeyRecord;
 pub use requests::RequestRecord;
 pub use slots::{

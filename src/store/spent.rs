@@ -19,6 +19,8 @@ pub struct SpentRecord {
     pub cost: u64,
     /// Milliseconds since 1970.
     pub at: i64,
+    /// Of the process that wrote it.
+    pub run: i64,
 }
 
 /// Of whose requests is asked.
@@ -28,6 +30,8 @@ pub struct Before<'a> {
     pub(super) not_of: i64,
     /// The gateway; none: all of them.
     pub(super) of: Option<&'a str>,
+    /// The process; none: all of them.
+    pub(super) only: Option<i64>,
 }
 
 impl Store {
@@ -42,15 +46,16 @@ impl Store {
         most: u32,
     ) -> Result<Vec<SpentRecord>, StoreError> {
         const SPENT: &str = "SELECT spent.key, spent.model, spent.requests, spent.tokens, \
-                 spent.cost, spent.at FROM spent JOIN writers ON writers.run = spent.run \
+                 spent.cost, spent.at, spent.run FROM spent JOIN writers ON writers.run = spent.run \
              WHERE spent.at >= $1 AND spent.run <> $2 AND ($3 = '' OR writers.gateway = $3) \
-             ORDER BY spent.at DESC LIMIT $4";
+             AND ($4 = 0 OR spent.run = $4) ORDER BY spent.at DESC LIMIT $5";
         let told = |error| self.db.told("spent", &error);
         let work = async {
             let spent = sqlx::query(SPENT)
                 .bind(from)
                 .bind(before.not_of)
                 .bind(before.of.unwrap_or_default())
+                .bind(before.only.unwrap_or_default())
                 .bind(i64::from(most));
             let rows = spent.fetch(self.db.reading().await?);
             let records = rows.and_then(async |row| record(&row));
@@ -73,5 +78,6 @@ fn record(row: &AnyRow) -> Result<SpentRecord, sqlx::Error> {
         tokens: amount(3)?,
         cost: amount(4)?,
         at: row.try_get(5)?,
+        run: row.try_get(6)?,
     })
 }

@@ -40,6 +40,8 @@ pub(super) struct Writer {
     /// How many are written at a time: fewer to a database that is too slow for more.
     batch: usize,
     is_away: bool,
+    /// Of what is written now something was refused, and the log was told.
+    is_refused: bool,
     written: Instant,
     sweep_at: Instant,
 }
@@ -57,6 +59,7 @@ impl Writer {
             next_item: 1,
             batch: BATCH,
             is_away: false,
+            is_refused: false,
             written: now,
             sweep_at: now,
         }
@@ -107,6 +110,7 @@ impl Writer {
     async fn write(&mut self) {
         let mut is_sealed = false;
         let mut error = None;
+        self.is_refused = false;
         while error.is_none() {
             if self.waiting.is_empty() {
                 // What comes meanwhile has its turn the next time.
@@ -161,16 +165,44 @@ impl Writer {
         let added = self.intake.meanwhile(added).await;
         self.batch = match added {
             Ok(()) => (self.batch * 2).min(BATCH),
+            // Which of them it is is found out by halves.
+            Err(StoreError::Refused { .. }) => (count / 2).max(1),
             Err(_) => (count / 2).max(LEAST),
         };
-        added?;
+        match added {
+            Ok(()) => self.is_done(count),
+            Err(error @ StoreError::Refused { .. }) if count == 1 => self.lose(&error),
+            Err(StoreError::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// So many of the first need not wait any more.
+    fn is_done(&mut self, count: usize) {
+        let Some(left) = self.waiting.front_mut() else {
+            return;
+        };
         left.items.drain(..count);
         left.first += count as i64;
         if left.items.is_empty() {
             left.forget();
             self.waiting.pop_front();
         }
-        Ok(())
+    }
+
+    /// The first is refused for good, and all others would wait behind it for ever.
+    fn lose(&mut self, error: &StoreError) {
+        let first = self.waiting.front().and_then(|left| left.items.front());
+        let requests = first.map_or(0, Item::requests).max(1);
+        self.intake.told.lost(requests);
+        if !self.is_refused {
+            tracing::error!(
+                "usage that can never be written is lost, and counted as lost: {error}"
+            );
+        }
+        self.is_refused = true;
+        self.is_done(1);
     }
 
     /// Says once that the database went away, and once that it is back.

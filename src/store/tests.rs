@@ -277,7 +277,17 @@ async fn an_open_gateway_knows_what_it_spent_itself_and_what_all_did() {
             .unwrap();
     }
     let asked = async |not_of, of, from, most| {
-        let spent = store.spent(Before { not_of, of }, from, most).await;
+        let spent = store
+            .spent(
+                Before {
+                    not_of,
+                    of,
+                    only: None,
+                },
+                from,
+                most,
+            )
+            .await;
         let requests = spent.unwrap().into_iter().map(|spent| spent.requests);
         requests.collect::<Vec<_>>()
     };

@@ -151,11 +151,25 @@ impl Usage {
         })
     }
 
+    /// The number by which this process writes.
+    pub fn writer(&self) -> i64 {
+        self.writer.run
+    }
+
     /// Whom to ask for what was used before this process: this gateway alone, or all of these records.
     pub fn before(&self, of_all: bool) -> Before<'_> {
         Before {
             not_of: self.writer.run,
             of: (!of_all).then_some(&*self.writer.gateway),
+            only: None,
+        }
+    }
+
+    /// Whom to ask for what the process uses that writes by this number.
+    pub fn beside(&self, writer: i64) -> Before<'_> {
+        Before {
+            only: Some(writer),
+            ..self.before(true)
         }
     }
 

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{command, create, gateway, keys, piped, show, status};
-use crate::support::{Gateway, Mock, Program, pool, wait_for};
+use crate::support::{Gateway, Mock, Program, get, pool, wait_for};
 
 /// Until this a change by command must be in force.
 const IN_FORCE: Duration = Duration::from_secs(1);
@@ -194,4 +194,31 @@ fn keys_that_an_older_poolgate_issued_go_on() {
     assert!(!data.join("issued_keys").exists());
     keys(&gateway.program, &["revoke", "first"]);
     becomes(&gateway, &key, 401);
+}
+
+#[test]
+fn what_commands_do_to_keys_is_in_the_audit_record() {
+    let (gateway, _vendors) = gateway("");
+    create(&gateway.program, &["--name", "ci"]);
+    let id = show(&gateway.program, "ci")["id"].clone();
+    keys(&gateway.program, &["rotate", "ci"]);
+    keys(&gateway.program, &["revoke", "ci"]);
+    let answer = gateway.admin(get("/api/v1/audit"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let mut answer = answer.json();
+    let rows = answer["audit"].as_array_mut().unwrap();
+    rows.retain(|row| row["target"] == id);
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| (&row["action"], &row["source"]))
+        .collect();
+    let line = &json!("command line");
+    let actions = ["keys.delete", "keys.rotate", "keys.create"].map(|action| json!(action));
+    assert_eq!(told, actions.each_ref().map(|action| (action, line)));
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective());
+    let name = user.unwrap().map(|user| user.name);
+    for row in rows {
+        assert_eq!(row["actor"].as_str(), name.as_deref());
+        assert_eq!(row["detail"]["name"], "ci");
+    }
 }

@@ -1,9 +1,11 @@
 //! What a key has used is remembered over a restart and an upgrade.
 
+use std::thread;
+
 use nix::sys::signal::Signal;
 
 use super::{ask, create, gateway, status};
-use crate::support::{Gateway, wait_for};
+use crate::support::{Gateway, chat, wait_for};
 
 const LIMITS: &str = "tiers: {default: {limits: [{requests: 5, window: 1h}]}, tokens: {limits: [{tokens: 100, window: 1h}]}}";
 
@@ -47,4 +49,30 @@ fn limits_go_on_where_they_were_after_an_upgrade() {
     let keys = used_up(&gateway);
     gateway.upgrade();
     goes_on(&gateway, &keys);
+}
+
+#[test]
+fn what_the_old_process_still_serves_after_an_upgrade_counts_in_the_new_one() {
+    const LARGE: &str = "tiers: {default: {limits: [{tokens: 1000000, window: 1h}]}}";
+    let (gateway, _vendors) = gateway(LARGE);
+    let key = create(&gateway.program, &["--name", "one"]);
+    let small = ask("m").bearer(&key).header("x-mock-usage", "1,1");
+    wait_for("the key", || {
+        (gateway.send(&small).status == 200).then_some(())
+    });
+    let stream = chat(true).bearer(&key);
+    let stream = stream.header("x-mock-gap", "60ms");
+    let stream = stream.header("x-mock-events", "50");
+    let stream = stream.header("x-mock-usage", "900000,200000");
+    thread::scope(|scope| {
+        let served = scope.spawn(|| gateway.send(&stream));
+        wait_for("the stream to begin", || {
+            (gateway.metric("poolgate_active_requests", &[]) > 0.0).then_some(())
+        });
+        gateway.upgrade();
+        assert_eq!(served.join().unwrap().status, 200);
+    });
+    wait_for("its tokens to count", || {
+        (gateway.send(&small).status == 429).then_some(())
+    });
 }

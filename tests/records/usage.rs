@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{Database, asked, wait_until_used};
-use crate::support::{Gateway, Mock, Request, chat, get, pool, ranked, wait_for};
+use crate::support::{Gateway, Mock, Request, chat, get, pool, post, ranked, wait_for};
 
 const KEYS: &str = "clients: {keys: [{name: blue, key: sk-blue}, {name: red, key: sk-red}]}\n";
 
@@ -159,4 +159,49 @@ fn what_is_older_than_it_is_to_be_kept_is_deleted() {
         assert_eq!(by(&gateway, "key")[0]["requests"], 1);
         assert_eq!(gateway.send(&chat(false).bearer("sk-blue")).status, 200);
     }
+}
+
+#[test]
+fn a_row_that_the_database_refuses_for_good_is_lost_and_those_behind_it_are_written() {
+    for database in Database::both() {
+        let vendors = Mock::several(1, &[]);
+        let text = format!("{}{}", database.state(), pool(&vendors, ""));
+        let gateway = Gateway::start(&text);
+        assert_eq!(gateway.send(&chat(false)).status, 200);
+        wait_until_used(&gateway, 1);
+        // What somebody did to the database: no further row of this model can be written.
+        database.sql(&gateway, "CREATE UNIQUE INDEX one_each ON requests (model)");
+        for _ in 0..3 {
+            assert_eq!(gateway.send(&chat(false)).status, 200);
+        }
+        let body = json!({"model": "gpt-4", "messages": [{"role": "user", "content": "Hello"}]});
+        assert_eq!(
+            gateway.send(&post("/v1/chat/completions", &body)).status,
+            200
+        );
+        wait_until_used(&gateway, 5);
+        let models = database.sql(&gateway, "SELECT model FROM requests ORDER BY model");
+        assert_eq!(models, "gpt-4\ngpt-5");
+        assert_eq!(gateway.metric("poolgate_usage_rows_lost_total", &[]), 3.0);
+        assert!(gateway.log().contains("refuses what is written: "));
+    }
+}
+
+#[test]
+fn a_request_that_is_refused_is_shown_with_what_is_known_of_it() {
+    let vendors = Mock::several(1, &[]);
+    let keys = "clients: {open: false, keys: [{name: blue, key: sk-blue, models: [gpt-4]}]}\n";
+    let gateway = Gateway::start(&format!("{keys}{}", pool(&vendors, "")));
+    assert_eq!(gateway.send(&chat(false).bearer("sk-nobodys")).status, 401);
+    assert_eq!(gateway.send(&chat(false).bearer("sk-blue")).status, 403);
+    let rows = wait_for("both to be shown", || {
+        let rows = latest(&gateway, 5);
+        (rows.len() == 2).then_some(rows)
+    });
+    let shown = |row: &Value| ["key", "path", "model", "status"].map(|name| row[name].clone());
+    let forbidden = [json!("blue"), json!("chat"), json!("gpt-5"), json!(403)];
+    assert_eq!(shown(&rows[0]), forbidden);
+    // Its body was not read.
+    let unknown = [json!(null), json!("chat"), json!(null), json!(401)];
+    assert_eq!(shown(&rows[1]), unknown);
 }

@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use poolgate::store::shared::{Shared, SharedSlots};
 use poolgate::store::{Ask, Assignment, Candidate, Change, Ledger, Placed, Store};
 use tokio::runtime::Runtime;
 
-use super::connect;
+use super::{connect, connect_for};
 use crate::support::{Redis, wait_for};
 
 const DAY: i64 = 86_400_000;
@@ -22,11 +24,15 @@ struct Book {
 
 impl Book {
     fn open(redis: &Redis, runtime: &Runtime) -> Book {
+        Book::over(connect(redis.url(), runtime), runtime)
+    }
+
+    fn over(shared: Arc<Shared>, runtime: &Runtime) -> Book {
         let folder = tempfile::tempdir().unwrap();
         let records: Arc<dyn Ledger> =
             Arc::new(runtime.block_on(Store::open(folder.path())).unwrap());
         Book {
-            slots: Arc::new(SharedSlots::new(shared(redis, runtime), records.clone())),
+            slots: Arc::new(SharedSlots::new(shared, records.clone())),
             records,
             _folder: folder,
         }
@@ -136,6 +142,40 @@ fn it_decides_as_the_records_do() {
 }
 
 #[test]
+fn an_answer_that_is_late_says_what_was_done_and_is_waited_for_only_once() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let within = Duration::from_millis(50);
+    let book = Book::over(connect_for("it", redis.url(), within, &runtime), &runtime);
+    wait_for("the book to answer", || {
+        runtime.block_on(book.slots.version()).ok()
+    });
+    redis.command(&["HSET", "test:{slots}:facts", "born", "1"]);
+    let names: Vec<String> = (0..200).map(|n| format!("a{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let accounts = candidates(&names);
+    let mut keys = 0..;
+    wait_for("one that is late and not too late", || {
+        let (slots, accounts) = (book.slots.clone(), accounts.clone());
+        let key = format!("k{}", keys.next().unwrap());
+        redis.freeze();
+        let place = runtime.spawn(async move {
+            let began = Instant::now();
+            (
+                slots.place(&ask(&key, &accounts, DAY)).await,
+                began.elapsed(),
+            )
+        });
+        thread::sleep(Duration::from_millis(80));
+        redis.go_on();
+        let (placed, took) = runtime.block_on(place).unwrap();
+        let (_, change) = held(placed.ok()?).unwrap();
+        assert_eq!(change, Change::First);
+        // Else it was asked only when Redis had gone on.
+        (took > Duration::from_millis(60)).then_some(())
+    });
+}
+
+#[test]
 fn a_key_whose_time_is_over_gives_its_slot_up_and_gets_the_least_taken_account() {
     let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
     let book = Book::open(&redis, &runtime);
@@ -241,13 +281,44 @@ fn an_older_copy_of_the_book_is_told_what_the_gateways_know() {
         let looking = books[1].slots.clone();
         let looks = async move {
             while looking.version().await.is_err() {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         runtime.spawn(looks);
         assert_eq!(place(&books[0], "k5"), None, "all four are taken");
         let after = wait_for("the book", || runtime.block_on(books[0].slots.all()).ok());
         assert_eq!(after, before);
+    }
+}
+
+#[test]
+fn what_was_freed_since_the_copy_stays_free_also_when_one_who_has_read_nothing_comes_first() {
+    for comes_back in [in_another_run as ComesBack, in_the_same_run] {
+        let mut redis = Redis::start_with(&["--enable-debug-command", "yes"]);
+        let runtime = Runtime::new().unwrap();
+        let [knows, fresh] = [(); 2].map(|()| Book::open(&redis, &runtime));
+        settled(&redis, &knows, &runtime);
+        let accounts = candidates(&["a", "b"]);
+        for key in ["k0", "k1", "k2"] {
+            let ask = ask(key, &accounts, DAY);
+            runtime.block_on(knows.slots.place(&ask)).unwrap();
+        }
+        redis.save();
+        let freed = knows.slots.release("k0", "a", None);
+        assert!(runtime.block_on(freed).unwrap());
+        let before = runtime.block_on(knows.slots.all()).unwrap();
+        assert_eq!(before.len(), 2);
+        // It has not read the book yet, and gives a slot out that nobody else has read of.
+        let ask = ask("k3", &accounts, DAY);
+        let (its_own, _) = held(runtime.block_on(fresh.slots.place(&ask)).unwrap()).unwrap();
+        comes_back(&mut redis);
+        let look = |book: &Book| wait_for("it", || runtime.block_on(book.slots.version()).ok());
+        look(&fresh);
+        look(&knows);
+        let all = |book: &Book| wait_for("it", || runtime.block_on(book.slots.all()).ok());
+        let after = all(&fresh);
+        assert_eq!(after, all(&knows));
+        assert_eq!(after, [before, vec![its_own]].concat());
     }
 }
 

@@ -8,7 +8,7 @@ use poolgate::limit::{Draw, Drawn, Tally};
 use poolgate::store::shared::Shared;
 use tokio::runtime::Runtime;
 
-use super::{connect, gateways};
+use super::{connect, connect_for, gateways};
 use crate::support::{Mock, Redis, chat, count, many, pool};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -68,9 +68,13 @@ fn a_small_limit_holds_over_three_gateways() {
 #[test]
 fn a_large_limit_is_kept_within_one_percent() {
     let most = count(600, 6000);
-    let (served, _) = served(&format!("{{requests: {most}, window: 1h}}"), most * 3 / 2);
+    let (served, late) = served(&format!("{{requests: {most}, window: 1h}}"), most * 3 / 2);
     let percent = most / 100;
-    assert!(served.abs_diff(most) <= percent, "{served} of {most}");
+    eprintln!("SERVED {served} of {most}, {late} late");
+    assert!(
+        served.abs_diff(most) <= percent,
+        "{served} of {most}, {late} answers came late"
+    );
 }
 
 fn draw(shared: &Arc<Shared>, runtime: &Runtime, want: u64, known: u64) -> Drawn {
@@ -99,7 +103,7 @@ fn what_was_drawn_after_an_older_copy_was_made_is_counted_when_that_comes_back()
 #[test]
 fn an_answer_that_comes_late_grants_all_the_same() {
     let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
-    let one = connect(redis.url(), &runtime);
+    let one = connect_for("one", redis.url(), Duration::from_millis(50), &runtime);
     let (tells, told) = std::sync::mpsc::channel();
     redis.freeze();
     let late = Box::new(move |drawn| tells.send(drawn).unwrap());

@@ -12,6 +12,7 @@ mod tokens;
 mod told;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use poolgate::config;
 use poolgate::secret::Secret;
@@ -22,12 +23,25 @@ use crate::support::{Gateway, Redis, wait_for};
 
 /// A process that shares this Redis, connected. Its keys begin with `test:`.
 fn connect(url: String, runtime: &Runtime) -> Arc<Shared> {
+    let gateway = format!("{:016x}", fastrand::u64(..));
+    connect_as(&gateway, url, runtime)
+}
+
+/// One of the gateway with this name. A machine that is busy has answers come late; here they are
+/// waited for.
+fn connect_as(gateway: &str, url: String, runtime: &Runtime) -> Arc<Shared> {
+    connect_for(gateway, url, Duration::from_secs(2), runtime)
+}
+
+/// One to which Redis must answer within this time.
+fn connect_for(gateway: &str, url: String, within: Duration, runtime: &Runtime) -> Arc<Shared> {
     let config = config::Redis {
         url: Secret::new(url),
         ca: None,
         key_prefix: "test:".to_owned(),
+        answer_within: within,
     };
-    let shared = Arc::new(Shared::new(&config, None).unwrap());
+    let shared = Arc::new(Shared::new(&config, gateway, None).unwrap());
     let keeping = shared.clone();
     runtime.spawn(async move { keeping.keep().await });
     wait_for("the connection", || shared.is_up().then_some(()));

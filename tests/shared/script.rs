@@ -6,7 +6,7 @@ use std::sync::Arc;
 use poolgate::store::shared::{Ask, Beat, Shared};
 use tokio::runtime::Runtime;
 
-use super::connect;
+use super::{connect, connect_as};
 use crate::support::{Redis, wait_for};
 
 /// A gateway as the script sees it: what it holds, and what is in use.
@@ -19,13 +19,21 @@ struct Player {
 
 impl Player {
     fn new(redis: &Redis, runtime: &Runtime) -> Player {
-        let shared = connect(redis.url(), runtime);
+        Player::of(connect(redis.url(), runtime))
+    }
+
+    fn of(shared: Arc<Shared>) -> Player {
         Player {
             shared,
             limit: 0,
             using: 0,
             waiting: 0,
         }
+    }
+
+    /// What its gateway keeps when it is started again.
+    fn name(&self) -> &str {
+        self.shared.me().split('-').next().unwrap()
     }
 
     fn beat(&mut self, runtime: &Runtime, most: u32) -> Beat {
@@ -181,6 +189,32 @@ fn after_a_silence_of_all_nobody_takes_what_another_still_uses() {
 }
 
 #[test]
+fn a_gateway_that_begins_after_a_silence_of_all_takes_nobody_for_dead_at_once() {
+    let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
+    let mut players: Vec<Player> = (0..2).map(|_| Player::new(&redis, &runtime)).collect();
+    players[0].beat(&runtime, 5);
+    settled(&redis);
+    players[0].waiting = 5;
+    players[0].beat(&runtime, 5);
+    (0..4).for_each(|_| players[0].acquire());
+    assert_eq!(players[0].using, 4);
+    players[1].beat(&runtime, 5);
+    silence(&redis, &players);
+    let mut fresh = Player::new(&redis, &runtime);
+    fresh.waiting = 9;
+    let beat = fresh.beat(&runtime, 5);
+    assert!(beat.settling && beat.gateways == 3, "{beat:?}");
+    assert_eq!(fresh.limit, 0, "the others may be there still");
+    // One comes back; the other has died, and is taken off when its time is over.
+    players[0].beat(&runtime, 5);
+    settled(&redis);
+    redis.command(&["ZADD", "test:{places}:alive", "1", players[1].shared.me()]);
+    let beat = fresh.beat(&runtime, 5);
+    assert!(!beat.settling && beat.gateways == 2, "{beat:?}");
+    assert!(players[0].using + fresh.limit <= 5, "{beat:?}");
+}
+
+#[test]
 fn a_gateway_that_is_the_only_one_waits_for_nobody() {
     let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
     let mut player = Player::new(&redis, &runtime);
@@ -194,7 +228,7 @@ fn a_gateway_that_is_the_only_one_waits_for_nobody() {
     assert!(!beat.settling && player.limit == 5);
     // It crashes, and is started again when its time is over.
     silence(&redis, std::slice::from_ref(&player));
-    let mut again = Player::new(&redis, &runtime);
+    let mut again = Player::of(connect_as(player.name(), redis.url(), &runtime));
     again.waiting = 9;
     let beat = again.beat(&runtime, 5);
     assert!(!beat.settling && beat.gateways == 1, "{beat:?}");

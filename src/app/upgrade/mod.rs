@@ -18,6 +18,7 @@
 //! connection, and nothing has changed. Pingora's own way would end the old process whether or not
 //! anybody took its sockets.
 
+mod heritage;
 mod places;
 mod predecessor;
 mod program;
@@ -34,6 +35,7 @@ use crate::pool::Bequest;
 
 pub use successor::Predecessor;
 
+pub(super) use heritage::{Heritage, follow as follow_predecessor};
 pub(super) use predecessor::{hand_over, order};
 pub(super) use program::of_this_process;
 pub(super) use sockets::Inherited;
@@ -58,6 +60,9 @@ struct Left {
     accounts: Vec<Bequest>,
     strategies: Vec<Chosen>,
     told: Told,
+    /// By which number the process writes down what its requests use; none from an older program.
+    #[serde(default)]
+    writer: Option<i64>,
 }
 
 /// What accounts have used of their limits after the copy of their state, up to the last connection that the

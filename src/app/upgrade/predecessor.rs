@@ -242,6 +242,7 @@ fn left(app: &App, now: Instant) -> Left {
             .collect(),
         strategies: strategies.collect(),
         told: app.notices.told(),
+        writer: Some(app.usage.writer()),
     }
 }
 

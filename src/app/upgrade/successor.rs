@@ -3,6 +3,7 @@
 
 use std::os::fd::RawFd;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -92,6 +93,9 @@ impl Predecessor {
             }
         }
         app.notices.were_told(&left.told);
+        if let Some(writer) = left.writer {
+            app.handing.heritage.begin(writer);
+        }
         Ok(())
     }
 }
@@ -112,6 +116,7 @@ pub(in crate::app) fn say_serving(app: &Arc<App>) {
         let shared = places::share(&app, predecessor.line);
         // Where the database was away it has left what its last requests have used.
         app.usage.take_left();
+        app.handing.heritage.is_over.store(true, Ordering::SeqCst);
         match shared.context("requests of the predecessor are not counted") {
             Ok(()) => tracing::info!("the predecessor has ended"),
             Err(error) => tracing::error!("{error:#}"),

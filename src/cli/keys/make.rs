@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::super::out;
 use super::Which;
+use super::audit::note;
 use crate::clock;
 use crate::key::{Attributes, Register, WrittenLimit, shown};
 use crate::secret::Secret;
@@ -96,6 +97,8 @@ impl Create {
             ..Attributes::default()
         };
         let (record, key) = register.create(&asked, clock::wall()).await?;
+        let detail = json!({"name": record.name, "tier": record.tier});
+        note(register.store, "keys.create", &record.id, detail).await;
         tell(&record, &key, self.json)
     }
 }
@@ -138,6 +141,13 @@ impl Rotate {
         let found = self.which.find(register).await?;
         let rotated = register.rotate(&found.id, self.grace, clock::wall());
         let (record, key) = rotated.await?;
+        note(
+            register.store,
+            "keys.rotate",
+            &record.id,
+            json!({"name": record.name}),
+        )
+        .await;
         tell(&record, &key, self.json)
     }
 }
@@ -155,6 +165,13 @@ impl Revoke {
     pub(super) async fn run(&self, register: &Register<'_>) -> anyhow::Result<()> {
         let found = self.which.find(register).await?;
         let record = register.revoke(&found.id, clock::wall()).await?;
+        note(
+            register.store,
+            "keys.delete",
+            &record.id,
+            json!({"name": record.name}),
+        )
+        .await;
         let (name, id) = (&record.name, &record.id);
         out::print(&format!("key {name} ({id}) is revoked\n"))
     }
@@ -182,10 +199,14 @@ impl Import {
         let read = file.take(LARGEST).read_to_string(&mut text);
         read.with_context(|| name.to_string())?;
         match register.import(&text, clock::wall()).await {
-            Ok(imported) => out::print(&format!(
-                "{} keys were imported, {} were known already\n",
-                imported.added, imported.known
-            )),
+            Ok(imported) => {
+                let (added, known) = (imported.added, imported.known);
+                let detail = json!({"added": added, "known": known});
+                note(register.store, "keys.import", "", detail).await;
+                out::print(&format!(
+                    "{added} keys were imported, {known} were known already\n"
+                ))
+            }
             Err(problems) => {
                 let problems: Vec<_> = problems.iter().map(|p| format!("{name}: {p}")).collect();
                 bail!("nothing was imported:\n{}", problems.join("\n"))

@@ -1,6 +1,7 @@
 //! `poolgate keys`: who may call. The records are changed in place, with nothing running too; a running
 //! gateway sees it within a second.
 
+mod audit;
 mod make;
 mod show;
 

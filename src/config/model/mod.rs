@@ -256,6 +256,8 @@ pub struct Redis {
     pub url: Secret,
     pub ca: Option<PathBuf>,
     pub key_prefix: String,
+    /// What takes longer is late: a request goes on without it.
+    pub answer_within: Duration,
 }
 
 #[derive(Clone, Debug)]

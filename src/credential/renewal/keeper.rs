@@ -136,7 +136,8 @@ impl Keeper {
         // A login that was configured since has a token of its own.
         let held = held.filter(|held| held.descends_from == origin);
         self.check_place(id, held)?;
-        self.fetch(id, origin).await;
+        // With Redis away it had no lease either, if it needs one.
+        let _ = self.fetch(id, origin).await;
         let found = self.renewed_elsewhere(id, held, origin);
         if let Some(saved) = found.as_ref().filter(|saved| is_alive(saved)) {
             return Ok(Obtained::found(saved.clone()));
@@ -149,7 +150,7 @@ impl Keeper {
         };
         // A process that died in the middle of its save may have left a newer token than ours.
         let _ = self.with_disk(id, |kept, _| kept.take_up()).await;
-        self.fetch(id, origin).await;
+        let _ = self.fetch(id, origin).await;
         match self.renewed_elsewhere(id, newest, origin) {
             Some(saved) if is_alive(&saved) => Ok(Obtained::found(saved)),
             Some(saved) if saved.refresh != newest.and_then(|newest| newest.refresh.clone()) => {

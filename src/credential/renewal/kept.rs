@@ -3,7 +3,7 @@
 //! What could not be saved belongs to no task: the one that got it may end before the disk is well
 //! again, as with a reload, and the next one must not spend a refresh token that is dead.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ pub struct Kept {
     cache: TokenCache,
     /// By account; at most one of each.
     unsaved: Mutex<HashMap<String, Saved>>,
+    /// Accounts whose newest token other gateways may not have.
+    ungiven: Mutex<HashSet<String>>,
     metrics: Arc<Metrics>,
 }
 
@@ -29,6 +31,7 @@ impl Kept {
         Kept {
             cache,
             unsaved: Mutex::default(),
+            ungiven: Mutex::default(),
             metrics,
         }
     }
@@ -72,6 +75,19 @@ impl Kept {
                 tracing::error!(account = id, "its last token is lost: {error}");
             }
         }
+    }
+
+    /// Do other gateways have the account's newest token? Returns whether that is news.
+    pub(super) fn set_given(&self, id: &str, is_given: bool) -> bool {
+        let mut ungiven = self.ungiven.lock();
+        match is_given {
+            true => ungiven.remove(id),
+            false => ungiven.insert(id.to_owned()),
+        }
+    }
+
+    pub(super) fn is_ungiven(&self, id: &str) -> bool {
+        self.ungiven.lock().contains(id)
     }
 
     /// A token as it may leave this machine.

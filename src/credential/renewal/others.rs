@@ -47,8 +47,11 @@ impl Keeper {
         }
     }
 
+    /// Not as long as the others would renew with a refresh token that is spent.
     pub(super) async fn release_of_all(&self, who: &Applicant<'_>) {
-        if let Some(others) = &self.others {
+        if let Some(others) = &self.others
+            && !self.kept.is_ungiven(who.id)
+        {
             // Else it ends in its time.
             let _ = others.redis.release(who.id, who.me).await;
         }
@@ -64,39 +67,63 @@ impl Keeper {
             Ok(sealed) => others.redis.put_token(id, granted, &sealed).await,
             Err(_) => Err(Away),
         };
+        let is_news = self.kept.set_given(id, given.is_ok());
         match given {
             Ok(()) => (others.tell)(id),
-            Err(Away) => tracing::warn!(
+            Err(Away) if is_news => tracing::warn!(
                 account = id,
-                "the other gateways do not have the new token: {Away}"
+                "the other gateways do not have the newest token yet: {Away}"
             ),
+            Err(Away) => {}
+        }
+    }
+
+    /// Gives them what they could not be given before.
+    pub(super) async fn give_again(&self, who: &Applicant<'_>) {
+        if let Ok(Some(saved)) = self.kept.load(who.id) {
+            self.give(who.id, &saved).await;
+            self.release_of_all(who).await;
         }
     }
 
     /// Takes over the token that another gateway was granted, if it is newer than what is on our disk
-    /// and of the same login.
-    pub(super) async fn fetch(&self, id: &str, origin: Option<[u8; 32]>) {
+    /// and of the same login; they get ours if that is newer.
+    ///
+    /// # Errors
+    /// Redis is away: what they have is not known.
+    pub(super) async fn fetch(&self, id: &str, origin: Option<[u8; 32]>) -> Result<(), Away> {
         let Some(others) = &self.others else {
-            return;
+            return Ok(());
         };
-        let Ok(Some(sealed)) = others.redis.token(id).await else {
-            return;
+        let sealed = others.redis.token(id).await?;
+        let known = self.kept.load(id).ok().flatten();
+        let known = known.filter(|known| known.descends_from == origin);
+        let Some(sealed) = sealed else {
+            if known.is_some() {
+                self.kept.set_given(id, false);
+            }
+            return Ok(());
         };
         let saved = match self.kept.unseal(id, &sealed) {
             Ok(saved) => saved,
             Err(error) => {
                 let hint = "have all gateways the same state.key?";
                 tracing::error!(account = id, "another gateway's token {error}; {hint}");
-                return;
+                return Ok(());
             }
         };
         if saved.descends_from != origin {
-            return;
+            return Ok(());
+        }
+        if known.is_some_and(|known| known.saved_at > saved.saved_at) {
+            self.kept.set_given(id, false);
+            return Ok(());
         }
         let kept = self.with_disk(id, move |kept, id| take_over(kept, id, &saved));
         if let Err(error) = kept.await {
             tracing::warn!(account = id, "another gateway's token is not kept: {error}");
         }
+        Ok(())
     }
 }
 

@@ -16,6 +16,9 @@ use crate::secret::Secret;
 /// What could not be saved is saved again so soon.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
 
+/// What other gateways told, or were to be told, while Redis was away is asked for and told so soon.
+const SHARE_AGAIN: Duration = Duration::from_secs(1);
+
 /// A token that is found at the start and soon ends is replaced before it is used, if that takes no
 /// longer.
 const FIRST: Duration = Duration::from_secs(2);
@@ -43,6 +46,8 @@ pub struct Refresher {
     /// Failures in a row.
     failures: u32,
     due: Due,
+    /// Another gateway has told of a token that could not be fetched.
+    is_unheard: bool,
 }
 
 /// What a failure means for the account.
@@ -69,6 +74,7 @@ impl Refresher {
             held: None,
             failures: 0,
             due: Due::Never,
+            is_unheard: false,
         })
     }
 
@@ -76,14 +82,18 @@ impl Refresher {
     pub async fn run(mut self) {
         self.start().await;
         while Arc::strong_count(&self.credential) > 1 {
-            let nap = self.due.wait();
+            let nap = self.due.wait().unwrap_or_default();
+            let nap = match self.is_unheard || self.is_ungiven() {
+                true => nap.min(SHARE_AGAIN),
+                false => nap,
+            };
             let credential = self.credential.clone();
             let Some(renewal) = credential.renewal() else {
                 return;
             };
             let wish = tokio::select! {
                 wish = renewal.next_wish() => Some(wish),
-                () = tokio::time::sleep(nap.unwrap_or_default()) => None,
+                () = tokio::time::sleep(nap) => None,
             };
             // The clone above is one more.
             drop(credential);
@@ -94,10 +104,23 @@ impl Refresher {
                 Some(Wish::Renew) => self.renew().await,
                 Some(Wish::Look) => self.look().await,
                 Some(Wish::Hear) => self.hear().await,
-                None if self.due.wait().is_some() => {}
-                None if self.is_unsaved() => self.save_again().await,
-                None => self.renew().await,
+                None => self.go_on().await,
             }
+        }
+    }
+
+    /// Nobody wishes anything: what was left undone, and what is due.
+    async fn go_on(&mut self) {
+        if self.is_unheard {
+            self.hear().await;
+        }
+        if self.is_ungiven() {
+            self.give_again().await;
+        }
+        match self.due.wait() {
+            Some(_) => {}
+            None if self.is_unsaved() => self.save_again().await,
+            None => self.renew().await,
         }
     }
 
@@ -113,7 +136,7 @@ impl Refresher {
         }
         let login = self.renewal().map(|renewal| &renewal.login);
         if let Some(Ok(origin)) = login.map(|login| login.origin()) {
-            self.keeper.fetch(&self.id, origin).await;
+            self.is_unheard = self.keeper.fetch(&self.id, origin).await.is_err();
         }
         match self.keeper.kept.load(&self.id) {
             Ok(saved) => self.held = saved,
@@ -159,7 +182,7 @@ impl Refresher {
         let Some(Ok(origin)) = login.map(|login| login.origin()) else {
             return;
         };
-        self.keeper.fetch(&self.id, origin).await;
+        self.is_unheard = self.keeper.fetch(&self.id, origin).await.is_err();
         let held = self.held.as_ref();
         let found = self.keeper.renewed_elsewhere(&self.id, held, origin);
         if let Some(saved) = found.filter(is_alive) {
@@ -241,6 +264,21 @@ impl Refresher {
 
     fn is_unsaved(&self) -> bool {
         self.keeper.kept.is_unsaved(&self.id)
+    }
+
+    fn is_ungiven(&self) -> bool {
+        self.keeper.kept.is_ungiven(&self.id)
+    }
+
+    async fn give_again(&self) {
+        if let Some(renewal) = self.renewal() {
+            let who = Applicant {
+                id: &self.id,
+                me: &self.me,
+                login: &renewal.login,
+            };
+            self.keeper.give_again(&who).await;
+        }
     }
 
     async fn save_again(&mut self) {

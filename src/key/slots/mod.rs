@@ -159,6 +159,7 @@ impl Slots {
     ) -> Result<Sits, NoSlot> {
         let seat = &client.seat;
         let serves = |account: &str| candidates.iter().any(|it| *it.account == *account);
+        let unanswered = seat.unanswered.load(Ordering::SeqCst);
         let _turn = seat.turn.acquire().await;
         // Whoever had the turn before may have got what this one wants.
         if let Some(account) = self.held(client, at.now).filter(|account| serves(account)) {
@@ -171,6 +172,10 @@ impl Slots {
             .filter(|it| self.still(it, at.now))
         {
             return Err(NoSlot::full(full.next_release));
+        }
+        // Whoever waited beside one to whom the book said nothing has waited as long.
+        if seat.unanswered.load(Ordering::SeqCst) != unanswered {
+            return Err(NoSlot::Unknown);
         }
         let last_held = self.last_held(client);
         let ask = Ask {
@@ -238,7 +243,10 @@ impl Slots {
             let Assignment { tier, account, .. } = &held.assignment;
             **tier == *client.tier && serves(account)
         });
-        let held = held.ok_or(NoSlot::Unknown)?;
+        let Some(held) = held else {
+            client.seat.unanswered.fetch_add(1, Ordering::SeqCst);
+            return Err(NoSlot::Unknown);
+        };
         let due = now + ASK_AGAIN;
         client.seat.show(self.look(), |before| {
             before.map(|held| Held {

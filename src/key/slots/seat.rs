@@ -27,6 +27,8 @@ pub struct Seat {
     /// Requests under way.
     under_way: AtomicU32,
     pub(super) full: ArcSwapOption<Full>,
+    /// So often the book said nothing to the key, and it had no account to stay on.
+    pub(super) unanswered: AtomicU64,
     /// Of all who would ask the book one does, and the others wait for what it says.
     pub(super) turn: Semaphore,
 }
@@ -59,6 +61,7 @@ impl Default for Seat {
             fled: AtomicU64::new(0),
             under_way: AtomicU32::new(0),
             full: ArcSwapOption::default(),
+            unanswered: AtomicU64::new(0),
             turn: Semaphore::new(1),
         }
     }

@@ -28,16 +28,23 @@ if not facts[1] or (run ~= '' and run ~= facts[1]) then
 end
 
 local silent = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)
+local known = redis.call('ZSCORE', KEYS[1], me)
+local is_first = not known and #silent == redis.call('ZCARD', KEYS[1])
+-- What is before the dash a gateway keeps when it is started again.
+local function name(gateway) return string.match(gateway, '^[^-]*') end
+local patience = 0
 for _, gateway in ipairs(silent) do
   -- Nobody has said anything for longer than that, or this one would have been taken off.
-  if gateway == me then was_alone = true end
+  if was_alone or gateway == me then patience = lasts end
+  -- Whoever has just begun knows nothing of the time before, and those who lived then may be slower.
+  if is_first and name(gateway) ~= name(me) then patience = math.max(patience, settle) end
 end
-if was_alone and #silent > 0 then
+if patience > 0 then
   -- Who died in the silence and who only could not speak is known when they had the time to come back:
   -- until then their places are theirs.
   for _, gateway in ipairs(silent) do
-    redis.call('ZADD', KEYS[1], now + lasts, gateway)
-    if gateway ~= me then settles = math.max(settles, now + lasts) end
+    redis.call('ZADD', KEYS[1], now + patience, gateway)
+    if gateway ~= me then settles = math.max(settles, now + patience) end
   end
 else
   for _, gateway in ipairs(silent) do
@@ -48,7 +55,6 @@ end
 redis.call('HSET', KEYS[2], 'settles', string.format('%.0f', settles))
 local settling = now < settles
 
-local known = redis.call('ZSCORE', KEYS[1], me)
 redis.call('ZADD', KEYS[1], now + lasts, me)
 local living = redis.call('ZRANGE', KEYS[1], 0, -1)
 table.sort(living)

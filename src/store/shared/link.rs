@@ -4,7 +4,7 @@
 //! [`MISSES`] calls in a row without an answer in time, and as there again when it has answered
 //! [`PROOFS`] times in a row.
 
-use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,11 +16,9 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::clock::{self, Instant};
-use crate::secret::Secret;
+use crate::config;
 use crate::telemetry::Metrics;
 
-/// The longest that anybody waits for an answer.
-const ANSWER: Duration = Duration::from_millis(50);
 /// An answer that matters even when nobody waits for it any more is heard for so long.
 const LATE: Duration = Duration::from_secs(10);
 /// For a connection with its TLS; nobody but the task that keeps it waits for that.
@@ -55,6 +53,8 @@ pub(super) struct Link {
     /// Which run of the server this is; nothing where it does not say.
     run: Mutex<Arc<str>>,
     misses: Mutex<Misses>,
+    /// The longest that anybody waits for an answer, but for who has nothing else to go by.
+    answer_within: Duration,
     /// It is away, as somebody has just found out.
     lost: Notify,
     /// The first try to connect is over.
@@ -83,14 +83,14 @@ impl Misses {
 
 impl Link {
     pub(super) fn new(
-        url: &Secret,
-        ca: Option<&Path>,
+        config: &config::Redis,
         metrics: Option<Arc<Metrics>>,
     ) -> Result<Self, Unusable> {
+        let url = config.url.expose();
         // The words of the library may repeat the address, and with it a password.
         let wrong = |_| Unusable::Address("is no address of a Redis server".to_owned());
-        let client = match ca {
-            None => Client::open(url.expose()).map_err(wrong)?,
+        let client = match &config.ca {
+            None => Client::open(url).map_err(wrong)?,
             Some(path) => {
                 let root = std::fs::read(path).map_err(|cause| Unusable::Authority {
                     path: path.display().to_string(),
@@ -100,7 +100,7 @@ impl Link {
                     client_tls: None,
                     root_cert: Some(root),
                 };
-                Client::build_with_tls(url.expose(), certificates).map_err(wrong)?
+                Client::build_with_tls(url, certificates).map_err(wrong)?
             }
         };
         Ok(Link {
@@ -109,6 +109,7 @@ impl Link {
             is_up: AtomicBool::new(false),
             run: Mutex::new("".into()),
             misses: Mutex::default(),
+            answer_within: config.answer_within,
             lost: Notify::new(),
             tried: watch::Sender::new(false),
             metrics,
@@ -118,6 +119,10 @@ impl Link {
     /// Does it answer, as far as is known?
     pub(super) fn is_up(&self) -> bool {
         self.is_up.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn answer_within(&self) -> Duration {
+        self.answer_within
     }
 
     /// The name of the server's run, which one that is started again or promoted does not have. Known
@@ -135,7 +140,21 @@ impl Link {
     ) -> Result<T, Away> {
         let mut connection = self.connected().await?;
         let answer = async { ask(&mut connection).await.map_err(|e| e.to_string()) };
-        self.in_time(operation, answer).await
+        self.in_time(operation, self.answer_within, answer).await
+    }
+
+    /// The same for one who waits so long, where that is longer: to ask again would be to have it done
+    /// twice. An answer that is late is missed all the same.
+    pub(super) async fn ask_patiently<T>(
+        &self,
+        operation: &'static str,
+        patience: Duration,
+        ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
+    ) -> Result<T, Away> {
+        let mut connection = self.connected().await?;
+        connection.set_response_timeout(LATE);
+        let answer = async { ask(&mut connection).await.map_err(|e| e.to_string()) };
+        self.in_time(operation, patience, answer).await
     }
 
     /// The same; an answer that nobody waits for any more goes to `late`.
@@ -160,7 +179,7 @@ impl Link {
         });
         let lost = |_| Err("the connection is lost".to_owned());
         let answer = async { answer.await.unwrap_or_else(lost) };
-        self.in_time(operation, answer).await
+        self.in_time(operation, self.answer_within, answer).await
     }
 
     async fn connected(&self) -> Result<MultiplexedConnection, Away> {
@@ -169,21 +188,32 @@ impl Link {
         connection.filter(|_| self.is_up()).ok_or(Away)
     }
 
-    /// Waits a moment for the answer, and counts it where none comes.
+    /// Waits for the answer, and counts it where none comes within a moment.
     async fn in_time<T>(
         &self,
         operation: &'static str,
+        patience: Duration,
         answer: impl Future<Output = Result<T, String>>,
     ) -> Result<T, Away> {
         let began = clock::now();
-        let why = match timeout(ANSWER, answer).await {
+        let mut answer = pin!(answer);
+        match timeout(self.answer_within, answer.as_mut()).await {
             Ok(Ok(answer)) => {
                 *self.misses.lock() = Misses::default();
                 return Ok(answer);
             }
-            Ok(Err(why)) => why,
-            Err(_) => "no answer in time".to_owned(),
-        };
+            Ok(Err(why)) => {
+                self.miss(operation, began, &why);
+                return Err(Away);
+            }
+            Err(_) => self.miss(operation, began, "no answer in time"),
+        }
+        let late = timeout(patience.saturating_sub(self.answer_within), answer).await;
+        late.ok().and_then(Result::ok).ok_or(Away)
+    }
+
+    /// A call that began then has no answer in time.
+    fn miss(&self, operation: &'static str, began: Instant, why: &str) {
         if let Some(metrics) = &self.metrics {
             metrics.store_error("redis", operation);
         }
@@ -195,7 +225,6 @@ impl Link {
             );
             self.lost.notify_one();
         }
-        Err(Away)
     }
 
     /// Who comes with the start of the process waits for its connection.
@@ -247,7 +276,7 @@ impl Link {
     async fn connect(&self) -> Result<MultiplexedConnection, String> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(ANSWER));
+            .set_response_timeout(Some(self.answer_within));
         let made = self
             .client
             .get_multiplexed_async_connection_with_config(&config);

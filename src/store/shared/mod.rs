@@ -14,6 +14,7 @@ mod tokens;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
@@ -50,15 +51,20 @@ struct Scripts {
 }
 
 impl Shared {
-    /// Not connected yet: [`Shared::keep`] does that.
+    /// Not connected yet: [`Shared::keep`] does that. `gateway`: the name that this one keeps when it is
+    /// started again.
     ///
     /// # Errors
     /// The address cannot be one of a Redis server, or the file of the authority cannot be read.
-    pub fn new(config: &config::Redis, metrics: Option<Arc<Metrics>>) -> Result<Self, Unusable> {
+    pub fn new(
+        config: &config::Redis,
+        gateway: &str,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Result<Self, Unusable> {
         Ok(Shared {
-            link: Link::new(&config.url, config.ca.as_deref(), metrics)?,
+            link: Link::new(config, metrics)?,
             prefix: config.key_prefix.clone(),
-            me: format!("{:016x}", fastrand::u64(..)),
+            me: format!("{gateway}-{:016x}", fastrand::u64(..)),
             beats: AtomicU64::new(0),
             gateways: AtomicU32::new(1),
             ahead: AtomicI64::new(0),
@@ -87,6 +93,10 @@ impl Shared {
         self.gateways.load(Ordering::Relaxed)
     }
 
+    fn answer_within(&self) -> Duration {
+        self.link.answer_within()
+    }
+
     async fn run(&self) -> Arc<str> {
         self.link.run().await
     }
@@ -107,6 +117,17 @@ impl Shared {
     ) -> Result<T, Away> {
         let ask = async |to: &mut MultiplexedConnection| call.invoke_async(to).await;
         self.link.ask(operation, ask).await
+    }
+
+    /// The same for one who waits so long.
+    async fn ask_patiently<T: FromRedisValue>(
+        &self,
+        operation: &'static str,
+        patience: Duration,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, Away> {
+        let ask = async |to: &mut MultiplexedConnection| call.invoke_async(to).await;
+        self.link.ask_patiently(operation, patience, ask).await
     }
 
     async fn ask_one<T: FromRedisValue>(

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use redis::Script;
+use redis::aio::MultiplexedConnection;
 
 use super::{Away, Shared};
 
 /// A token that nobody has renewed for so long is had from a gateway's disk, or by a login.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// No request waits for these, and whoever does has the time to hear a late answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Scripts {
     lease: Script,
@@ -35,7 +39,7 @@ impl Shared {
         let mut call = self.scripts.tokens.lease.prepare_invoke();
         call.key(self.token_key(account, "lease")).arg(holder);
         call.arg(lasts.as_millis() as u64);
-        self.ask("lease", &call).await
+        self.ask_patiently("lease", PATIENCE, &call).await
     }
 
     /// Gives it back; one that `holder` does not have stays as it is.
@@ -57,7 +61,8 @@ impl Shared {
         let mut call = self.scripts.tokens.put.prepare_invoke();
         call.key(self.token_key(account, "newest"));
         call.arg(granted).arg(sealed).arg(KEPT.as_millis() as u64);
-        self.ask::<i64>("token", &call).await.map(drop)
+        let put = self.ask_patiently::<i64>("token", PATIENCE, &call);
+        put.await.map(drop)
     }
 
     /// The newest token that a gateway has given; none if none has.
@@ -67,7 +72,8 @@ impl Shared {
     pub async fn token(&self, account: &str) -> Result<Option<Vec<u8>>, Away> {
         let mut ask = redis::cmd("HGET");
         ask.arg(self.token_key(account, "newest")).arg("sealed");
-        self.ask_one("token", &ask).await
+        let ask = async |to: &mut MultiplexedConnection| ask.query_async(to).await;
+        self.link.ask_patiently("token", PATIENCE, ask).await
     }
 
     fn token_key(&self, account: &str, what: &str) -> String {

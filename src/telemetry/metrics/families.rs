@@ -63,7 +63,7 @@ families! {
     GATEWAYS = "gateways" [] "Gateways that share their state over Redis, as this one sees them.";
     CERTIFICATE_EXPIRY = "tls_certificate_expiry_seconds" [] "Seconds until the first certificate of a listener expires; negative when it has.";
     STORE_ERRORS = "store_errors_total" ["store", "operation"] "Records or kept tokens that could not be read or written; serving goes on.";
-    USAGE_LOST = "usage_rows_lost_total" [] "Requests whose usage is in no sum: too many waited to be written, or the disk was full.";
+    USAGE_LOST = "usage_rows_lost_total" [] "Requests whose usage is in no sum: too many waited to be written, the disk was full, or the database refuses it for good.";
     REQUEST_ROWS_SKIPPED = "request_rows_skipped_total" [] "Requests that count in all sums of usage and have no row of their own: there were too many.";
     NOTICES_DROPPED = "notices_dropped_total" ["reason"] "Notices that no webhook was told: the queue was full, all tries failed, or the hook refused.";
     PANICS = "panics_total" [] "Panics: each is a mistake in poolgate and cost one request, or one round of background work.";

@@ -12,11 +12,15 @@ use async_trait::async_trait;
 use redis::{Script, ScriptInvocation};
 
 use super::{Away, SETTLES, Shared};
+use crate::clock;
 use crate::store::{Ask, Assignment, Change, Ledger, LedgerError, Placed};
 use copies::Copies;
 
 /// A step is begun again when it met a book that was lost, or is being put together.
 const TRIES: usize = 4;
+
+/// Who has nothing else to go by waits so many times as long as others, for all of one step together.
+const PATIENCE: u32 = 4;
 
 /// So many slots are put back in one go, for a script holds up all others.
 const MOST: usize = 500;
@@ -93,6 +97,7 @@ impl SharedSlots {
     async fn call(
         &self,
         script: &Script,
+        patience: Duration,
         prepare: impl Fn(&mut ScriptInvocation<'_>),
     ) -> Result<Words, Away> {
         let run = self.shared.run().await;
@@ -102,30 +107,25 @@ impl SharedSlots {
         call.arg(&*run).arg(edition.born).arg(edition.version);
         call.arg(self.name("on")).arg(&**self.legacy.load());
         prepare(&mut call);
-        self.shared.ask("slots", &call).await
+        self.shared.ask_patiently("slots", patience, &call).await
     }
 
     /// Does one step, as often as it meets a book that has lost what this process knows. `waits`: for a
-    /// book that is being put together, and for another answer where one is late.
+    /// book that is being put together, and for an answer that is late.
     async fn step(
         &self,
         script: &Script,
         waits: bool,
         prepare: impl Fn(&mut ScriptInvocation<'_>),
     ) -> Result<Words, LedgerError> {
-        let mut why = LedgerError::failed("the book of slots is being put together");
+        let mut patience = match waits {
+            true => self.shared.answer_within() * PATIENCE,
+            false => Duration::ZERO,
+        };
         for _ in 0..TRIES {
-            let words: Words = match self.call(script, &prepare).await {
-                Ok(words) => words,
-                // One answer that is late is no loss yet, and a key may have nothing else to go by.
-                Err(away) => {
-                    why = away.into();
-                    match waits && self.shared.is_up() {
-                        true => continue,
-                        false => break,
-                    }
-                }
-            };
+            let asked = clock::now();
+            let words: Words = self.call(script, patience, &prepare).await?;
+            patience = patience.saturating_sub(clock::now().saturating_duration_since(asked));
             let (born, version) = (number(&words, 1), number(&words, 2));
             match words.first().map(String::as_str) {
                 Some("lost") => self.put_together(born == 0).await?,
@@ -143,7 +143,9 @@ impl SharedSlots {
                 }
             }
         }
-        Err(why)
+        Err(LedgerError::failed(
+            "the book of slots is being put together",
+        ))
     }
 
     /// Tells the book all that is known here. Other gateways do the same, in any order.
@@ -164,11 +166,15 @@ impl SharedSlots {
     /// Returns which edition it was put into, and the version that this made.
     async fn put_back(&self, known: &[Assignment]) -> Result<(i64, i64), LedgerError> {
         let mut edition = None;
-        let chunks = known.chunks(MOST).chain(known.is_empty().then_some(known));
-        for chunk in chunks {
+        // Also one that knows nothing says so.
+        let last = known.chunks(MOST).count().saturating_sub(1);
+        for at in 0..=last {
+            let chunk = known.chunks(MOST).nth(at).unwrap_or_default();
             let read = self.copies.edition().read;
-            let words = self.call(&self.shared.scripts.slots.restore, |call| {
-                call.arg(read);
+            let is_end = u8::from(at == last);
+            let restore = &self.shared.scripts.slots.restore;
+            let words = self.call(restore, Duration::ZERO, |call| {
+                call.arg(read).arg(is_end);
                 for slot in chunk {
                     call.arg(&*slot.key).arg(&*slot.tier).arg(&*slot.account);
                     call.arg(slot.last_rotation)

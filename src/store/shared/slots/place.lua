@@ -55,7 +55,8 @@ if not best then
   if mine then free(key, held) end
   return {'full', born, version, mine and '1' or '0', oldest and text(oldest) or '-1'}
 end
-local slot = {tier = tier, account = best[4], last = now, next = now + period, previous = ''}
+local slot = {tier = tier, account = best[4], last = now, next = now + period, previous = '',
+  said = born}
 local change = 'first'
 if held then
   free(key, held)
