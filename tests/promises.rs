@@ -63,17 +63,26 @@ fn no_account_a_disabled_one_a_failed_renewal_an_open_breaker_an_unknown_and_a_b
     };
     assert_eq!(asked["account"], Value::Null);
     assert_eq!(why("a0"), "is disabled");
-    assert!(why("a1").starts_with("has an open breaker until 20"), "{asked}");
+    assert!(
+        why("a1").starts_with("has an open breaker until 20"),
+        "{asked}"
+    );
     assert!(why("login").starts_with("needs a login"), "{asked}");
     let reason = gateway.account("login")["last_error"].to_string();
     assert!(reason.contains("invalid_grant"), "{reason}");
     assert!(gateway.account("a1")["until"].is_string());
     let unknown = gateway.admin(get("/api/v1/accounts/nobody"));
-    assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (404, &json!("not_found")));
+    assert_eq!(
+        (unknown.status, &unknown.json()["error"]["code"]),
+        (404, &json!("not_found"))
+    );
     assert!(unknown.text().contains("nobody"));
     let bad = json!({"id": "new", "pool": "default", "upstream": "openai", "weight": "two"});
     let bad = gateway.admin(post("/api/v1/accounts", &bad));
-    assert_eq!((bad.status, &bad.json()["error"]["code"]), (400, &json!("bad_request")));
+    assert_eq!(
+        (bad.status, &bad.json()["error"]["code"]),
+        (400, &json!("bad_request"))
+    );
     assert!(bad.text().contains("weight"), "{}", bad.text());
 }
 
@@ -83,7 +92,10 @@ fn requests_are_served_while_a_health_check_waits() {
     let silent = Vendor::start();
     let vendors = Mock::several(1, &[]);
     let text = pool(&vendors, "    health_check: {interval: 1h, timeout: 1h}\n")
-        + &format!("      - {{id: silent, upstream: \"http://{}\"}}\n", silent.address);
+        + &format!(
+            "      - {{id: silent, upstream: \"http://{}\"}}\n",
+            silent.address
+        );
     let gateway = Gateway::start(&text);
     let check = silent.next();
     assert!(check.head.starts_with("get /health "), "{}", check.head);
@@ -125,7 +137,9 @@ fn a_worker_that_is_restarted_loses_no_request() {
     for tries in &tries {
         let (again, last) = tries.rsplit_once(',').unwrap_or(("", tries));
         assert!(last.ends_with(":success"), "{tries}");
-        let is_its = again.split(',').all(|one| one.is_empty() || one == "a1:transient");
+        let is_its = again
+            .split(',')
+            .all(|one| one.is_empty() || one == "a1:transient");
         assert!(is_its, "{tries}");
     }
     let others = gateway.account("a0");
@@ -144,8 +158,16 @@ fn the_older_pools_metrics_follow_what_happens() {
     };
     assert_eq!(value("account_available", &[]), 1.0);
     assert_eq!(gateway.send(&chat(false)).status, 200);
-    assert_eq!(gateway.send(&chat(false).header("x-mock-status", 500)).status, 500);
-    assert_eq!(gateway.send(&chat(false).header("x-mock-reset", 1)).status, 502);
+    assert_eq!(
+        gateway
+            .send(&chat(false).header("x-mock-status", 500))
+            .status,
+        500
+    );
+    assert_eq!(
+        gateway.send(&chat(false).header("x-mock-reset", 1)).status,
+        502
+    );
     assert_eq!(value("requests_total", &["status=\"success\""]), 1.0);
     assert_eq!(value("requests_total", &["status=\"error\""]), 2.0);
     for kind in ["http_error", "network_error"] {
@@ -186,7 +208,8 @@ fn behind_nginx_clients_are_known_by_their_addresses_and_events_come_at_once() {
          pools: {{default: {{accounts: [{account}]}}}}\n"
     ));
     let front = free_address();
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
+    let page =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
     let (_, block) = page.split_once("```nginx\n").unwrap();
     let (block, _) = block.split_once("```").unwrap();
     let block = block
@@ -207,7 +230,10 @@ fn behind_nginx_clients_are_known_by_their_addresses_and_events_come_at_once() {
         folder.path().display()
     );
     let file = folder.path().join("nginx.conf");
-    fs::File::create(&file).unwrap().write_all(text.as_bytes()).unwrap();
+    fs::File::create(&file)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
     let nginx = Command::new("/usr/sbin/nginx")
         .arg("-c")
         .arg(&file)
@@ -218,18 +244,25 @@ fn behind_nginx_clients_are_known_by_their_addresses_and_events_come_at_once() {
     let _nginx = Nginx(nginx.expect("nginx is missing: run `make deps`"));
     wait_for("nginx", || get("/livez").try_send(front).ok());
     assert_eq!(chat(false).send(front).status, 401);
-    let request = chat(true).bearer("sk-of-mine").header("x-request-id", "through");
+    let request = chat(true)
+        .bearer("sk-of-mine")
+        .header("x-request-id", "through");
     let mut stream = request.open(front).unwrap();
     assert_eq!(stream.head.header("x-request-id"), Some("through"));
     for n in 0..20 {
         // The next one is written only when this one is here.
-        assert_eq!(stream.event().unwrap().unwrap().data, format!("{{\"n\":{n}}}"));
+        assert_eq!(
+            stream.event().unwrap().unwrap().data,
+            format!("{{\"n\":{n}}}")
+        );
         events.send(()).unwrap();
     }
     assert_eq!(stream.event().unwrap().unwrap().data, "[DONE]");
     assert_eq!(gateway.tries("through"), "a:success");
     let log = gateway.log();
-    let line = log.lines().find(|line| line.contains("request_id=through "));
+    let line = log
+        .lines()
+        .find(|line| line.contains("request_id=through "));
     assert!(line.unwrap().contains(" client=127.0.0.1 "), "{log}");
 }
 
@@ -237,11 +270,18 @@ fn behind_nginx_clients_are_known_by_their_addresses_and_events_come_at_once() {
 #[test]
 fn a_bad_configuration_stops_the_start_before_anything_listens() {
     let address = free_address();
-    let text = format!("listen: [{{address: \"{address}\"}}]\npools: {{p: {{accounts: [{{id: a}}]}}}}\n");
+    let text =
+        format!("listen: [{{address: \"{address}\"}}]\npools: {{p: {{accounts: [{{id: a}}]}}}}\n");
     let mut program = Program::start(&["run"], &[("poolgate.yaml", &text)], &[]);
     assert_eq!(program.wait().code(), Some(1));
     let said = program.output();
-    assert!(said.contains("pools.p.accounts[0]") && !said.contains("ready"), "{said}");
+    assert!(
+        said.contains("pools.p.accounts[0]") && !said.contains("ready"),
+        "{said}"
+    );
     assert!(get("/livez").try_send(address).is_err());
-    assert!(!program.folder().join("data").exists(), "nor is anything left behind");
+    assert!(
+        !program.folder().join("data").exists(),
+        "nor is anything left behind"
+    );
 }

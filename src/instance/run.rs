@@ -68,7 +68,10 @@ impl Instances {
             let accounts = wanted(&**owner);
             if accounts.len() > 1 && !std::mem::replace(&mut is_said, true) {
                 let instances = accounts.len();
-                tracing::info!(instances, "multi-instance mode: each account has a program of its own");
+                tracing::info!(
+                    instances,
+                    "multi-instance mode: each account has a program of its own"
+                );
             }
             for account in &accounts {
                 if !known.contains_key(&account.id) {

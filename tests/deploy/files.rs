@@ -180,7 +180,10 @@ fn fits_the_image(container: &Value, ports: &[&Value]) {
     for port in container["ports"].as_array().unwrap() {
         let number = port["containerPort"].to_string();
         let exposed = image.lines().find(|line| line.starts_with("EXPOSE "));
-        assert!(exposed.unwrap().split(' ').any(|one| one == number), "{number}");
+        assert!(
+            exposed.unwrap().split(' ').any(|one| one == number),
+            "{number}"
+        );
     }
     let mounted: Vec<&Value> = container["volumeMounts"]
         .as_array()
@@ -208,7 +211,13 @@ fn the_file_for_a_swarm_names_what_is_there() {
     let stack = yaml("stack.yaml");
     let gateway = &stack["services"]["poolgate"];
     assert_eq!(gateway["image"], "poolgate");
-    for known in ["build", "profiles", "restart", "container_name", "depends_on"] {
+    for known in [
+        "build",
+        "profiles",
+        "restart",
+        "container_name",
+        "depends_on",
+    ] {
         assert_eq!(gateway[known], Value::Null, "{known} is nothing to a swarm");
     }
     let config = &gateway["configs"][0];

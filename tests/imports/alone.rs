@@ -92,7 +92,10 @@ fn three_variables_are_one_account_whose_breaker_opens_and_closes_as_they_say() 
     assert_eq!(of("circuit_breaker_open"), true);
     let until = of("circuit_breaker_open_until");
     assert!(until.as_str().unwrap().ends_with('Z'), "{until}");
-    assert_eq!([of("is_available"), of("error_count")], [json!(false), json!(2)]);
+    assert_eq!(
+        [of("is_available"), of("error_count")],
+        [json!(false), json!(2)]
+    );
     let before = vendor.count("requests");
     let refused = message().send(gateway.clients);
     assert_eq!(refused.status, 503, "{}", refused.text());
@@ -170,7 +173,11 @@ fn the_launchers_variables_start_a_program_for_each_file_and_the_log_tells_of_it
         });
         assert_eq!(health["multi_instance_mode"], true);
         assert_eq!(
-            [&health["total_instances"], &health["busy_instances"], &health["error_instances"]],
+            [
+                &health["total_instances"],
+                &health["busy_instances"],
+                &health["error_instances"]
+            ],
             [2, 0, 0]
         );
         let log = wait_for("the word that both are ready", || {
@@ -182,7 +189,10 @@ fn the_launchers_variables_start_a_program_for_each_file_and_the_log_tells_of_it
         }
         for (id, file) in [("instance_1", "alice"), ("instance_2", "bob")] {
             let of = |line: &&str| line.contains("its program is started") && line.contains(id);
-            let line = log.lines().find(of).unwrap_or_else(|| panic!("{id}: {log}"));
+            let line = log
+                .lines()
+                .find(of)
+                .unwrap_or_else(|| panic!("{id}: {log}"));
             assert!(line.contains("port=") && line.contains(&format!("{file}@example.com.json")));
         }
         gateway.program.stop(nix::sys::signal::Signal::SIGTERM);

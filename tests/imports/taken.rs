@@ -127,8 +127,15 @@ fn the_orchestrators_variables_are_taken_by_their_values() {
     let of = |more: &str| {
         let workers = (1..=4).map(|n| format!(r#"{{"id":"w{n}","url":"http://w{n}:400{n}"}}"#));
         let workers = workers.collect::<Vec<_>>().join(",");
-        let limit = |n: usize, span: &str| format!(r#""w{n}":{{"requests":{n},"window":"{span}"}}"#);
-        let limits = [limit(1, "30s"), limit(2, "5m"), limit(3, "2h"), limit(4, "1d")].join(",");
+        let limit =
+            |n: usize, span: &str| format!(r#""w{n}":{{"requests":{n},"window":"{span}"}}"#);
+        let limits = [
+            limit(1, "30s"),
+            limit(2, "5m"),
+            limit(3, "2h"),
+            limit(4, "1d"),
+        ]
+        .join(",");
         older.write(
             "dot.env",
             &format!("WORKERS=[{workers}]\nRATE_LIMITS={{{limits}}}\n{more}"),
