@@ -41,7 +41,7 @@ fn no_account_a_disabled_one_a_failed_renewal_an_open_breaker_an_unknown_and_a_b
         "      - {{id: login, upstream: \"{url}\", credential: {{oauth2: {{token_url: \"{url}/oauth/token\", \
          client_id: me, client_secret: cs, refresh_token: rt}}}}}}\n"
     );
-    let keys = "    breaker: {consecutive_failures: 1}\n";
+    let keys = "    breaker: {consecutive_failures: 1}\n    retry: {attempts: 1}\n";
     let gateway = Gateway::start(&(pool(&vendors[..2], keys) + &login));
     gateway.act("a0", "disable");
     let failed = gateway.send(&chat(false).header("x-mock-status", 500));
@@ -284,4 +284,22 @@ fn a_bad_configuration_stops_the_start_before_anything_listens() {
         !program.folder().join("data").exists(),
         "nor is anything left behind"
     );
+}
+
+/// Row 0-08: and the exit status is that of somebody who has what was wanted.
+#[test]
+fn an_existing_file_is_kept_and_said_to_be() {
+    let program = Program::start(&["version"], &[("poolgate.yaml", "# mine\n")], &[]);
+    let (code, said, complaints) = program.command(&["init"]);
+    assert_eq!(code, Some(0), "{complaints}");
+    assert!(
+        format!("{said}{complaints}").contains("exists already and is kept"),
+        "{said}"
+    );
+    let kept = fs::read_to_string(program.folder().join("poolgate.yaml")).unwrap();
+    assert_eq!(kept, "# mine\n");
+    let (code, said, complaints) = program.command(&["init", "new.yaml"]);
+    assert_eq!(code, Some(0), "{said}{complaints}");
+    let (code, _, complaints) = program.command(&["check", "-c", "new.yaml"]);
+    assert_eq!(code, Some(0), "{complaints}");
 }

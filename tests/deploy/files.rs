@@ -220,6 +220,8 @@ fn the_file_for_a_swarm_names_what_is_there() {
     ] {
         assert_eq!(gateway[known], Value::Null, "{known} is nothing to a swarm");
     }
+    let limits = &gateway["deploy"]["resources"]["limits"];
+    assert_eq!(limits["memory"], "2G");
     let config = &gateway["configs"][0];
     assert_eq!(config["target"], "/etc/poolgate/poolgate.yaml");
     let source = config["source"].as_str().unwrap();

@@ -37,7 +37,8 @@ fn what_the_routers_file_leaves_out_is_as_it_was_and_what_it_says_is_taken() {
         "auth_profiles/saved/account1.json",
         "level: info",
         "logs/router_manager.log",
-        "size: 10MiB, keep: 5",
+        "size: 10MiB",
+        "keep: 5",
     ];
     let effective = |older: &Older| {
         let said = older.poolgate(&["check", "-c", file, "--print"]);

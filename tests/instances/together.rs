@@ -5,11 +5,20 @@ use std::thread;
 use super::house::{House, QUICK, account, pool};
 use crate::support::{chat, wait_for};
 
+/// One that takes one request at a time.
+fn alone(id: &str) -> String {
+    let text = account(id, "", "");
+    text.replace(
+        "        instance:",
+        "        max_concurrent: 1\n        instance:",
+    )
+}
+
 /// Row 2-04: each of the three waits for the test, and all are at work before any is let go.
 #[test]
 fn as_many_requests_are_answered_at_once_as_there_are_programs() {
     let ids = ["a", "b", "c"];
-    let accounts = ids.map(|id| account(id, "", ", max_concurrent: 1"));
+    let accounts = ids.map(|id| alone(id));
     let house = House::start(&(QUICK.to_owned() + &pool("", &accounts)), &[]);
     for id in ids {
         house.pid(id);
@@ -34,7 +43,7 @@ fn as_many_requests_are_answered_at_once_as_there_are_programs() {
 /// Rows 2-23 to 2-25, 2-64, 2-67.
 #[test]
 fn one_program_alone_answers_one_after_the_other_and_the_log_names_it() {
-    let accounts = [account("instance_1", "", ", max_concurrent: 1")];
+    let accounts = [alone("instance_1")];
     let house = House::start(&(QUICK.to_owned() + &pool("", &accounts)), &[]);
     house.pid("instance_1");
     let health = house.get("/health").json();
