@@ -17,7 +17,7 @@ use super::{
 use crate::config::Role;
 
 pub(super) type Shared = Arc<dyn Control>;
-pub(super) type Answer = Result<Json<Value>, Problem>;
+pub(super) type Answer<T = Value> = Result<Json<T>, Problem>;
 
 type Routes = OpenApiRouter<Shared>;
 

@@ -27,7 +27,12 @@ fn nothing_that_the_document_allows_or_forbids_makes_the_program_fail() {
             &format!("Authorization:Bearer {}", gateway.admin_token()),
         ])
         .args(["--checks", CHECKS, "--max-examples", &examples])
-        .args(["--phases", "examples,coverage,fuzzing", "--seed", "1"])
+        .args([
+            "--phases",
+            "examples,coverage,fuzzing,stateful",
+            "--seed",
+            "1",
+        ])
         // A stream has no end.
         .args(["--exclude-path", "/api/v1/events"])
         .args(["--no-color", "--workers", "1"])
