@@ -1,7 +1,7 @@
 # The commands of the house. `make` lists them; .ci/run calls `make test` and nothing else.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps demo build test test-systemd deb test-deb check fmt fmt-check clippy deny fuzz soak bench bench-deps bench-peers clean-state
+.PHONY: help deps demo build test test-systemd deb test-deb check fmt fmt-check clippy deny fuzz soak bench bench-deps bench-page bench-peers clean-state
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -73,6 +73,10 @@ bench-deps: ## install what is measured beside poolgate, and the load generator 
 	apt-get install -qq -y --no-install-recommends nginx-core haproxy wrk
 
 PEERS ?= --write
+
+bench-page: ## measure what an open dashboard costs with 1,000 accounts and 1,000 requests a second
+	cargo build --locked --release --bin poolgate
+	@python3 benches/page.py
 
 bench-peers: ## measure beside bare Pingora, nginx and HAProxy; PEERS="--only poolgate,bare" and other options of run.py
 	@.ci/deps build

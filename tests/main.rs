@@ -36,6 +36,7 @@ mod notices;
 mod operators;
 mod outcomes;
 mod page;
+mod promises;
 mod rates;
 mod readers;
 mod records;

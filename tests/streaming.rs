@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Gateway, Mock, chat, count, pool, pool_of, wait_for};
 
 /// A vendor of the test's own that says each event only when it was told that the one before arrived.
-fn vendor_that_waits(events: usize) -> (SocketAddr, mpsc::Sender<()>) {
+pub(crate) fn vendor_that_waits(events: usize) -> (SocketAddr, mpsc::Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (arrived, arrivals) = mpsc::channel();

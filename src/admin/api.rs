@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::{Auth, Gate, door, gate};
+use super::auth::{Auth, Gate, Writes, door, gate};
 use super::control::Control;
 use super::reply::Problem;
 use super::{
@@ -17,7 +17,7 @@ use super::{
 use crate::config::Role;
 
 pub(super) type Shared = Arc<dyn Control>;
-pub(super) type Answer = Result<Json<Value>, Problem>;
+pub(super) type Answer<T = Value> = Result<Json<T>, Problem>;
 
 type Routes = OpenApiRouter<Shared>;
 
@@ -28,12 +28,15 @@ pub(super) fn routes(control: &Shared, auth: &Auth, site: Site) -> Routes {
         let gate = middleware::from_fn_with_state(Gate::new(auth, role), gate);
         routes.route_layer(noted).route_layer(gate)
     };
-    OpenApiRouter::new()
+    let routes = OpenApiRouter::new()
         .merge(login().route_layer(middleware::from_fn_with_state(auth.clone(), door)))
         .merge(role(of_everybody(), Role::Metrics))
         .merge(role(of_viewers(), Role::Viewer))
         .merge(role(of_operators(), Role::Operator))
-        .merge(role(of_administrators(), Role::Admin))
+        .merge(role(of_administrators(), Role::Admin));
+    let writes = Writes::of(routes.get_openapi());
+    routes
+        .layer(Extension(writes))
         .layer(Extension(auth.clone()))
         .layer(Extension(site))
 }

@@ -88,7 +88,12 @@ pub(super) async fn note(State(control): State<Shared>, request: Request, next: 
     let (action, target) = words(&method, &template, &path);
     let target = noted.target.unwrap_or(target);
     let actor = actor.unwrap_or_default();
-    control.pulse().operator(&actor, &action, &target);
+    // What has a name is known to people by that.
+    let name = noted.detail["name"]
+        .as_str()
+        .filter(|name| !name.is_empty());
+    let known_as = name.unwrap_or(&target);
+    control.pulse().operator(&actor, &action, known_as);
     let at = millis(clock::wall());
     let record = AuditRecord {
         id: AuditRecord::id_at(at, fastrand::i64(..)),

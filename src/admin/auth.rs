@@ -1,16 +1,18 @@
 //! Who may use the management API: a token with a role, and only under the names this gateway is
 //! known by, so that no web page can reach it through a name of its own (DNS rebinding).
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::{Choice, ConstantTimeEq};
+use utoipa::openapi::OpenApi;
 
 use super::reply::Problem;
 use super::session::{Hash, Known, Sessions, hash};
@@ -315,11 +317,37 @@ impl Auth {
     }
 }
 
+/// The writes that there are, by path and method: one that no route takes is told that, whatever its
+/// body is.
+#[derive(Clone, Default)]
+pub(super) struct Writes(Arc<HashSet<(String, Method)>>);
+
+impl Writes {
+    /// Those of a description of all routes.
+    pub(super) fn of(document: &OpenApi) -> Self {
+        let paths = document.paths.paths.iter();
+        let writes = paths.flat_map(|(path, item)| {
+            let taken = [(&item.post, Method::POST), (&item.patch, Method::PATCH)];
+            let taken = taken.into_iter().filter(|(taken, _)| taken.is_some());
+            taken.map(|(_, method)| (path.clone(), method))
+        });
+        Writes(Arc::new(writes.collect()))
+    }
+
+    fn take(&self, request: &Request) -> bool {
+        let path = request.extensions().get::<MatchedPath>();
+        let asked = path.map(|path| (path.as_str().to_owned(), request.method().clone()));
+        asked.is_some_and(|asked| self.0.contains(&asked))
+    }
+}
+
 /// A page of another site may send a `POST` without asking; a `DELETE`, which has no body, not. What no
 /// route takes, as a `PUT`, is told so.
 fn check_json(request: &Request) -> Result<(), Problem> {
     let writes = matches!(*request.method(), Method::POST | Method::PATCH);
-    match writes && !is_json(request.headers()) {
+    let known = request.extensions().get::<Writes>();
+    let is_taken = writes && known.is_none_or(|known| known.take(request));
+    match is_taken && !is_json(request.headers()) {
         false => Ok(()),
         true => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

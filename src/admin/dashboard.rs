@@ -64,6 +64,7 @@ const FILES: &[(&str, &[u8])] = page![
     "slots.js",
     "style.css",
     "table.js",
+    "try_route.js",
     "usage.js",
     "words_en.js",
     "words_zh.js",

@@ -4,10 +4,11 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
 
+use super::account::Program;
 use super::api::Shared;
 use super::control::Control;
 use super::follow;
@@ -17,46 +18,79 @@ use crate::clock;
 use crate::instance::{InstanceView, Phase};
 use crate::pool::AccountView;
 
-type Answer = Result<Json<Value>, Problem>;
-
 /// Lines of a log that are shown unless another number is asked for, and at most.
 const LINES: usize = 200;
 const MOST_LINES: usize = 10_000;
 
 /// The local programs of accounts.
 #[utoipa::path(get, path = "/api/v1/instances", tag = "instances", params(Page),
-    responses((status = 200, description = "`instances` and `next`", body = Value)))]
-pub(super) async fn list(State(control): State<Shared>, Query(page): Query<Page>) -> Answer {
+    responses((status = 200, description = "`instances` and `next`", body = Programs)))]
+pub(super) async fn list(
+    State(control): State<Shared>,
+    Query(page): Query<Page>,
+) -> Result<Json<Programs>, Problem> {
     let mut accounts = control.accounts();
     accounts.retain(|account| account.has_instance);
-    let show = |account: &AccountView| match control.instance(&account.id) {
-        Some(instance) => json!({
-            "account": account.id,
-            "pid": instance.pid,
-            "port": instance.port,
-            "state": state(account, &instance),
-            "restarts": instance.restarts,
-            "since": clock::rfc3339(instance.since),
-            "last_error": instance.last_error,
-        }),
-        // The gateway has only just heard of the account.
-        None => json!({
-            "account": account.id, "pid": null, "port": null, "state": "stopped",
-            "restarts": 0, "since": clock::rfc3339(account.since), "last_error": null,
-        }),
-    };
-    page.of("instances", &accounts, |a| &a.id, show).map(Json)
+    let (accounts, next) = page.cut(&accounts, |account| &account.id)?;
+    let shown = accounts.iter().map(|account| Shown::of(&*control, account));
+    Ok(Json(Programs {
+        instances: shown.collect(),
+        next,
+    }))
+}
+
+/// A page of local programs.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Programs {
+    instances: Vec<Shown>,
+    /// The next page's `cursor`; null on the last one.
+    next: Option<String>,
+}
+
+/// The local program of an account, and since when it is in this state.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Instance)]
+struct Shown {
+    account: String,
+    #[serde(flatten)]
+    program: Program,
+    since: String,
+    last_error: Option<String>,
+}
+
+impl Shown {
+    fn of(control: &dyn Control, account: &AccountView) -> Self {
+        let instance = control.instance(&account.id);
+        let program = instance.as_ref().map(|it| program(account, it));
+        let since = instance.as_ref().map_or(account.since, |it| it.since);
+        Shown {
+            account: account.id.clone(),
+            // The gateway has only just heard of the account.
+            program: program.unwrap_or(Program {
+                pid: None,
+                port: None,
+                state: Phase::Stopped.name(),
+                restarts: 0,
+            }),
+            since: clock::rfc3339(since),
+            last_error: instance.and_then(|instance| instance.last_error),
+        }
+    }
 }
 
 /// What one account shows of its program.
-pub(super) fn of_account(control: &dyn Control, account: &AccountView) -> Option<Value> {
+pub(super) fn of_account(control: &dyn Control, account: &AccountView) -> Option<Program> {
     let instance = control.instance(&account.id)?;
-    Some(json!({
-        "pid": instance.pid,
-        "port": instance.port,
-        "state": state(account, &instance),
-        "restarts": instance.restarts,
-    }))
+    Some(program(account, &instance))
+}
+
+fn program(account: &AccountView, instance: &InstanceView) -> Program {
+    Program {
+        pid: instance.pid,
+        port: instance.port,
+        state: state(account, instance),
+        restarts: instance.restarts,
+    }
 }
 
 fn state(account: &AccountView, instance: &InstanceView) -> &'static str {

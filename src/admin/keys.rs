@@ -22,6 +22,8 @@ use crate::key::{Attributes, KeyError, shown};
 use crate::secret::Secret;
 use crate::store::{KeyRecord, StoreError};
 
+type NotedAnswer = Result<(Noted, Json<Value>), Problem>;
+
 /// How long the old key is good after a rotation, where nothing is said.
 const GRACE: Duration = Duration::from_secs(86_400);
 
@@ -99,11 +101,11 @@ pub(super) async fn change(
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
     body: Bytes,
-) -> Answer {
+) -> NotedAnswer {
     let asked: Attributes = parse(&body)?;
     let record = issuer(&*control)?.change(&id, asked).await?;
     tell(&actor, &record, "a key was changed");
-    Ok(Json(shown(&record, clock::wall())))
+    Ok((named(&record), Json(shown(&record, clock::wall()))))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -122,13 +124,13 @@ pub(super) async fn rotate(
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
     body: Bytes,
-) -> Answer {
+) -> NotedAnswer {
     let Rotation { grace } = parse(or_nothing(&body))?;
     let grace = grace.map_or(Ok(GRACE), |text| humantime::parse_duration(&text));
     let grace = grace.map_err(|_| Problem::bad("grace", "must be a duration such as 24h"))?;
     let (record, key) = issuer(&*control)?.rotate(&id, grace).await?;
     tell(&actor, &record, "a key was rotated");
-    Ok(Json(with_key(&record, &key)))
+    Ok((named(&record), Json(with_key(&record, &key))))
 }
 
 /// Revokes a key: from now on nobody is let in with it.
@@ -138,10 +140,15 @@ pub(super) async fn revoke(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-) -> Answer {
+) -> NotedAnswer {
     let record = issuer(&*control)?.revoke(&id).await?;
     tell(&actor, &record, "a key was revoked");
-    Ok(Json(shown(&record, clock::wall())))
+    Ok((named(&record), Json(shown(&record, clock::wall()))))
+}
+
+/// An id says nothing to whoever reads the record of changes.
+fn named(record: &KeyRecord) -> Noted {
+    Noted::with(json!({"name": record.name}))
 }
 
 fn issuer(control: &dyn Control) -> Result<&dyn Issuer, Problem> {

@@ -163,7 +163,7 @@ fn account_json(account: &AccountView) -> Value {
         "last_used_at": time(account.last_used),
         "last_error_at": time(account.last_failure),
         "last_success_at": time(account.last_success),
-        "token_expires_at": null,
+        "token_expires_at": time(account.token_expires_at),
         "circuit_breaker_open": open_until.is_some(),
         "circuit_breaker_open_until": time(open_until),
         "is_available": account.available,

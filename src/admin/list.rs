@@ -39,8 +39,7 @@ impl Page {
         self.cursor.as_deref()
     }
 
-    /// The page of `items` that was asked for. The cursor is the id of the last item of the page
-    /// before, so that items added or removed elsewhere in between shift nothing.
+    /// The page of `items` that was asked for, shown under `name`.
     pub(super) fn of<T>(
         &self,
         name: &str,
@@ -48,6 +47,18 @@ impl Page {
         id: fn(&T) -> &str,
         show: impl Fn(&T) -> Value,
     ) -> Result<Value, Problem> {
+        let (items, next) = self.cut(items, id)?;
+        let page: Vec<Value> = items.iter().map(show).collect();
+        Ok(json!({name: page, "next": next}))
+    }
+
+    /// The page of `items` that was asked for, and the cursor of the next one: the id of the last item,
+    /// so that items added or removed elsewhere in between shift nothing.
+    pub(super) fn cut<'a, T>(
+        &self,
+        items: &'a [T],
+        id: fn(&T) -> &str,
+    ) -> Result<(&'a [T], Option<String>), Problem> {
         let limit = self.most()?;
         let start = match &self.cursor {
             None => 0,
@@ -57,9 +68,8 @@ impl Page {
             },
         };
         let end = items.len().min(start + limit);
-        let page: Vec<Value> = items[start..end].iter().map(show).collect();
-        let next = (end < items.len()).then(|| id(&items[end - 1]));
-        Ok(json!({name: page, "next": next}))
+        let next = (end < items.len()).then(|| id(&items[end - 1]).to_owned());
+        Ok((&items[start..end], next))
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`router`] is what `admin` serves and [`legacy_router`] what `listen` serves for the older
 //! systems; both see the gateway through [`Control`] only. [`AdminApp`] serves them under Pingora.
 
+mod account;
 mod accounts;
 mod api;
 mod audit;

@@ -7,6 +7,7 @@ use axum::{Extension, Json};
 use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
+use super::account::Account;
 use super::accounts::one;
 use super::api::Shared;
 use super::audit::Noted;
@@ -72,7 +73,7 @@ impl From<AccountError> for Problem {
     }
 }
 
-type Done = Result<(Noted, Json<Value>), Problem>;
+type Done<T = Account> = Result<(Noted, Json<T>), Problem>;
 
 fn roster(control: &dyn Control) -> Result<&dyn Roster, Problem> {
     let none = || {
@@ -90,14 +91,14 @@ fn roster(control: &dyn Control) -> Result<&dyn Roster, Problem> {
     request_body(content = Object, description = "`pool`, `id`, `upstream`, `credential` and the other keys of an account",
         example = json!({"pool": "default", "id": "b", "upstream": "openai", "credential": {"api_key": "sk-…"}, "weight": 2})),
     responses(
-        (status = 201, description = "The account", body = Value),
+        (status = 201, description = "The account", body = Account),
         (status = 409, description = "There is one of this id already"),
     ))]
 pub(super) async fn add(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     body: Bytes,
-) -> Result<(StatusCode, Noted, Json<Value>), Problem> {
+) -> Result<(StatusCode, Noted, Json<Account>), Problem> {
     let mut keys: Keys = parse(&body)?;
     let mut text = |key: &str| match keys.remove(key) {
         Some(Value::String(text)) => Ok(text),
@@ -123,7 +124,7 @@ pub(super) async fn add(
 #[utoipa::path(patch, path = "/api/v1/accounts/{id}", tag = "accounts", params(("id" = String, Path)),
     request_body(content = Object, description = "The keys to change; `null` takes one back. Another `upstream` needs the `credential` anew.",
         example = json!({"weight": 5, "max_concurrent": 10})),
-    responses((status = 200, description = "The account", body = Value)))]
+    responses((status = 200, description = "The account", body = Account)))]
 pub(super) async fn change(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
@@ -155,7 +156,7 @@ pub(super) async fn remove(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-) -> Done {
+) -> Done<Value> {
     let in_flight = control.account(&id).map_or(0, |account| account.in_flight);
     roster(&*control)?.remove(&id).await?;
     tracing::info!(
@@ -171,7 +172,7 @@ pub(super) async fn remove(
 
 /// Drops what was changed of an account of the file.
 #[utoipa::path(delete, path = "/api/v1/accounts/{id}/override", tag = "accounts",
-    params(("id" = String, Path)), responses((status = 200, description = "The account", body = Value)))]
+    params(("id" = String, Path)), responses((status = 200, description = "The account", body = Account)))]
 pub(super) async fn restore(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,

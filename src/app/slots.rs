@@ -79,12 +79,14 @@ impl App {
     /// Which keys hold which slots. Where the book cannot be read, as it was last.
     pub(super) async fn slots_now(&self) -> SlotsView {
         let config = self.config.load_full();
-        let read = self.slots.refresh(&self.keys, &config, clock::moment());
+        let now = clock::moment();
+        let read = self.slots.refresh(&self.keys, &config, now);
         let problem = read.await.err().map(|error| error.to_string());
         let at = |ms: i64| SystemTime::UNIX_EPOCH + Duration::from_millis(ms.unsigned_abs());
         let book = self.slots.book();
         let keys = book.iter().map(|held| {
             let client = self.keys.client(&held.key);
+            let last_used = self.slots.last_used(held, client.as_deref(), now);
             let name = client.map_or_else(|| held.key.clone(), |client| client.name.clone());
             SlotKey {
                 id: held.key.to_string(),
@@ -93,7 +95,7 @@ impl App {
                 account: held.account.to_string(),
                 last_rotation: at(held.last_rotation),
                 next_rotation: at(held.next_rotation),
-                last_used: at(held.last_used),
+                last_used: at(last_used),
                 previous_account: held.previous_account.as_deref().map(str::to_owned),
             }
         });

@@ -48,17 +48,22 @@ impl Strategy {
 }
 
 pub(super) fn pools(s: &mut Section<'_, '_>) -> Vec<Pool> {
-    let pools = s.named("pools", Kind::Pool, pool);
-    if !pools
-        .iter()
-        .any(|(_, pool)| !pool.accounts.is_empty() || pool.discover.is_some())
-    {
+    // An empty list is a slip; whoever adds accounts by the API says so.
+    let mut is_some = false;
+    let pools = s.named("pools", Kind::Pool, |name, s| {
+        let by_api = s.says("accounts", "none");
+        let pool = pool(name, by_api, s);
+        is_some |= by_api || !pool.accounts.is_empty() || pool.discover.is_some();
+        pool
+    });
+    if !is_some {
         s.problem("pools", "needs at least one pool with an account");
     }
     pools.into_iter().map(|(_, pool)| pool).collect()
 }
 
-fn pool(name: &str, s: &mut Section<'_, '_>) -> Pool {
+/// `by_api`: the file names no account of it.
+fn pool(name: &str, by_api: bool, s: &mut Section<'_, '_>) -> Pool {
     let usage = Words(&[("observe", Usage::Observe), ("ask", Usage::Ask)]);
     let mut pool = Pool {
         name: name.to_owned(),
@@ -80,7 +85,9 @@ fn pool(name: &str, s: &mut Section<'_, '_>) -> Pool {
     };
     let inherited = pool.health_check.as_ref();
     pool.discover = s.optional("discover", |s| discover(s, inherited));
-    pool.accounts = s.sections("accounts", 0, |s| account(s, inherited, false));
+    if !by_api {
+        pool.accounts = s.sections("accounts", 0, |s| account(s, inherited, false));
+    }
     pool
 }
 

@@ -158,3 +158,22 @@ fn checked(pools: &[Arc<Pool>]) -> impl Iterator<Item = (&Arc<Pool>, Arc<Account
 fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(1.0 + JITTER * (fastrand::f64() - 0.5))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{TICK, jittered};
+    use std::time::Duration;
+
+    /// Row 2-50 of the checklist: 30 s are 28 to 32 s.
+    #[test]
+    fn checks_are_at_most_a_twentieth_early_or_late() {
+        let second = Duration::from_secs(1);
+        for _ in 0..10_000 {
+            let wait = jittered(30 * second);
+            assert!(
+                (28 * second..=32 * second - TICK).contains(&wait),
+                "{wait:?}"
+            );
+        }
+    }
+}

@@ -61,11 +61,18 @@ impl Instances {
         self.find();
         let mut known: HashMap<Arc<str>, AbortHandle> = HashMap::new();
         let mut ending: HashSet<String> = HashSet::new();
-        let mut is_told = false;
+        let (mut is_said, mut is_told) = (false, false);
         loop {
             known.retain(|_, task| !task.is_finished());
             while tasks.try_join_next().is_some() {}
             let accounts = wanted(&**owner);
+            if accounts.len() > 1 && !std::mem::replace(&mut is_said, true) {
+                let instances = accounts.len();
+                tracing::info!(
+                    instances,
+                    "multi-instance mode: each account has a program of its own"
+                );
+            }
             for account in &accounts {
                 if !known.contains_key(&account.id) {
                     let supervisor = self.supervisor(owner, account);

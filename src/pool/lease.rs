@@ -86,6 +86,11 @@ impl Lease {
         }
     }
 
+    /// The vendor answered, and said that it failed.
+    pub fn error_answer(&self) {
+        self.account.metrics.error_answer();
+    }
+
     /// Tokens that the vendor stated for this attempt.
     pub fn add_tokens(&self, usage: &Usage) {
         let tokens = usage.input + usage.output;

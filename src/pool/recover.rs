@@ -70,9 +70,14 @@ impl Pool {
             self.failed.fetch_add(1, Ordering::Relaxed);
             live.failures.fetch_add(1, Ordering::Relaxed);
             live.last_failure.store(ticks.max(1), Ordering::Relaxed);
-            let mut error = format!("{}: {}", outcome.label(), about.detail);
-            error.truncate(error.floor_char_boundary(ERROR_LENGTH));
-            live.rare.lock().last_error = Some(error);
+            // Why there is no token says more than that there is none.
+            let is_known =
+                *outcome == Outcome::AuthExpired && live.blocked() & reason::RENEWAL != 0;
+            if !is_known {
+                let mut error = format!("{}: {}", outcome.label(), about.detail);
+                error.truncate(error.floor_char_boundary(ERROR_LENGTH));
+                live.rare.lock().last_error = Some(error);
+            }
         }
         match outcome {
             Outcome::RateLimited {

@@ -46,6 +46,9 @@ pub(super) fn conclude(
     };
     let now = clock::now();
     report(ctx, &mut attempt, &outcome, &detail, counts, now);
+    if outcome == Outcome::Transient && matches!(kind, ErrorType::HTTPStatus(_)) {
+        attempt.lease.error_answer();
+    }
     if let Some(retrying) = ctx.retry.retrying.take()
         && is_failure(&outcome)
     {

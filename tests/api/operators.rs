@@ -133,7 +133,16 @@ fn events_tell_what_becomes_of_an_account() {
     );
     gateway.act("a0", "enable");
     until("state", &|data| data["to"] == "healthy");
-    gateway.send(&chat(false));
+    let made = gateway.admin(post("/api/v1/keys", &json!({"name": "laptop"})));
+    assert_eq!(made.status, 201, "{}", made.text());
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let key = made.json()["key"].as_str().unwrap().to_owned();
+    gateway.admin(patch(&format!("/api/v1/keys/{id}"), &json!({"days": 3})));
+    for action in ["keys.create", "keys.change"] {
+        let said = until("state", &|data| data["action"] == action);
+        assert_eq!(said["target"], "laptop", "people know keys by their names");
+    }
+    gateway.send(&chat(false).bearer(&key));
     // The rate follows the row, in the same second.
     until("accounts", &|data| data["changed"][0]["requests"] == 1);
     until("numbers", &|data| {

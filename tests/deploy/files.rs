@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{read, shipped, yaml};
+use crate::support::{Gateway, Mock, pool};
 
 /// What the variables of the shipped configurations may be.
 const VARIABLES: &str = "ADMIN_TOKEN=admin-token-of-a-test\nMETRICS_TOKEN=metrics-token-of-a-test\nOPENAI_KEY_A=a\n\
@@ -96,6 +97,7 @@ fn the_manifests_fit_together() {
         .collect();
     let entrance = manifest("service");
     assert!(ports.contains(&&entrance["spec"]["ports"][0]["targetPort"]));
+    fits_the_image(container, &ports);
     let labels = &deployment["spec"]["template"]["metadata"]["labels"];
     for selector in [
         &deployment["spec"]["selector"]["matchLabels"],
@@ -167,4 +169,65 @@ fn the_package_has_what_it_names() {
         let folder = file.split("/*").next().unwrap();
         assert!(made || shipped("..").join(folder).exists(), "{file}");
     }
+}
+
+/// What the pods are told of the image is what it is, and what they ask it is what it answers.
+#[track_caller]
+fn fits_the_image(container: &Value, ports: &[&Value]) {
+    let image = read("Dockerfile");
+    let name = container["image"].as_str().unwrap();
+    assert!(image.contains(&format!("-t {}", name.split(':').next().unwrap())));
+    for port in container["ports"].as_array().unwrap() {
+        let number = port["containerPort"].to_string();
+        let exposed = image.lines().find(|line| line.starts_with("EXPOSE "));
+        assert!(
+            exposed.unwrap().split(' ').any(|one| one == number),
+            "{number}"
+        );
+    }
+    let mounted: Vec<&Value> = container["volumeMounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|mount| &mount["mountPath"])
+        .collect();
+    for folder in ["/etc/poolgate", "/var/lib/poolgate"] {
+        assert!(mounted.contains(&&Value::from(folder)) && image.contains(folder));
+    }
+    let vendor = Mock::start(&[]);
+    let gateway = Gateway::start(&pool(std::slice::from_ref(&vendor), ""));
+    gateway.wait_until_ready();
+    for probe in ["readinessProbe", "livenessProbe", "startupProbe"] {
+        let asked = &container[probe]["httpGet"];
+        assert!(ports.contains(&&asked["port"]), "{probe}: {asked}");
+        let path = asked["path"].as_str().unwrap();
+        assert_eq!(gateway.get(path).status, 200, "{probe}: {path}");
+    }
+}
+
+/// Row 4-72: `docker stack config` takes it, too, which no test can ask where there is no Docker.
+#[test]
+fn the_file_for_a_swarm_names_what_is_there() {
+    let stack = yaml("stack.yaml");
+    let gateway = &stack["services"]["poolgate"];
+    assert_eq!(gateway["image"], "poolgate");
+    for known in [
+        "build",
+        "profiles",
+        "restart",
+        "container_name",
+        "depends_on",
+    ] {
+        assert_eq!(gateway[known], Value::Null, "{known} is nothing to a swarm");
+    }
+    let limits = &gateway["deploy"]["resources"]["limits"];
+    assert_eq!(limits["memory"], "2G");
+    let config = &gateway["configs"][0];
+    assert_eq!(config["target"], "/etc/poolgate/poolgate.yaml");
+    let source = config["source"].as_str().unwrap();
+    let file = stack["configs"][source]["file"].as_str().unwrap();
+    assert!(shipped(file.trim_start_matches("./")).exists(), "{file}");
+    let volume = gateway["volumes"][0].as_str().unwrap();
+    let (name, place) = volume.split_once(':').unwrap();
+    assert!(stack["volumes"].get(name).is_some() && read("Dockerfile").contains(place));
 }

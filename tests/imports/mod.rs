@@ -1,8 +1,10 @@
 //! From each of the five older systems: its settings become a configuration, nothing is asked twice, and
 //! what has no counterpart is said.
 
+mod alone;
 mod refused;
 mod run;
+mod taken;
 
 use std::fs;
 use std::path::{Path, PathBuf};

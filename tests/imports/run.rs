@@ -72,10 +72,13 @@ impl Running {
 }
 
 /// Programs are poolgate's own simulated vendor.
-fn with_launcher(older: &Older) {
+pub(super) fn launcher() -> String {
     let poolgate = Value::from(env!("CARGO_BIN_EXE_poolgate")).to_string();
-    let text = LAUNCHER.replace("os.environ[\"POOLGATE\"]", &poolgate);
-    older.write("launch_camoufox.py", &text);
+    LAUNCHER.replace("os.environ[\"POOLGATE\"]", &poolgate)
+}
+
+fn with_launcher(older: &Older) {
+    older.write("launch_camoufox.py", &launcher());
     older.replace(
         "poolgate.yaml",
         "        instance:\n",

@@ -7,5 +7,6 @@ mod life;
 mod load;
 mod seen;
 mod successor;
+mod together;
 mod upgrade;
 mod upgraded;

@@ -22,6 +22,7 @@ def plant():
     third = admin("/api/v1/keys", {"name": "third", "tier": "default"})["key"]
     for _ in range(8):
         chat(key=third)
+    return third
 
 
 def first_paint(page):
@@ -60,7 +61,7 @@ def wait_for_what_is_planted(page, screen):
     page.wait(lambda: wanted in page.text("#screen") or wanted.replace("needs login", "cooling") in page.text("#screen"), f"{wanted} on {screen}")
 
 
-def forms(page):
+def forms(page, key):
     page.go("keys")
     page.press("#screen .head button")
     page.wait(lambda: page.one("dialog form"), "the form for a key")
@@ -69,7 +70,14 @@ def forms(page):
     page.shot("new-key")
     page.press("dialog footer button", "Cancel")
     page.go("accounts")
-    page.press("#screen .head button")
+    page.press("#screen .head button", "Try a request…")
+    page.wait(lambda: page.one("dialog form"), "the form for a request that is not made")
+    page.fill("Key of a client", key)
+    page.press("dialog button[type=submit]")
+    page.wait(lambda: page.all("#routed dt"), "where it would not go")
+    page.assert_accessible("the form for a request that is not made")
+    page.press("dialog footer button", "Close")
+    page.press("#screen .head button", "Add an account")
     page.wait(lambda: page.one("dialog form"), "the form for an account")
     page.assert_accessible("the form for an account")
     page.shot("new-account")
@@ -125,11 +133,11 @@ def in_chinese(page):
     page.wait(lambda: page.driver.execute_script("return document.documentElement.lang") == "en", "English")
 
 
-plant()
+KEY = plant()
 with Page() as page:
     first_paint(page)
     every_screen(page, ALL)
-    forms(page)
+    forms(page, KEY)
     keyboard(page)
     in_chinese(page)
     # The same markup in other colours and places: those that have most of them, or all of it in a soak.

@@ -54,7 +54,9 @@ def a_viewer_sees_and_changes_nothing(page):
     page.sign_in(GIVEN["viewer"])
     page.go("accounts")
     page.wait(lambda: page.row("b0"), "the accounts")
-    assert not page.all("#screen .head button") and not page.all("button[aria-haspopup]"), "no buttons for what a viewer may not"
+    assert not page.all("button[aria-haspopup]"), "no menus of what a viewer may not"
+    offered = [one.text for one in page.all("#screen .head button")]
+    assert offered == ["Try a request…"], "no buttons for what a viewer may not: nothing is sent by that"
     page.go("accounts/b0")
     page.wait(lambda: page.one(".drawer .facts dd"), "one account")
     assert not page.all(".drawer .tools-of button")

@@ -2,6 +2,8 @@
 
 import subprocess
 
+from selenium.webdriver.common.by import By
+
 from browser import GIVEN, Page, admin, ask, chat, served, vendor
 
 
@@ -91,11 +93,47 @@ def a_key_is_made_and_used(page):
     page.go("requests")
     page.wait(lambda: "laptop" in page.text("#screen tbody"), "the request with its key")
     page.go("keys")
+    a_request_is_tried(page, key)
+    its_limits_are_two(page)
     page.press("button[aria-label='Actions for laptop']")
     page.press("[role=menuitem]", "Revoke…")
     page.press("dialog[open] footer .danger")
     page.wait(lambda: not page.row("laptop"), "the key to be gone")
     assert ask(f"{GIVEN['gateway']}/v1/models", headers={"Authorization": f"Bearer {key}"})[0] == 401
+
+
+def a_request_is_tried(page, key):
+    """Without being sent."""
+    before = [served(n) for n in range(3)]
+    page.go("accounts")
+    page.press("#screen .head button", "Try a request…")
+    page.fill("Model", "gpt-5")
+    page.fill("Key of a client", key)
+    page.press("dialog[open] button[type=submit]")
+    said = page.wait(lambda: "would send it to" in page.text("#routed") and page.text("#routed"), "where it would go")
+    assert "Pool default" in said and "another one" in said, said
+    page.shot("route")
+    page.press("dialog[open] footer button", "Close")
+    assert [served(n) for n in range(3)] == before
+    page.go("keys")
+
+
+def its_limits_are_two(page):
+    page.press("button[aria-label='Actions for laptop']")
+    page.press("[role=menuitem]", "Change…")
+    page.wait(lambda: page.one("dialog[open] .limit"), "the limits")
+    page.fill("Limit", "100")
+    page.press("dialog[open] button", "Another limit")
+    page.wait(lambda: len(page.all("dialog[open] .limit")) == 2, "a second one")
+    second = page.all("dialog[open] .limit")[1].find_elements(By.CSS_SELECTOR, "input")
+    for field, text in zip(second, ["7", "1d", "*opus*"]):
+        field.send_keys(text)
+    page.press("dialog[open] button[type=submit]")
+    page.wait(lambda: not page.one("dialog[open]"), "it to be kept")
+    found = [key for key in admin("/api/v1/keys")["keys"] if key["name"] == "laptop"]
+    limits = found[0]["limits"]
+    assert [limit["requests"] for limit in limits] == [100, 7], limits
+    assert limits[1]["window"] in ("1d", "1day") and limits[1]["models"] == "*opus*", limits
 
 
 def tell_each_client(page, key):

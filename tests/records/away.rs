@@ -7,7 +7,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{Database, asked};
-use crate::support::{Gateway, Mock, Postgres, Program, chat, count, get, many, pool, wait_for};
+use crate::support::{
+    Gateway, Mock, Postgres, Program, chat, count, get, many, pool, post, wait_for,
+};
 
 const KEYS: &str = "clients: {keys: [{name: blue, key: sk-blue}]}\n";
 
@@ -296,4 +298,31 @@ fn what_a_predecessor_left_is_written_by_its_successor() {
     wait_for("all to be written without another start", || {
         (written(&server)[0] == 21 && left(&gateway).is_empty()).then_some(())
     });
+}
+
+#[test]
+fn accounts_of_the_api_serve_again_once_the_database_is_back_that_was_away_at_the_start() {
+    let mut server = Postgres::start();
+    let vendors = Mock::several(2, &[]);
+    let state = Database::state_of(&server.url(), "");
+    let mut gateway = Gateway::start(&configuration(&state, &vendors[..1]));
+    let added = serde_json::json!({"pool": "default", "id": "added", "upstream": vendors[1].url(),
+        "credential": {"api_key": "k"}});
+    let answer = gateway.admin(post("/api/v1/accounts", &added));
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    gateway.program.stop(Signal::SIGTERM);
+    server.stop();
+    gateway.start_again();
+    // The file's accounts need no records.
+    serve(&gateway, 5);
+    assert_eq!(gateway.admin(get("/api/v1/accounts/added")).status, 404);
+    server.start_again();
+    wait_for("the added account to be there again", || {
+        let shown = gateway.admin(get("/api/v1/accounts/added"));
+        (shown.status == 200).then_some(())
+    });
+    gateway.act("a0", "disable");
+    let before = vendors[1].count("requests");
+    serve(&gateway, 5);
+    assert_eq!(vendors[1].count("requests"), before + 5);
 }

@@ -7,7 +7,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use super::{account, clients, held, medium, served, slots, with_key};
-use crate::support::{Gateway, Mock, many, pool, post};
+use crate::support::{Gateway, Mock, many, pool, post, wait_for};
 
 #[test]
 fn a_key_holds_no_slot_before_its_first_request_and_one_from_then_on() {
@@ -163,4 +163,21 @@ fn only_a_tier_that_asks_for_slots_has_them() {
     let got: Vec<String> = (0..4).map(|_| account(&gateway.send(&free))).collect();
     assert_eq!(got, ["a0", "a1", "a0", "a1"]);
     assert_eq!(held(&gateway).len(), 1);
+}
+
+#[test]
+fn a_keys_last_use_is_shown_as_soon_as_it_was() {
+    let vendors = [Mock::start(&[])];
+    let gateway = Gateway::start(&medium(&vendors, 1, "", ""));
+    let last_used = || {
+        let shown = slots(&gateway)["keys"][0]["last_used"].clone();
+        shown.as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
+    };
+    served(&gateway, 0);
+    let first = last_used();
+    wait_for("the clock to go on", || {
+        (jiff::Timestamp::now().duration_since(first).as_millis() > 20).then_some(())
+    });
+    served(&gateway, 0);
+    assert!(last_used() > first, "the book hears of it later");
 }

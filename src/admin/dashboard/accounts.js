@@ -11,6 +11,7 @@ import { t, word } from "./i18n.js";
 import { freshen, live } from "./live.js";
 import { success } from "./recent.js";
 import { Table } from "./table.js";
+import { tryRoute } from "./try_route.js";
 import { STATES, bones, empty, fine, head, meter, panel, recovery, search, state, twoLines } from "./show.js";
 
 export function mount(root, context) {
@@ -19,7 +20,7 @@ export function mount(root, context) {
   let opened = null;
   let last = 0;
   let left = false;
-  const title = head(t("accounts.title"),
+  const title = head(t("accounts.title"), button(t("route.open"), tryRoute),
     context.may("admin") && button(t("accounts.add"), () => accountForm(), { kind: "primary", picture: "plus" }));
   const chips = h("div", { class: "chips", role: "group", "aria-label": t("accounts.by_state") });
   const pool = h("span");

@@ -58,18 +58,18 @@ export function ask({ title, text, yes, danger = true, more, act }) {
   });
 }
 
-/** A form in a dialog: `act(values)` on submit; closed when it was done. */
-export function form(title, { fields, yes, act, wide, leave }) {
+/** A form in a dialog: `act()` on submit; closed when it was done, unless it `stays`. */
+export function form(title, { fields, yes, act, wide, leave, stays }) {
   const { dialog: box, body } = dialog(title, { wide, leave });
   const wrong = h("p", { class: "wrong", role: "alert" });
   const go = h("button", { class: "button primary", type: "submit" }, h("span", { text: yes }));
   const submit = async (event) => {
     event.preventDefault();
     const done = await during(go, wrong, () => act());
-    if (done !== null) box.close();
+    if (done !== null && !stays) box.close();
   };
   put(body, h("form", { on: { submit }, autocomplete: "off" }, fields, wrong,
-    h("footer", {}, button(t("do.cancel"), () => box.close()), go)));
+    h("footer", {}, button(stays ? t("do.close") : t("do.cancel"), () => box.close()), go)));
   body.querySelector("input, select, textarea")?.focus();
   return box;
 }

@@ -31,7 +31,7 @@ export async function keyForm(done, key) {
   const account = h("input", { value: key?.account ?? "", list: "some-accounts", spellcheck: "false" });
   const most = number(key?.max_concurrent || "", 0);
   const ips = h("input", { value: (key?.allowed_ips ?? []).join(", "), spellcheck: "false", placeholder: "10.0.0.0/8" });
-  const limit = limits(key?.limits?.[0]);
+  const limit = limits(key?.limits ?? []);
   const notes = h("textarea", { rows: 2, value: key?.notes ?? "" });
   const options = h("datalist", { id: "some-accounts" }, [...live.accounts.keys()].slice(0, 500).map((id) => h("option", { value: id })));
 
@@ -53,8 +53,8 @@ export async function keyForm(done, key) {
       else if (key?.account) asked.account = null;
       if (key || most.value) asked.max_concurrent = Number(most.value || 0);
       if (key || ips.value.trim()) asked.allowed_ips = listed(ips);
-      // Further limits, made elsewhere, stay as they are.
-      if (limit.value() || key?.limits?.length) asked.limits = [limit.value(), ...(key?.limits?.slice(1) ?? [])].filter(Boolean);
+      const wanted = limit.values();
+      if (wanted.length || key?.limits?.length) asked.limits = wanted;
       if (key || notes.value.trim()) asked.notes = notes.value.trim();
       if (key) {
         await patch(at("keys", key.id), asked);
@@ -65,18 +65,36 @@ export async function keyForm(done, key) {
   });
 }
 
+/** As many limits as there are, and one to fill in. */
 function limits(known) {
+  const rows = [];
+  const list = h("div");
+  const add = (one) => {
+    rows.push(limitRow(one));
+    list.append(rows.at(-1).el);
+    return rows.at(-1);
+  };
+  (known.length ? known : [undefined]).forEach(add);
+  const more = button(t("form.limit_more"), () => add().el.querySelector("input").focus(), { kind: "small", picture: "plus" });
+  return { el: h("div", {}, list, more), values: () => rows.map((row) => row.value()).filter(Boolean) };
+}
+
+function limitRow(known) {
   const units = ["requests", "tokens", "cost"];
   const unit = units.find((one) => known?.[one] !== undefined) ?? "requests";
   const amount = number(known?.[unit] ?? "", 0);
   amount.step = "any";
-  const of = choice(units.map((one) => [one, t(`unit.${one}`)]), unit, null, { "aria-label": t("form.unit") });
-  const window = h("input", { value: known?.window ?? "", placeholder: "5h", spellcheck: "false", "aria-label": t("form.window") });
-  const el = h("div", {}, field(t("form.limit"), amount, t("form.limit_hint")), h("div", { class: "fields" }, field(t("form.unit"), of), field(t("form.window"), window)));
-  return {
-    el,
-    value: () => (amount.value ? { ...(known?.models ? { models: known.models } : {}), [of.value]: Number(amount.value), window: window.value.trim() || "1h" } : null),
+  const of = choice(units.map((one) => [one, t(`unit.${one}`)]), unit);
+  const window = h("input", { value: known?.window ?? "", placeholder: "5h", spellcheck: "false" });
+  const models = h("input", { value: known?.models ?? "", placeholder: "*", spellcheck: "false" });
+  const el = h("div", { class: "limit" }, field(t("form.limit"), amount, t("form.limit_hint")),
+    h("div", { class: "fields" }, field(t("form.unit"), of), field(t("form.window"), window), field(t("form.limit_models"), models)));
+  const value = () => {
+    if (!amount.value) return null;
+    const whose = models.value.trim() ? { models: models.value.trim() } : {};
+    return { ...whose, [of.value]: Number(amount.value), window: window.value.trim() || "1h" };
   };
+  return { el, value };
 }
 
 /** Shows a key that nobody can show again. `leave` is called when the window was closed. */

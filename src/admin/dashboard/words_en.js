@@ -86,6 +86,10 @@ export const words = {
   "form.days_hint": "Empty: as the tier says", "form.days_change": "Empty: as it is", "form.more": "Limits and more", "form.models": "Models",
   "form.models_hint": "With commas between; * stands for any run of characters. Empty: those of the tier", "form.account": "Bound to account", "form.account_hint": "It alone serves the key",
   "form.at_once": "Requests at once", "form.limit": "Limit", "form.limit_hint": "How much within a window that slides. Empty: those of the tier", "form.unit": "Of", "form.window": "Window",
+  "form.limit_more": "Another limit", "form.limit_models": "For models",
+  "route.open": "Try a request…", "route.title": "Where would a request go?", "route.go": "Try", "route.model": "Model", "route.key": "Key of a client",
+  "route.key_hint": "Empty: as somebody without one", "route.path": "Path", "route.goes_to": "Pool {pool} would send it to", "route.nobody": "Nobody can serve it now",
+  "route.nobody_text": "Of pool {pool}, for these reasons:",
   "form.ips": "Addresses it may come from", "form.ips_hint": "Addresses or networks, with commas between. Empty: any", "form.notes": "Notes",
 
   "keys.title": "Keys", "keys.create": "Create a key", "keys.find": "Find a key", "keys.by_state": "By state", "keys.all": "All", "keys.none": "No key was issued yet",

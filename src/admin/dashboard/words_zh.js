@@ -86,6 +86,10 @@ export const words = {
   "form.days_hint": "留空：按等级设置", "form.days_change": "留空：保持不变", "form.more": "限额与其他", "form.models": "模型",
   "form.models_hint": "用逗号分隔；* 代表任意字符。留空：按等级设置", "form.account": "绑定账号", "form.account_hint": "只由该账号服务",
   "form.at_once": "同时请求数", "form.limit": "限额", "form.limit_hint": "滑动窗口内的用量。留空：按等级设置", "form.unit": "单位", "form.window": "窗口",
+  "form.limit_more": "再加一项限额", "form.limit_models": "适用模型",
+  "route.open": "试一个请求…", "route.title": "请求会去哪里？", "route.go": "试一下", "route.model": "模型", "route.key": "客户端密钥",
+  "route.key_hint": "留空：没有密钥的客户端", "route.path": "路径", "route.goes_to": "账号池 {pool} 会交给", "route.nobody": "现在没有账号能服务",
+  "route.nobody_text": "账号池 {pool} 的原因如下：",
   "form.ips": "允许的来源地址", "form.ips_hint": "地址或网段，用逗号分隔。留空：不限", "form.notes": "备注",
 
   "keys.title": "密钥", "keys.create": "创建密钥", "keys.find": "查找密钥", "keys.by_state": "按状态", "keys.all": "全部", "keys.none": "还没有发放密钥",

@@ -257,8 +257,19 @@ async fn a_write_that_a_foreign_page_could_send_is_refused() {
         ("authorization", bearer.as_str()),
         ("content-type", "text/plain"),
     ];
-    let reply = ask(&router, "POST /api/v1/accounts/a/disable", &headers, "").await;
-    assert_eq!(reply.status, 415);
+    for (line, status) in [
+        ("POST /api/v1/accounts/a/disable", 415),
+        ("PATCH /api/v1/keys/k", 415),
+        ("POST /api/v1/reload", 415),
+        ("POST /api/v1/session", 415),
+        // No route takes these: there is nothing that could be done by them.
+        ("POST /api/v1/overview", 405),
+        ("PATCH /api/v1/accounts", 405),
+        ("PATCH /api/v1/session", 405),
+    ] {
+        let reply = ask(&router, line, &headers, "").await;
+        assert_eq!(reply.status, status, "{line}");
+    }
     assert_eq!(
         ask(&router, "POST /accounts/a/disable", &headers, "")
             .await

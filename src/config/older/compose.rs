@@ -25,17 +25,19 @@ pub fn compose(env: Variables<'_>) -> Result<Taken, Mistakes> {
         said,
     );
     let most = number(env, "QUEUE_CONCURRENCY", 10, (1, 1_000_000), said);
+    let workers = workers(env, said);
     let mut text = head("the orchestrator of workers");
     let _ = writeln!(
         text,
         "listen:\n  - address: {}\n{}{}\npools:\n  default:\n    strategy: {strategy}\n    max_concurrent: {most}\n    \
          retry: {{attempts: 3}}\n    queue: {{timeout: 120s}}\n    health_check: {{path: /health, interval: 10s, timeout: 5s}}\n    \
-         accounts:",
+         accounts:{}",
         quoted(&address.to_string()),
         admin(env, said),
         state(env),
+        if workers.is_empty() { " none" } else { "" },
     );
-    text += &workers(env, said);
+    text += &workers;
     say_differences(env, said);
     std::mem::take(said).done(text)
 }
@@ -70,7 +72,7 @@ fn workers(env: Variables<'_>, said: &mut Said) -> String {
         return String::new();
     };
     if list.is_empty() {
-        said.wrong("WORKERS: needs at least one worker");
+        said.note("WORKERS: there is no worker; each request is answered 503 until one is added by the API");
     }
     let mut ids = HashSet::new();
     let mut text = String::new();

@@ -230,6 +230,15 @@ impl<'n> Section<'_, 'n> {
         values
     }
 
+    /// Is this word written where a list of sections may stand?
+    pub(super) fn says(&mut self, key: &'static str, word: &str) -> bool {
+        let written = self.find(key).and_then(Node::scalar) == Some(word);
+        if written {
+            self.show(key, Shown::text(word));
+        }
+        written
+    }
+
     /// A section, or a single word in its place; an absent one is the word `default`.
     pub(super) fn word_or<T>(
         &mut self,

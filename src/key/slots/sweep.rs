@@ -142,6 +142,15 @@ impl Slots {
         self.book.load_full()
     }
 
+    /// When the slot's key was used last, in milliseconds since 1970: as the book says, or since then
+    /// here.
+    pub fn last_used(&self, held: &Assignment, client: Option<&Client>, at: Moment) -> i64 {
+        let ticks = self.ticks(at.now);
+        let here = client.and_then(|client| client.seat.last_used(ticks));
+        let here = here.map(|last| since_1970(last, ticks, at));
+        here.map_or(held.last_used, |here| here.max(held.last_used))
+    }
+
     /// Tells the book when this process' keys were used last.
     ///
     /// # Errors
@@ -180,8 +189,7 @@ impl Slots {
             })
             .collect();
         for (client, last) in &used {
-            let ago = i64::try_from(ticks.saturating_sub(*last)).unwrap_or(i64::MAX);
-            uses.push((client.id.clone(), millis(at.wall) - ago));
+            uses.push((client.id.clone(), since_1970(*last, ticks, at)));
         }
         if !uses.is_empty() {
             self.ledger.touch(&uses).await?;
@@ -240,6 +248,12 @@ impl Slots {
             .filter_map(|held| keys.client(&held.key)?.expires_at)
             .min()
     }
+}
+
+/// The moment of `last`, where `ticks` is now.
+fn since_1970(last: u64, ticks: u64, at: Moment) -> i64 {
+    let ago = i64::try_from(ticks.saturating_sub(last)).unwrap_or(i64::MAX);
+    millis(at.wall).saturating_sub(ago)
 }
 
 /// What the book shows of a key. One that it showed before is due when it was.

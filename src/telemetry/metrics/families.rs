@@ -38,6 +38,7 @@ families! {
     ACTIVE = "active_requests" ["account"] "Requests in flight.";
     AVAILABLE = "account_available" ["account"] "1 while the account may serve.";
     STATUS = "account_status" ["account", "pool", "status"] "Always 1, under the one word for the account's state.";
+    ERROR_ANSWERS = "error_answers_total" ["account"] "Answers by which the vendor says that it failed (5xx, 408): the other transient failures are of the network.";
     BREAKER_OPENED = "breaker_opened_total" ["account"] "How often the breaker opened.";
     BREAKER_STATE = "breaker_state" ["account"] "0 closed, 1 half open, 2 open.";
     COOLDOWN = "cooldown_seconds" ["account"] "Seconds until the account may be used again; 0 when it may.";

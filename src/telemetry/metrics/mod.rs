@@ -71,6 +71,7 @@ impl Metrics {
             requests: counter(&families::REQUESTS)?,
             durations: histogram(&families::DURATIONS, families::DURATION)?,
             first_bytes: histogram(&families::FIRST_BYTES, families::FIRST_BYTE)?,
+            error_answers: counter(&families::ERROR_ANSWERS)?,
             breaker_opened: counter(&families::BREAKER_OPENED)?,
             retries: counter(&families::RETRIES)?,
             budget_exhausted: counter(&families::BUDGET_EXHAUSTED)?,

@@ -38,6 +38,7 @@ pub(super) fn derive(ours: &[MetricFamily]) -> Vec<MetricFamily> {
                 .or_default() += n;
         }
     }
+    split_transient(&mut errors, find(&families::ERROR_ANSWERS));
     let refreshes = find(&families::TOKEN_REFRESHES).map_or_else(Rows::new, |f| {
         let status = |m: &Metric| {
             if label_of(m, "outcome") == "success" {
@@ -95,6 +96,17 @@ fn error_type(outcome: &str) -> &'static str {
         "auth_expired" | "auth_dead" => "token_refresh",
         "transient" | "broken_stream" => "network_error",
         _ => "http_error",
+    }
+}
+
+/// Of transient failures some are answers.
+fn split_transient(errors: &mut Rows, answers: Option<&MetricFamily>) {
+    for metric in answers.map_or(&[][..], |f| f.get_metric()) {
+        let n = metric.get_counter().get_value();
+        let of = |kind: &str| vec![label_of(metric, "account"), kind.to_owned()];
+        *errors.entry(of("http_error")).or_default() += n;
+        let network = errors.entry(of("network_error")).or_default();
+        *network = (*network - n).max(0.0);
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) struct Series {
     pub(super) requests: IntCounterVec,
     pub(super) durations: HistogramVec,
     pub(super) first_bytes: HistogramVec,
+    pub(super) error_answers: IntCounterVec,
     pub(super) breaker_opened: IntCounterVec,
     pub(super) retries: IntCounterVec,
     pub(super) budget_exhausted: IntCounterVec,
@@ -43,6 +44,7 @@ pub struct AccountMetrics {
     durations: Cell<Histogram>,
     first_bytes: Cell<Histogram>,
     tokens: [Cell<IntCounter>; 3],
+    error_answers: Cell<IntCounter>,
     breaker_opened: Cell<IntCounter>,
     /// Held while a series is made, so that none is made once it is true.
     forgotten: Mutex<bool>,
@@ -66,6 +68,7 @@ impl AccountMetrics {
             durations: Cell::new(),
             first_bytes: Cell::new(),
             tokens: Default::default(),
+            error_answers: Cell::new(),
             breaker_opened: Cell::new(),
             forgotten: Mutex::new(false),
         }
@@ -113,6 +116,16 @@ impl AccountMetrics {
                 });
             }
         }
+    }
+
+    /// The vendor itself said that it failed.
+    pub fn error_answer(&self) {
+        self.with(
+            &self.error_answers,
+            &self.series.error_answers,
+            &[&self.id],
+            IntCounter::inc,
+        );
     }
 
     pub fn breaker_opened(&self) {
@@ -190,6 +203,7 @@ impl AccountMetrics {
         let _ = s.durations.remove_label_values(&[id]);
         let _ = s.first_bytes.remove_label_values(&[id]);
         let _ = s.instance_restarts.remove_label_values(&[id]);
+        let _ = s.error_answers.remove_label_values(&[id]);
         let _ = s.breaker_opened.remove_label_values(&[id]);
     }
 }
