@@ -53,6 +53,9 @@ pub enum AccountError {
     /// It cannot be sealed, or not be opened again.
     #[error("what is known of the account cannot be read: {0}")]
     Sealed(String),
+    /// It was done all the same.
+    #[error("it is in force, and forgotten with the next start: it cannot be written down: {0}")]
+    NotKept(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -66,7 +69,9 @@ impl From<AccountError> for Problem {
             }
             AccountError::Taken(_) | AccountError::InFile(_) => (StatusCode::CONFLICT, "conflict"),
             AccountError::Sealed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            AccountError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            AccountError::NotKept(_) | AccountError::Store(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable")
+            }
         };
         Problem::new(status, code, error.to_string())
     }
@@ -105,7 +110,7 @@ pub(super) async fn add(
         None => Err(Problem::bad(key, "is missing")),
     };
     let (pool, id) = (text("pool")?, text("id")?);
-    let said = names(&keys);
+    let (said, shown) = (names(&keys), visible(&keys));
     roster(&*control)?
         .add(pool.clone(), id.clone(), keys)
         .await?;
@@ -116,7 +121,8 @@ pub(super) async fn add(
         "account added by the API"
     );
     let noted = Noted::at(&id, json!({"pool": pool, "keys": said}));
-    Ok((StatusCode::CREATED, noted, Json(one(&*control, &id)?)))
+    let said = json!({"id": id, "pool": pool, "said": shown});
+    Ok((StatusCode::CREATED, noted, Json(seen(&*control, &id, said))))
 }
 
 /// Changes keys of an account; of one in the file that is an override.
@@ -142,7 +148,8 @@ pub(super) async fn change(
     let shown = visible(&keys);
     roster(&*control)?.change(&id, keys).await?;
     tracing::info!(actor = &*actor.name, account = id, changed = %shown, "account changed by the API");
-    Ok((Noted::with(shown), Json(one(&*control, &id)?)))
+    let said = json!({"id": id, "said": shown});
+    Ok((Noted::with(shown), Json(seen(&*control, &id, said))))
 }
 
 /// Takes away an account that came by the API; its requests finish.
@@ -183,7 +190,14 @@ pub(super) async fn restore(
         account = id,
         "account as the file says again"
     );
-    Ok((Noted::default(), Json(one(&*control, &id)?)))
+    let said = json!({"id": id});
+    Ok((Noted::default(), Json(seen(&*control, &id, said))))
+}
+
+/// The account as it is now. What was done is done, and told so, where it is not in force yet: the answer
+/// is then what was said of it.
+fn seen(control: &dyn Control, id: &str, said: Value) -> Value {
+    one(control, id).unwrap_or(said)
 }
 
 fn names(keys: &Keys) -> Vec<String> {

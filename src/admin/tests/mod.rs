@@ -198,8 +198,16 @@ impl Control for Gateway {
         self.account(id).is_some()
     }
 
-    fn instance_log(&self, _: &str, lines: usize) -> std::io::Result<Vec<String>> {
-        Ok(vec!["a line".to_owned(); lines.min(3)])
+    fn instance_log(&self, _: &str, lines: usize) -> std::io::Result<(Vec<String>, LogPlace)> {
+        Ok((vec!["a line".to_owned(); lines.min(3)], LogPlace::default()))
+    }
+
+    fn instance_log_after(
+        &self,
+        _: &str,
+        at: LogPlace,
+    ) -> std::io::Result<(Vec<String>, LogPlace)> {
+        Ok((vec!["a line".to_owned()], at))
     }
 
     fn account(&self, id: &str) -> Option<AccountView> {
@@ -263,16 +271,15 @@ impl Control for Gateway {
             .map(|a| format!("http://127.0.0.1:{}", a.upstream_port))
     }
 
-    fn enable(&self, id: &str) -> bool {
-        self.change(id, |a| {
-            (a.enabled, a.available, a.status) = (true, true, Status::Healthy)
-        })
-    }
-
-    fn disable(&self, id: &str) -> bool {
-        self.change(id, |a| {
-            (a.enabled, a.available, a.status) = (false, false, Status::Disabled)
-        })
+    fn switch<'a>(&'a self, id: &'a str, enabled: bool) -> Changed<'a> {
+        let status = [Status::Disabled, Status::Healthy][usize::from(enabled)];
+        let is_known = self.change(id, |a| {
+            (a.enabled, a.available, a.status) = (enabled, enabled, status)
+        });
+        let unknown = || AccountError::NoSuchAccount(id.to_owned());
+        Box::pin(std::future::ready(
+            is_known.then_some(()).ok_or_else(unknown),
+        ))
     }
 
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>> {
