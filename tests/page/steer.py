@@ -2,6 +2,8 @@
 
 import subprocess
 
+from selenium.webdriver.common.keys import Keys
+
 from browser import GIVEN, Page, admin, ask, chat, served, vendor
 
 
@@ -77,6 +79,7 @@ def a_key_is_made_and_used(page):
     key = page.wait(lambda: page.text("#new-key"), "the key")
     assert key.startswith("sk-pg-"), key
     page.shot("key")
+    nothing_but_its_button_closes_it(page, key)
     tell_each_client(page, key)
     page.press("dialog.must footer button")
     page.wait(lambda: page.row("laptop"), "the key in the list")
@@ -96,6 +99,16 @@ def a_key_is_made_and_used(page):
     page.press("dialog[open] footer .danger")
     page.wait(lambda: not page.row("laptop"), "the key to be gone")
     assert ask(f"{GIVEN['gateway']}/v1/models", headers={"Authorization": f"Bearer {key}"})[0] == 401
+
+
+def nothing_but_its_button_closes_it(page, key):
+    """It is shown only once."""
+    for _ in range(3):
+        page.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    page.go("slots")
+    page.go("keys")
+    assert page.text("#new-key") == key
+    assert not page.all("dialog.must header button")
 
 
 def tell_each_client(page, key):

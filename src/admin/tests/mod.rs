@@ -24,7 +24,7 @@ use super::{
     Site, SlotKey, SlotPlace, SlotsView, StrategyChange,
 };
 use crate::config::{Keep, Role, Shown};
-use crate::instance::{InstanceView, Phase};
+use crate::instance::{InstanceView, LogPlace, Phase};
 use crate::notify::Tested;
 use crate::pool::{
     AccountView, BreakerView, Explanation, PoolView, QueueView, ResponseTimes, Status,
@@ -358,7 +358,10 @@ type Changed<'a> = BoxFuture<'a, Result<(), AccountError>>;
 /// It takes every word for it.
 impl Roster for Gateway {
     fn add(&self, _: String, id: String, _: Keys) -> Changed<'_> {
-        self.accounts.lock().push(account(&id));
+        // One is kept, and in force only later.
+        if id != "late" {
+            self.accounts.lock().push(account(&id));
+        }
         Box::pin(std::future::ready(Ok(())))
     }
 
