@@ -35,6 +35,9 @@ const BODY: Duration = Duration::from_secs(30);
 const REST: Duration = Duration::from_secs(5);
 const WRITE: Duration = Duration::from_secs(30);
 
+/// What a connection carries on that a request has come over.
+struct Used;
+
 /// The management API as an application of a Pingora service.
 pub struct AdminApp {
     router: Router,
@@ -58,7 +61,7 @@ impl HttpServerApp for AdminApp {
     ) -> Option<ReusedHttpStream> {
         let mut stop = shutdown.clone();
         let stopped = |stop: &bool| *stop && !self.leaving.load(Ordering::SeqCst);
-        let within = match session.get_keepalive() {
+        let within = match session.take_connection_user_context() {
             None => HEAD,
             Some(_) => IDLE,
         };
@@ -79,7 +82,8 @@ impl HttpServerApp for AdminApp {
         };
         session.set_keepalive(keepalive);
         answer(&self.router, &mut session, Some(stop)).await.ok()?;
-        let settings = HttpPersistentSettings::for_session(&session);
+        let mut settings = HttpPersistentSettings::for_session(&session);
+        settings.set_user_context(Box::new(Used));
         let reusable = session.finish().await.ok()??;
         Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
     }
