@@ -47,8 +47,10 @@ pub(super) async fn act(
         Problem::if_alone(control.redis())?;
     }
     let found = match action.as_str() {
-        "enable" => control.enable(&id),
-        "disable" => control.disable(&id),
+        "enable" | "disable" => {
+            control.switch(&id, action == "enable").await?;
+            true
+        }
         "reset" => control.reset(&id),
         "probe" => control.probe(Some(&id)).await,
         "restart" => instances::restart(&*control, &id)?,

@@ -47,6 +47,8 @@ pub(super) struct Actor {
     pub(super) name: Arc<str>,
     pub(super) role: Role,
     token: Hash,
+    /// What the gate asks for that let it in.
+    needed: Role,
     /// The session that stood for the token, if one did.
     pub(super) session: Option<Known>,
 }
@@ -114,10 +116,12 @@ impl Auth {
         self.sessions.open(actor.token, now)
     }
 
-    /// Would this actor still be let in? A token may be gone by now, a session may have ended.
+    /// Would this actor still be let in? A token may be gone by now or have another role, a session may
+    /// have ended.
     pub(super) fn is_still(&self, actor: &Actor, headers: &HeaderMap, now: Instant) -> bool {
-        let is_open = actor.session.is_none() || self.sessions.of(headers, now).is_some();
-        is_open && self.owner(actor.token, None).is_some()
+        let is_open = actor.session.is_none() || self.sessions.is_open(headers, now);
+        let owner = self.owner(actor.token, None);
+        is_open && owner.is_some_and(|owner| owner.role >= actor.needed)
     }
 
     /// Looks at every token, whether or not one fits already.
@@ -140,6 +144,7 @@ impl Token {
             name: self.name.clone(),
             role: self.role,
             token: self.hash,
+            needed: Role::Metrics,
             session,
         }
     }
@@ -262,7 +267,8 @@ impl Gate {
             None if self.older => return Err(unauthorized(NO_TOKEN)),
             None => Some(self.of_page(request)?),
         };
-        let actor = actor.ok_or_else(|| unauthorized("this admin token is not known"))?;
+        let mut actor = actor.ok_or_else(|| unauthorized("this admin token is not known"))?;
+        actor.needed = self.role;
         if actor.role < self.role {
             let message = "the role of this token does not allow it";
             return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", message));

@@ -7,12 +7,12 @@ use futures::future::BoxFuture;
 
 use super::keys::Issuer;
 use super::pulse::Pulse;
-use super::roster::Roster;
+use super::roster::{AccountError, Roster};
 use super::route::Question;
 use super::slots::{SlotPlace, SlotsView};
 use crate::clock::SystemTime;
 use crate::config::{Difference, Shown};
-use crate::instance::InstanceView;
+use crate::instance::{InstanceView, LogPlace};
 use crate::notify::Tested;
 use crate::pool::{AccountView, Explanation, PoolView, QueueView, Status};
 use crate::store::{Store, Usage};
@@ -37,11 +37,12 @@ pub trait Control: Send + Sync {
     /// Scheme, host and port of the account's upstream, such as `http://127.0.0.1:4001`.
     fn upstream(&self, id: &str) -> Option<String>;
 
-    /// Lets the account serve again. False: there is no such account.
-    fn enable(&self, id: &str) -> bool;
-
-    /// Gives the account no new requests; those in flight finish. False: there is no such account.
-    fn disable(&self, id: &str) -> bool;
+    /// Lets the account serve again, or gives it no new requests; those in flight finish. It holds over
+    /// restarts.
+    ///
+    /// # Errors
+    /// There is no such account; or it is in force, and cannot be kept.
+    fn switch<'a>(&'a self, id: &'a str, enabled: bool) -> BoxFuture<'a, Result<(), AccountError>>;
 
     /// Closes the breaker, ends every cooldown and sets the account's failures to zero. False: there
     /// is no such account.
@@ -64,12 +65,18 @@ pub trait Control: Send + Sync {
     /// Starts the account's program anew. False: it has none.
     fn restart(&self, id: &str) -> bool;
 
-    /// The last lines that the account's program wrote, the oldest first. It reads a file: called on
-    /// a thread that may block.
+    /// The last lines that the account's program wrote, the oldest first, and where they end. It reads a
+    /// file: called on a thread that may block.
     ///
     /// # Errors
     /// The file cannot be read.
-    fn instance_log(&self, id: &str, lines: usize) -> io::Result<Vec<String>>;
+    fn instance_log(&self, id: &str, lines: usize) -> io::Result<(Vec<String>, LogPlace)>;
+
+    /// The lines that came after that, and where they end; on a thread that may block.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    fn instance_log_after(&self, id: &str, at: LogPlace) -> io::Result<(Vec<String>, LogPlace)>;
 
     /// Tries each webhook once.
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>>;

@@ -32,7 +32,7 @@ pub(super) async fn events(
     Extension(auth): Extension<Auth>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let listening = control.pulse().listen(&*control);
+    let listening = control.pulse().listen(&*control, &actor.name);
     let (first, listener) =
         listening.ok_or_else(|| Problem::too_many("too many listen already", LONGEST))?;
     let listening = Listening {

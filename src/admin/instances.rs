@@ -1,15 +1,16 @@
 //! `/api/v1/instances`: the local programs of accounts, and what they said last.
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::account::Program;
 use super::api::Shared;
+use super::auth::{Actor, Auth};
 use super::control::Control;
 use super::follow;
 use super::list::Page;
@@ -121,6 +122,9 @@ pub(super) struct Tail {
     ))]
 pub(super) async fn logs(
     State(control): State<Shared>,
+    Extension(actor): Extension<Actor>,
+    Extension(auth): Extension<Auth>,
+    headers: HeaderMap,
     Path(id): Path<String>,
     Query(Tail { tail, follow }): Query<Tail>,
 ) -> Result<Response, Problem> {
@@ -130,12 +134,12 @@ pub(super) async fn logs(
     }
     with_program(&*control, &id)?;
     if follow {
-        return follow::follow(&control, id, lines);
+        return follow::follow(&control, id, lines, (actor, auth, headers));
     }
     let name = id.clone();
     let read = tokio::task::spawn_blocking(move || control.instance_log(&name, lines)).await;
     match read {
-        Ok(Ok(lines)) => Ok(Json(json!({"account": id, "lines": lines})).into_response()),
+        Ok(Ok((lines, _))) => Ok(Json(json!({"account": id, "lines": lines})).into_response()),
         Ok(Err(error)) => Err(internal(format!("the log cannot be read: {error}"))),
         Err(_) => Err(internal("see the log of the gateway".to_owned())),
     }

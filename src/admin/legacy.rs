@@ -176,18 +176,20 @@ async fn act(
     Path((id, action)): Path<(String, String)>,
 ) -> Answer {
     Problem::if_alone(control.redis()).map_err(Problem::with_detail)?;
-    let (found, done) = match action.as_str() {
-        "enable" => (control.enable(&id), "enabled"),
-        "disable" => (control.disable(&id), "disabled"),
-        "reset" => (control.reset(&id), "reset"),
+    let done = match action.as_str() {
+        "enable" | "disable" => {
+            let enabled = action == "enable";
+            let switched = control.switch(&id, enabled).await;
+            switched.map_err(|error| Problem::from(error).with_detail())?;
+            if enabled { "enabled" } else { "disabled" }
+        }
+        "reset" if !control.reset(&id) => return Err(Problem::no_account(&id).with_detail()),
+        "reset" => "reset",
         _ => {
             let message = "an account can be enabled, disabled or reset";
             return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message).with_detail());
         }
     };
-    if !found {
-        return Err(Problem::no_account(&id).with_detail());
-    }
     tracing::info!(
         actor = &*actor.name,
         account = id,

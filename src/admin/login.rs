@@ -78,9 +78,6 @@ pub(super) async fn open(
     let now = clock::now();
     let from = from.map(|Extension(from)| from);
     let login: Login = parse(&body)?;
-    auth.sessions()
-        .may_try(from, now)
-        .map_err(|wait| Problem::too_many("too many logins have failed", wait))?;
     let actor = match (&login.token, &login.link) {
         (Some(token), None) => auth.actor(token.as_bytes()),
         (None, Some(code)) if auth.sessions().accept(code.as_bytes(), now) => auth.administrator(),
@@ -88,7 +85,9 @@ pub(super) async fn open(
         _ => return Err(Problem::bad("token", "either it or `link` is needed")),
     };
     let Some(actor) = actor else {
-        auth.sessions().failed(from, now);
+        auth.sessions()
+            .failed(from, now)
+            .map_err(|wait| Problem::too_many("too many logins have failed", wait))?;
         tracing::warn!(client = ?from, "a login with a token that is not known");
         let message = "this token is not known, or the link was used";
         return Err(Problem::new(

@@ -54,6 +54,9 @@ pub enum AccountError {
     /// It cannot be sealed, or not be opened again.
     #[error("what is known of the account cannot be read: {0}")]
     Sealed(String),
+    /// It was done all the same.
+    #[error("it is in force, and forgotten with the next start: it cannot be written down: {0}")]
+    NotKept(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -67,13 +70,15 @@ impl From<AccountError> for Problem {
             }
             AccountError::Taken(_) | AccountError::InFile(_) => (StatusCode::CONFLICT, "conflict"),
             AccountError::Sealed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            AccountError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            AccountError::NotKept(_) | AccountError::Store(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable")
+            }
         };
         Problem::new(status, code, error.to_string())
     }
 }
 
-type Done<T = Account> = Result<(Noted, Json<T>), Problem>;
+type Done = Result<(Noted, Json<Value>), Problem>;
 
 fn roster(control: &dyn Control) -> Result<&dyn Roster, Problem> {
     let none = || {
@@ -98,7 +103,7 @@ pub(super) async fn add(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     body: Bytes,
-) -> Result<(StatusCode, Noted, Json<Account>), Problem> {
+) -> Result<(StatusCode, Noted, Json<Value>), Problem> {
     let mut keys: Keys = parse(&body)?;
     let mut text = |key: &str| match keys.remove(key) {
         Some(Value::String(text)) => Ok(text),
@@ -106,7 +111,7 @@ pub(super) async fn add(
         None => Err(Problem::bad(key, "is missing")),
     };
     let (pool, id) = (text("pool")?, text("id")?);
-    let said = names(&keys);
+    let (said, shown) = (names(&keys), visible(&keys));
     roster(&*control)?
         .add(pool.clone(), id.clone(), keys)
         .await?;
@@ -117,7 +122,8 @@ pub(super) async fn add(
         "account added by the API"
     );
     let noted = Noted::at(&id, json!({"pool": pool, "keys": said}));
-    Ok((StatusCode::CREATED, noted, Json(one(&*control, &id)?)))
+    let said = json!({"id": id, "pool": pool, "said": shown});
+    Ok((StatusCode::CREATED, noted, Json(seen(&*control, &id, said))))
 }
 
 /// Changes keys of an account; of one in the file that is an override.
@@ -143,7 +149,8 @@ pub(super) async fn change(
     let shown = visible(&keys);
     roster(&*control)?.change(&id, keys).await?;
     tracing::info!(actor = &*actor.name, account = id, changed = %shown, "account changed by the API");
-    Ok((Noted::with(shown), Json(one(&*control, &id)?)))
+    let said = json!({"id": id, "said": shown});
+    Ok((Noted::with(shown), Json(seen(&*control, &id, said))))
 }
 
 /// Takes away an account that came by the API; its requests finish.
@@ -156,7 +163,7 @@ pub(super) async fn remove(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-) -> Done<Value> {
+) -> Done {
     let in_flight = control.account(&id).map_or(0, |account| account.in_flight);
     roster(&*control)?.remove(&id).await?;
     tracing::info!(
@@ -184,7 +191,14 @@ pub(super) async fn restore(
         account = id,
         "account as the file says again"
     );
-    Ok((Noted::default(), Json(one(&*control, &id)?)))
+    let said = json!({"id": id});
+    Ok((Noted::default(), Json(seen(&*control, &id, said))))
+}
+
+/// The account as it is now. What was done is done, and told so, where it is not in force yet: the answer
+/// is then what was said of it.
+fn seen(control: &dyn Control, id: &str, said: Value) -> Value {
+    one(control, id).map_or(said, |account| json!(account))
 }
 
 fn names(keys: &Keys) -> Vec<String> {

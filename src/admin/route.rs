@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::api::Shared;
+use super::audit::Noted;
 use super::reply::{Problem, parse};
 
 /// A request that is not made.
@@ -40,7 +41,7 @@ fn chat() -> String {
 pub(super) async fn route(
     State(control): State<Shared>,
     body: Bytes,
-) -> Result<Json<Value>, Problem> {
+) -> Result<(Noted, Json<Value>), Problem> {
     let question: Question = parse(&body)?;
     let explained = control.explain(&question);
     let explained = explained
@@ -49,9 +50,10 @@ pub(super) async fn route(
         .others
         .iter()
         .map(|(id, reason)| json!({"account": id, "reason": reason}));
-    Ok(Json(json!({
+    let shown = json!({
         "pool": explained.pool,
         "account": explained.account,
         "others": others.collect::<Vec<_>>(),
-    })))
+    });
+    Ok((Noted::nothing(), Json(shown)))
 }

@@ -1,6 +1,8 @@
 //! Serves an axum router under Pingora, so that the listener is handed over in an upgrade like
 //! every other one.
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,7 +12,9 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use axum::http::{Request, Response, StatusCode, Version};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures::SinkExt;
+use futures::channel::mpsc;
 use http_body_util::BodyExt;
 use pingora::http::ResponseHeader;
 use pingora_core::Result;
@@ -23,10 +27,16 @@ use tower::ServiceExt;
 use super::MAX_BODY;
 use super::reply;
 
-/// How long a head may take, an idle connection may stay, a body may take, and one write may take.
-const HEAD: Duration = Duration::from_secs(60);
+/// How long the first head may take, an idle connection may stay until the next one is there, a body may
+/// take, what is left of one that nobody wanted, and one write.
+const HEAD: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(60);
 const BODY: Duration = Duration::from_secs(30);
+const REST: Duration = Duration::from_secs(5);
 const WRITE: Duration = Duration::from_secs(30);
+
+/// What a connection carries on that a request has come over.
+struct Used;
 
 /// The management API as an application of a Pingora service.
 pub struct AdminApp {
@@ -51,8 +61,12 @@ impl HttpServerApp for AdminApp {
     ) -> Option<ReusedHttpStream> {
         let mut stop = shutdown.clone();
         let stopped = |stop: &bool| *stop && !self.leaving.load(Ordering::SeqCst);
+        let within = match session.take_connection_user_context() {
+            None => HEAD,
+            Some(_) => IDLE,
+        };
         let read = tokio::select! {
-            read = timeout(HEAD, session.read_request()) => read,
+            read = timeout(within, session.read_request()) => read,
             // An idle connection must not hold the end of the process up.
             _ = stop.wait_for(stopped) => return None,
         };
@@ -64,11 +78,12 @@ impl HttpServerApp for AdminApp {
         let keepalive = if *stop.borrow() {
             None
         } else {
-            Some(HEAD.as_secs())
+            Some(IDLE.as_secs())
         };
         session.set_keepalive(keepalive);
         answer(&self.router, &mut session, Some(stop)).await.ok()?;
-        let settings = HttpPersistentSettings::for_session(&session);
+        let mut settings = HttpPersistentSettings::for_session(&session);
+        settings.set_user_context(Box::new(Used));
         let reusable = session.finish().await.ok()??;
         Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
     }
@@ -85,14 +100,46 @@ pub async fn answer(
     stop: Option<ShutdownWatch>,
 ) -> Result<()> {
     session.set_write_timeout(Some(WRITE));
-    let body = match timeout(BODY, read_body(session)).await {
-        Ok(Ok(Some(body))) => body,
-        Ok(Ok(None)) => return refuse(session, StatusCode::PAYLOAD_TOO_LARGE).await,
-        Ok(Err(e)) => return Err(e),
-        Err(_) => return refuse(session, StatusCode::REQUEST_TIMEOUT).await,
+    session.set_total_drain_timeout(Some(REST));
+    let stated = session
+        .get_header(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
+    if stated.is_some_and(|length: u64| length > MAX_BODY as u64) {
+        return refuse(session, StatusCode::PAYLOAD_TOO_LARGE).await;
+    }
+    let (parts, body) = match session.is_body_done() {
+        true => (None, Body::empty()),
+        false => {
+            let (parts, body) = mpsc::channel::<Result<Bytes, Infallible>>(0);
+            (Some(parts), Body::from_stream(body))
+        }
     };
+    let mut response = pin!(router.clone().oneshot(request(session, body)));
+    // The gate goes first: of whom it turns away no body is read.
+    let fed = tokio::select! {
+        biased;
+        Ok(response) = &mut response => Fed::Answered(response),
+        fed = timeout(BODY, feed(session, parts)) => fed.unwrap_or(Ok(Fed::Late))?,
+    };
+    let response = match fed {
+        Fed::Answered(response) => response,
+        Fed::All => {
+            let Ok(response) = response.await;
+            response
+        }
+        Fed::TooLong => return refuse(session, StatusCode::PAYLOAD_TOO_LARGE).await,
+        Fed::Late => return refuse(session, StatusCode::REQUEST_TIMEOUT).await,
+    };
+    if !session.is_body_done() && session.get_header(EXPECT).is_some() {
+        // A body that waits to be asked for need not come.
+        session.set_keepalive(None);
+    }
+    write(session, response, stop).await
+}
+
+fn request(session: &ServerSession, body: Body) -> Request<Body> {
     let head = session.req_header();
-    let mut request = Request::new(Body::from(body));
+    let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
     *request.headers_mut() = head.headers.clone();
@@ -100,29 +147,41 @@ pub async fn answer(
     if let Some(from) = from {
         request.extensions_mut().insert(from.ip());
     }
-    let Ok(response) = router.clone().oneshot(request).await;
-    write(session, response, stop).await
+    request
 }
 
-/// None: it is too long.
-async fn read_body(session: &mut ServerSession) -> Result<Option<Bytes>> {
-    let stated = session
-        .get_header(CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok()?.parse().ok());
-    if stated.is_some_and(|length: u64| length > MAX_BODY as u64) {
-        return Ok(None);
-    }
+/// What came of a request while its body was read.
+enum Fed {
+    /// It was answered before the end of its body.
+    Answered(Response<Body>),
+    /// There is no more of it that anybody wants.
+    All,
+    TooLong,
+    Late,
+}
+
+/// Reads the body for whoever waits for its parts.
+async fn feed(
+    session: &mut ServerSession,
+    parts: Option<mpsc::Sender<Result<Bytes, Infallible>>>,
+) -> Result<Fed> {
+    let Some(mut parts) = parts else {
+        return Ok(Fed::All);
+    };
     if session.get_header(EXPECT).is_some() {
         session.write_continue_response().await?;
     }
-    let mut body = BytesMut::new();
+    let mut length = 0;
     while let Some(part) = session.read_request_body().await? {
-        if body.len() + part.len() > MAX_BODY {
-            return Ok(None);
+        length += part.len();
+        if length > MAX_BODY {
+            return Ok(Fed::TooLong);
         }
-        body.extend_from_slice(&part);
+        if parts.send(Ok(part)).await.is_err() {
+            break;
+        }
     }
-    Ok(Some(body.freeze()))
+    Ok(Fed::All)
 }
 
 /// Answers without reading on, so the connection ends here.

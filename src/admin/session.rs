@@ -28,7 +28,7 @@ const MOST: usize = 256;
 const FAILURES: u32 = 10;
 const FAILURES_IN: Duration = Duration::from_secs(60);
 
-/// Addresses of which failures are known; beyond that nobody new may try.
+/// Addresses of which failures are known; beyond that nobody new is heard.
 const ADDRESSES: usize = 1_024;
 
 /// How long the link that a first start prints is good.
@@ -120,6 +120,13 @@ impl Sessions {
         })
     }
 
+    /// Has this request's cookie a session? A stream that asks so once a second uses none.
+    pub(super) fn is_open(&self, headers: &HeaderMap, now: Instant) -> bool {
+        let open = self.open.lock();
+        let mut ids = cookies(headers).map(|cookie| hash(cookie.as_bytes()));
+        ids.any(|id| open.get(&id).is_some_and(|it| it.left(now).is_some()))
+    }
+
     pub(super) fn close(&self, headers: &HeaderMap) {
         let mut open = self.open.lock();
         for cookie in cookies(headers) {
@@ -127,8 +134,9 @@ impl Sessions {
         }
     }
 
-    /// May somebody at this address try to log in? If not, so much later.
-    pub(super) fn may_try(&self, from: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
+    /// Somebody at this address showed no good token. An error: too often; how much later it is heard
+    /// again. Whoever shows a good one is not asked: behind another proxy all have one address.
+    pub(super) fn failed(&self, from: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
         let mut failures = self.failures.lock();
         failures.retain(|_, (_, since)| now.saturating_duration_since(*since) < FAILURES_IN);
         match failures.get(&network(from)) {
@@ -136,14 +144,11 @@ impl Sessions {
                 Err((*since + FAILURES_IN).saturating_duration_since(now))
             }
             None if failures.len() >= ADDRESSES => Err(FAILURES_IN),
-            _ => Ok(()),
+            _ => {
+                failures.entry(network(from)).or_insert((0, now)).0 += 1;
+                Ok(())
+            }
         }
-    }
-
-    /// Somebody at this address showed no good token.
-    pub(super) fn failed(&self, from: Option<IpAddr>, now: Instant) {
-        let mut failures = self.failures.lock();
-        failures.entry(network(from)).or_insert((0, now)).0 += 1;
     }
 
     /// A code with which one session may be opened without a token, soon.
@@ -236,6 +241,17 @@ mod tests {
     }
 
     #[test]
+    fn a_look_at_a_session_is_no_use_of_it() {
+        let (sessions, now) = (Sessions::default(), clock::now());
+        let (cookie, _) = sessions.open(hash(b"token"), now).unwrap();
+        let almost = now + IDLE - Duration::from_secs(1);
+        assert!(sessions.is_open(&with(&cookie), almost));
+        assert!(!sessions.is_open(&with(&cookie), now + IDLE));
+        assert!(!sessions.is_open(&with(&Secret::new("guess")), now));
+        assert!(sessions.of(&with(&cookie), now + IDLE).is_none());
+    }
+
+    #[test]
     fn one_session_too_many_ends_the_one_that_was_not_used_for_longest() {
         let (sessions, now) = (Sessions::default(), clock::now());
         let (first, _) = sessions.open(hash(b"token"), now).unwrap();
@@ -255,15 +271,14 @@ mod tests {
         let at = |text: &str| Some(text.parse().unwrap());
         for n in 0..FAILURES {
             let from = at(&format!("2001:db8::{n}"));
-            assert!(sessions.may_try(from, now).is_ok());
-            sessions.failed(from, now);
+            assert!(sessions.failed(from, now).is_ok());
         }
-        let wait = sessions.may_try(at("2001:db8::ffff"), now).unwrap_err();
+        let wait = sessions.failed(at("2001:db8::ffff"), now).unwrap_err();
         assert_eq!(wait, FAILURES_IN, "the same network");
-        assert!(sessions.may_try(at("192.0.2.1"), now).is_ok());
+        assert!(sessions.failed(at("192.0.2.1"), now).is_ok());
         assert!(
             sessions
-                .may_try(at("2001:db8::1"), now + FAILURES_IN)
+                .failed(at("2001:db8::1"), now + FAILURES_IN)
                 .is_ok()
         );
     }

@@ -17,13 +17,13 @@ use super::news::Order;
 use super::roster::Origin;
 use super::shared;
 use crate::admin::{
-    self, About, Control, Issuer, Pulse, Question, Records, Reloaded, Roster, SlotPlace, SlotsView,
-    StrategyChange,
+    self, About, AccountError, Control, Issuer, Pulse, Question, Records, Reloaded, Roster,
+    SlotPlace, SlotsView, StrategyChange,
 };
 use crate::clock::{self, SystemTime};
 use crate::config::{self, Host, Models, Shown, Strategy};
 use crate::dialect::{Call, Peek, asks_for_websocket};
-use crate::instance::{InstanceView, Phase};
+use crate::instance::{InstanceView, LogPlace, Phase};
 use crate::key;
 use crate::notify::Tested;
 use crate::pool::{
@@ -141,14 +141,8 @@ impl Control for App {
         })
     }
 
-    fn enable(&self, id: &str) -> bool {
-        let account = id.to_owned();
-        self.order(Order::Enable { account })
-    }
-
-    fn disable(&self, id: &str) -> bool {
-        let account = id.to_owned();
-        self.order(Order::Disable { account })
+    fn switch<'a>(&'a self, id: &'a str, enabled: bool) -> BoxFuture<'a, Result<(), AccountError>> {
+        Box::pin(self.switch_account(id, enabled))
     }
 
     fn reset(&self, id: &str) -> bool {
@@ -195,8 +189,12 @@ impl Control for App {
         self.instances.restart(id)
     }
 
-    fn instance_log(&self, id: &str, lines: usize) -> io::Result<Vec<String>> {
+    fn instance_log(&self, id: &str, lines: usize) -> io::Result<(Vec<String>, LogPlace)> {
         self.instances.tail(id, lines)
+    }
+
+    fn instance_log_after(&self, id: &str, at: LogPlace) -> io::Result<(Vec<String>, LogPlace)> {
+        self.instances.log_after(id, at)
     }
 
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>> {

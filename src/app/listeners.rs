@@ -313,8 +313,12 @@ impl ServerApp for Office {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         const HANDSHAKE: Duration = Duration::from_secs(15);
+        /// One too many is closed at once: it could only be a mistake, or somebody who means ill.
+        const MOST: usize = 256;
         let _open = Open(self.open.clone());
-        self.open.fetch_add(1, Ordering::SeqCst);
+        if self.open.fetch_add(1, Ordering::SeqCst) >= MOST {
+            return None;
+        }
         let stream = self.handshakes.secure(stream, HANDSHAKE).await?;
         ServerApp::process_new(&self.app, stream, shutdown).await
     }

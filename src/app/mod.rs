@@ -310,6 +310,7 @@ fn prepare(
     mut predecessor: Option<&mut Predecessor>,
 ) -> Result<(Arc<App>, Server)> {
     let announce = options.announce;
+    let is_first = state::makes_token(&options.config);
     let age = predecessor.as_ref().map(|predecessor| predecessor.age);
     let app = Arc::new(App::build(options, access, age.unwrap_or_default())?);
     telemetry::count_panics(app.metrics.clone());
@@ -325,7 +326,7 @@ fn prepare(
     listeners::check_free(free)?;
     keys::issue_first(&app)?;
     if announce {
-        state::announce(&config, &app.auth);
+        state::announce(&config, &app.auth, is_first);
     }
     let server = listeners::server(&app, inherited)?;
     if let Some(predecessor) = predecessor {

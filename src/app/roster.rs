@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 
 use super::App;
 use super::keys::Issued;
+use super::news::Order;
 use super::renewals::seal_key;
 use crate::admin::{AccountError, Keys, Roster};
 use crate::config::{self, Config, is_account_id, outside_account, overlaid};
@@ -207,7 +208,11 @@ impl Entry {
                     .iter()
                     .position(|account| account.id == self.id);
                 if let Some(at) = at {
-                    let changed = overlaid(&pool.accounts[at], &keys, pool).map_err(wrong)?;
+                    let base = &pool.accounts[at];
+                    // The file may have got headers since: they are not for another upstream.
+                    check_secrets(&keys, !base.headers.is_empty())
+                        .map_err(|error| error.to_string())?;
+                    let changed = overlaid(base, &keys, pool).map_err(wrong)?;
                     pool.accounts[at] = changed;
                     return Ok(());
                 }
@@ -370,16 +375,51 @@ impl App {
         })
         .await?;
         // An order of before goes no further than this one.
-        match enabled {
-            Some(true) => drop(self.order(super::news::Order::Enable {
-                account: id.to_owned(),
-            })),
-            Some(false) => drop(self.order(super::news::Order::Disable {
-                account: id.to_owned(),
-            })),
-            None => {}
+        if let Some(enabled) = enabled {
+            self.order(switched(id, enabled));
         }
         Ok(())
+    }
+
+    /// Takes the account out, or puts it back, at once; then it is written down, so that a restart and a
+    /// gateway that comes later know of it.
+    pub(super) async fn switch_account(&self, id: &str, enabled: bool) -> Result<(), AccountError> {
+        if !self.order(switched(id, enabled)) {
+            return Err(AccountError::NoSuchAccount(id.to_owned()));
+        }
+        let pools = self.pools_of_file();
+        let mut of_file = pools.iter().flat_map(|pool| &pool.accounts);
+        let of_file = of_file.find(|account| account.id == id);
+        let kept = self.change_entry(id, |known| {
+            // An account of the file that is as the file says needs no override.
+            let (mut said, value) = match of_file {
+                Some(base) => (
+                    known.filter(|said| said.pool.is_none()).unwrap_or_default(),
+                    (base.enabled != enabled).then_some(enabled),
+                ),
+                None => (
+                    known
+                        .filter(|said| said.pool.is_some())
+                        .ok_or_else(|| AccountError::NoSuchAccount(id.to_owned()))?,
+                    Some(enabled),
+                ),
+            };
+            match value {
+                Some(value) => drop(said.keys.insert("enabled".to_owned(), value.into())),
+                None => drop(said.keys.remove("enabled")),
+            }
+            Ok(Some(said).filter(|said| said.pool.is_some() || !said.keys.is_empty()))
+        });
+        kept.await
+            .map_err(|error| AccountError::NotKept(error.to_string()))
+    }
+}
+
+fn switched(id: &str, enabled: bool) -> Order {
+    let account = id.to_owned();
+    match enabled {
+        true => Order::Enable { account },
+        false => Order::Disable { account },
     }
 }
 

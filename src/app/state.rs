@@ -2,7 +2,7 @@
 //! a crash no image of the memory.
 
 use std::fs;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -102,8 +102,14 @@ fn scheme(tls: bool) -> &'static str {
     if tls { "https" } else { "http" }
 }
 
-/// Says where to go, to whoever started the program.
-pub(super) fn announce(config: &Config, auth: &Auth) {
+/// Will this start make the admin token?
+pub(super) fn makes_token(config: &Config) -> bool {
+    let is_stated = config.admin.token.is_some() || !config.admin.tokens.is_empty();
+    !is_stated && !config.state.dir.join(ADMIN_TOKEN).exists()
+}
+
+/// Says where to go, to whoever started the program. `is_first`: it has made the admin token just now.
+pub(super) fn announce(config: &Config, auth: &Auth, is_first: bool) {
     let mut out = std::io::stdout().lock();
     for listen in &config.listen {
         let scheme = scheme(listen.tls.is_some());
@@ -112,10 +118,12 @@ pub(super) fn announce(config: &Config, auth: &Auth) {
     if let Address::Tcp(address) = &config.admin.address {
         let scheme = scheme(config.admin.tls.is_some());
         drop(writeln!(out, "operators: {scheme}://{address}"));
-        // To whoever sees this terminal, the token's file is no secret either.
+        // To whoever sees this terminal, the token's file is no secret either. What is no terminal is a
+        // journal that more people read: no link there but the first, without which nobody gets in.
         let made = config.admin.token.is_none() && config.admin.tokens.is_empty();
-        if let Ok(code) = auth.invite()
-            && made
+        if made
+            && (is_first || out.is_terminal())
+            && let Ok(code) = auth.invite()
         {
             let code = code.expose();
             drop(writeln!(

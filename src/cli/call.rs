@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::Admin;
 use super::out;
+use super::table::{Paint, clean};
 use crate::secret::Secret;
 
 /// Path and body of a chat with this model.
@@ -70,15 +71,16 @@ pub(super) async fn accounts(admin: &Admin) -> BTreeMap<String, (String, String)
 pub(super) fn line(well: bool, what: &str, said: &str) -> String {
     let screen = out::Screen::now();
     let (mark, paint) = match well {
-        true => ("ok", super::table::Paint::Good),
-        false => ("no", super::table::Paint::Bad),
+        true => ("ok", Paint::Good),
+        false => ("no", Paint::Bad),
     };
+    let (what, said) = (clean(what), clean(said));
     format!("{} {what:<12} {said}\n", paint.on(mark, screen.color))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{chat, is_whole};
+    use super::{chat, is_whole, line};
 
     #[test]
     fn a_models_name_says_its_dialect() {
@@ -89,6 +91,14 @@ mod tests {
             path("gemini-3"),
             "/v1beta/models/gemini-3:streamGenerateContent?alt=sse"
         );
+    }
+
+    #[test]
+    fn what_an_upstream_said_steers_no_terminal() {
+        let line = line(false, "chat\u{1b}[2J", "500: \u{1b}]52;c;\u{7}\nok models");
+        assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+        let text = line.trim_end().trim_start_matches("\u{1b}[31mno\u{1b}[0m");
+        assert!(!text.contains(char::is_control), "{line:?}");
     }
 
     #[test]

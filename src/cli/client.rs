@@ -17,14 +17,17 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::table::clean;
 use crate::config::{Address, Config, SecretError, SecretSource, TlsFiles, read_secret};
 use crate::net::{ask_socket, pinned};
 use crate::secret::Secret;
 
 /// The gateway answers these questions from memory; one that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// One that asks an upstream on its way: a renewal may take 35 s, a probe as long as its timeout.
+const UPSTREAMS: Duration = Duration::from_secs(90);
 /// The longest answer, in bytes: a page of 1,000 accounts is about 1 MB.
 const LONGEST: usize = 64 << 20;
 
@@ -79,14 +82,30 @@ impl Admin {
         self.ask("POST", path, Some(body)).await
     }
 
+    /// What the gateway asks of an upstream before it answers.
+    pub(super) async fn post_and_wait(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask_within("POST", path, Some(&json!({})), UPSTREAMS)
+            .await
+    }
+
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.ask("DELETE", path, None).await
     }
 
     async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        self.ask_within(method, path, body, PATIENCE).await
+    }
+
+    async fn ask_within(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> anyhow::Result<Value> {
         let url = format!("{}{path}", self.server.base());
         let ask = request(method, &url, self.token.as_ref(), body)?;
-        let (status, answer) = match self.server.exchange(ask).await {
+        let (status, answer) = match self.server.exchange_within(ask, patience).await {
             Ok(answer) => answer,
             Err(Trouble::Nobody) => bail!(
                 "nothing runs at {}; `poolgate run` starts the gateway",
@@ -99,7 +118,7 @@ impl Admin {
                 .with_context(|| format!("{url}: the answer is no JSON; is this poolgate?"));
         }
         let said: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        let said = said["error"]["message"].as_str().unwrap_or_default();
+        let said = clean(said["error"]["message"].as_str().unwrap_or_default());
         Err(match (status, &self.token, &self.token_file) {
             (StatusCode::UNAUTHORIZED, None, Some(path)) => anyhow!(
                 "{} wants an admin token, and {} does not exist: is this the configuration it runs with?",

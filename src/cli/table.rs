@@ -122,11 +122,15 @@ fn width_of(text: &str) -> usize {
     text.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum()
 }
 
-/// `text` in at most `width`, without control characters: what an upstream said must not steer the
-/// terminal.
-pub(super) fn cut(text: &str, width: usize) -> String {
+/// `text` without control characters: what an upstream said must not steer the terminal.
+pub(super) fn clean(text: &str) -> String {
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let clean: String = clean.collect();
+    clean.collect()
+}
+
+/// The same, in at most `width`.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    let clean = clean(text);
     if width_of(&clean) <= width {
         return clean;
     }

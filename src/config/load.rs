@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::Document;
 use super::env::Variables;
-use super::model::Config;
+use super::model::{Config, Open};
 use super::problem::{Problem, Problems, Severity};
 use super::read::{Section, root};
 use super::secret_file::read_keys_file;
@@ -57,8 +57,10 @@ fn is_json(path: &Path) -> bool {
 fn read_router(text: &str, path: &Path, env: Variables<'_>) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
     let keys = path.with_file_name("auth_profiles").join("key.txt");
-    let has_keys = read_keys_file(&keys).is_ok_and(|keys| !keys.is_empty());
-    let taken = older::router(text, has_keys.then_some("auth_profiles/key.txt"));
+    // What cannot be read is no empty file: that would let everybody in.
+    let keys = read_keys_file(&keys)
+        .map_err(|error| Problems(vec![Problem::of_file(&name, error.to_string())]))?;
+    let taken = older::router(text, "auth_profiles/key.txt", !keys.is_empty());
     let taken = taken.map_err(|mistakes| {
         let each = mistakes.iter().map(|text| Problem::of_file(&name, text));
         Problems(each.collect())
@@ -72,6 +74,10 @@ fn read_router(text: &str, path: &Path, env: Variables<'_>) -> Result<Loaded, Pr
     });
     let mut loaded = read_yaml(&taken.text, path, env, false)?;
     loaded.remarks.splice(0..0, notes);
+    if loaded.config.clients.open == Open::Always {
+        // It is so because there is no key, not because somebody has said so.
+        loaded.config.clients.open = Open::UntilKeys;
+    }
     Ok(loaded)
 }
 

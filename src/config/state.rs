@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::form::{
-    Checked, Flag, Form, HOST, NONEMPTY, Number, PathIn, REAL_SPAN, SOME, SPAN, Size, Text, Words,
+    AUTHORITY, Checked, Flag, Form, NONEMPTY, Number, PathIn, REAL_SPAN, SOME, SPAN, Size, Text,
+    Words,
 };
 use super::model::{
     Egress, Instances, Keep, Level, Log, LogFormat, NoticeFormat, Notify, Redis, Restart, Rotate,
@@ -120,7 +121,7 @@ pub(super) fn egress(s: &mut Section<'_, '_>) -> Egress {
 const NO_PROXY: Checked = Checked(|text| match text {
     "*" => Ok(text.to_owned()),
     _ if text.contains('/') => super::form::Network.read(text).map(|_| text.to_owned()),
-    _ => HOST.read(text),
+    _ => AUTHORITY.read(text),
 });
 
 /// What can be told to a webhook; the last one only to those that ask for it.

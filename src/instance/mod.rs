@@ -7,6 +7,7 @@
 mod command;
 mod discover;
 mod guest;
+mod log;
 mod output;
 mod port;
 mod process;
@@ -27,6 +28,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use discover::Discovery;
+pub use log::LogPlace;
 pub use program::{InstanceView, Phase};
 
 use crate::config::{self, Config, Host};
@@ -150,12 +152,21 @@ impl Instances {
         Some(program.view(self.ports.of(id)))
     }
 
-    /// The last lines that the account's program wrote, the oldest first. Reads a file.
+    /// The last lines that the account's program wrote, the oldest first, and where they end. Reads a
+    /// file.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn tail(&self, id: &str, lines: usize) -> io::Result<Vec<String>> {
-        output::tail(&self.folder, id, lines)
+    pub fn tail(&self, id: &str, lines: usize) -> io::Result<(Vec<String>, LogPlace)> {
+        log::tail(&self.folder, id, lines)
+    }
+
+    /// The lines that it wrote after that, and where they end. Reads a file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn log_after(&self, id: &str, at: LogPlace) -> io::Result<(Vec<String>, LogPlace)> {
+        log::after(&self.folder, id, at)
     }
 }
 

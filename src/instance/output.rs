@@ -252,44 +252,17 @@ impl Stream {
     }
 }
 
-/// The last lines of an instance's log, the oldest first.
-///
-/// # Errors
-/// The log cannot be read; one that is not there is empty.
-pub(super) fn tail(folder: &Path, id: &str, lines: usize) -> io::Result<Vec<String>> {
-    /// So much of the log is looked at, in bytes.
-    const LOOKED_AT: u64 = 4 << 20;
-    let mut found = Vec::new();
-    let current = log_path(folder, id);
-    let mut older = current.clone().into_os_string();
-    older.push(".1");
-    for path in [current, PathBuf::from(older)] {
-        let mut file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let from = file.metadata()?.len().saturating_sub(LOOKED_AT);
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::new();
-        file.take(LOOKED_AT).read_to_end(&mut bytes)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let newest_first = text.lines().rev().map(str::to_owned);
-        found.extend(newest_first.take(lines - found.len()));
-        if found.len() >= lines {
-            break;
-        }
-    }
-    found.reverse();
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST_LINE, Output, files, tail};
+    use super::{LONGEST_LINE, Output, files};
     use crate::config::Rotate;
     use std::fs;
     use std::io::Write;
+    use std::path::Path;
+
+    fn tail(folder: &Path, id: &str, lines: usize) -> std::io::Result<Vec<String>> {
+        Ok(super::super::log::tail(folder, id, lines)?.0)
+    }
 
     #[test]
     fn lines_of_both_files_are_kept_whole_and_the_files_are_emptied() {

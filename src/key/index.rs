@@ -195,12 +195,14 @@ impl Keys {
     }
 
     fn is_open(&self, config: &Config) -> bool {
+        let had_keys = self.had_keys.load(Ordering::SeqCst);
         match config.clients.open {
             Open::Always => true,
             Open::Never => false,
+            Open::UntilKeys => !had_keys,
             Open::Auto => {
                 let mut addresses = config.listen.iter().map(|listen| listen.address.ip());
-                !self.had_keys.load(Ordering::SeqCst) && addresses.all(|ip| ip.is_loopback())
+                !had_keys && addresses.all(|ip| ip.is_loopback())
             }
         }
     }

@@ -263,3 +263,39 @@ fn a_key_whose_addresses_cannot_be_read_is_refused_from_everywhere() {
     let keys = Keys::new(&config(""), Some(vec![spoilt]));
     assert_eq!(why(&keys, "spoilt", now), Some(Refused::Disabled));
 }
+
+/// The older router's file: what is beside it decides who is let in, and a look at it that fails does not.
+#[test]
+fn the_older_routers_gate_is_open_until_there_was_a_key_and_never_again() {
+    let now = clock::wall();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("multi_account_config.json");
+    let text = r#"{"accounts": [{"id": "a", "auth_file": "a.json", "port": 2048}], "router": {"host": "0.0.0.0"}}"#;
+    std::fs::write(&path, text).unwrap();
+    let load = || config::load(&path, &|_| None);
+    let read = || load().ok().unwrap().config;
+    let without = read();
+    let keys = Keys::new(&without, Some(Vec::new()));
+    assert!(keys.are_open(), "no key, and no folder for one: as before");
+    std::fs::create_dir(folder.path().join("auth_profiles")).unwrap();
+    let file = folder.path().join("auth_profiles/key.txt");
+    std::fs::write(&file, "sk-one\n").unwrap();
+    // The file is watched although it was not there; a reload finds it as well.
+    let opened = Keys::new(&read(), Some(Vec::new()));
+    assert!(!opened.are_open());
+    keys.reload(&without);
+    assert!(!keys.are_open());
+    assert!(ask(&keys, "sk-one", now).is_ok());
+    // Half written, then unreadable, at a reload.
+    std::fs::write(&file, "").unwrap();
+    keys.reload(&read());
+    assert!(
+        !keys.are_open(),
+        "an empty file opens nothing that was shut"
+    );
+    std::fs::write(&file, b"\xff\xfe").unwrap();
+    let problems = load().err().unwrap();
+    assert!(problems.to_string().contains("key.txt"), "{problems}");
+    keys.reload(&without);
+    assert!(!keys.are_open());
+}

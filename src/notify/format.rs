@@ -1,5 +1,7 @@
 //! A notice in the form that a chat's webhook takes, signed as that chat asks for it.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -106,8 +108,30 @@ fn mac(key: &[u8], text: &[u8]) -> String {
     STANDARD.encode(mac.finalize().into_bytes())
 }
 
+/// How far apart one hook's notices are: each chat takes so many of a bot and then none for a while.
+///
+/// - Slack: one a second (<https://docs.slack.dev/apis/web-api/rate-limits>).
+/// - Feishu and Lark: 100 a minute, five a second.
+/// - DingTalk: 20 a minute; one more, and it takes none for ten minutes.
+pub(super) fn gap(format: NoticeFormat) -> Duration {
+    Duration::from_millis(match format {
+        NoticeFormat::Json => 0,
+        NoticeFormat::Slack => 1_000,
+        NoticeFormat::Feishu => 600,
+        NoticeFormat::Dingtalk => 3_000,
+    })
+}
+
+/// What a chat says against a notice.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) why: String,
+    /// It takes none now, and would take this one later.
+    pub(super) is_for_now: bool,
+}
+
 /// These chats answer 200 to what they refuse, and say so in the body; the words are theirs.
-pub(super) fn refusal(format: NoticeFormat, body: &[u8]) -> Option<String> {
+pub(super) fn refusal(format: NoticeFormat, body: &[u8]) -> Option<Refusal> {
     let field = match format {
         NoticeFormat::Feishu => "code",
         NoticeFormat::Dingtalk => "errcode",
@@ -115,7 +139,19 @@ pub(super) fn refusal(format: NoticeFormat, body: &[u8]) -> Option<String> {
     };
     let said: Value = serde_json::from_slice(body).ok()?;
     let code = said[field].as_i64().filter(|code| *code != 0)?;
-    Some(format!("the hook answers {field} {code}"))
+    let is_for_now = match format {
+        // Feishu has one number for what it cannot read and for what comes too fast.
+        NoticeFormat::Feishu => match code {
+            9499 => said["msg"]
+                .as_str()
+                .is_some_and(|words| words.to_ascii_lowercase().contains("too many")),
+            code => matches!(code, 11232 | 99991400),
+        },
+        // Busy, and the two of its limits.
+        _ => matches!(code, -1 | 130101 | 410100),
+    };
+    let why = format!("the hook answers {field} {code}");
+    Some(Refusal { why, is_for_now })
 }
 
 #[cfg(test)]
@@ -188,12 +224,24 @@ mod tests {
             said(
                 NoticeFormat::Feishu,
                 r#"{"code":19021,"msg":"sign match fail"}"#
-            )
-            .as_deref(),
-            Some("the hook answers code 19021")
+            ),
+            Some(Refusal {
+                why: "the hook answers code 19021".to_owned(),
+                is_for_now: false
+            })
         );
-        assert!(said(NoticeFormat::Dingtalk, r#"{"errcode":310000}"#).is_some());
         assert_eq!(said(NoticeFormat::Dingtalk, "ok"), None);
         assert_eq!(said(NoticeFormat::Slack, r#"{"code":1}"#), None);
+        use NoticeFormat::{Dingtalk, Feishu};
+        for (format, text, is_for_now) in [
+            (Dingtalk, r#"{"errcode":310000}"#, false),
+            (Dingtalk, r#"{"errcode":130101}"#, true),
+            (Dingtalk, r#"{"errcode":-1}"#, true),
+            (Feishu, r#"{"code":11232}"#, true),
+            (Feishu, r#"{"code":9499,"msg":"Too many requests"}"#, true),
+            (Feishu, r#"{"code":9499,"msg":"Bad Request"}"#, false),
+        ] {
+            assert_eq!(said(format, text).unwrap().is_for_now, is_for_now, "{text}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::event::{Event, Kind, TEST};
-use super::format::{dressed, refusal};
+use super::format::{Refusal, dressed, gap, refusal};
 use super::signature::signature;
 use crate::backoff::Backoff;
 use crate::clock::{self, Instant};
@@ -35,7 +35,7 @@ const WAITS: Backoff = Backoff {
 /// What waited longer behind others is no news any more.
 const STALE: Duration = Duration::from_secs(900);
 
-/// What a hook answers is not looked at beyond its status.
+/// What a hook answers is not looked at beyond its status and the word of a chat.
 const ANSWER: usize = 16 << 10;
 
 const EVENT: HeaderName = HeaderName::from_static("x-poolgate-event");
@@ -91,6 +91,8 @@ enum Attempt {
     Gone,
     Refused(String),
     Failed(String),
+    /// It takes nothing now; that may last longer than the tries of what fails.
+    Throttled(String),
 }
 
 impl Hook {
@@ -204,7 +206,7 @@ impl Hook {
         match self.attempt(&Notice::new(TEST, body)).await {
             Attempt::Delivered => Ok(()),
             Attempt::Gone => Err(format!("the hook answers {}", StatusCode::GONE)),
-            Attempt::Refused(why) | Attempt::Failed(why) => Err(why),
+            Attempt::Refused(why) | Attempt::Failed(why) | Attempt::Throttled(why) => Err(why),
         }
     }
 
@@ -224,7 +226,7 @@ impl Hook {
                 Attempt::Delivered => {}
                 Attempt::Gone => return self.switch_off(),
                 Attempt::Refused(why) => self.drop_one(&notice, "refused", &why),
-                Attempt::Failed(_) => return,
+                Attempt::Failed(_) | Attempt::Throttled(_) => return,
             }
             self.queue.lock().pop_front();
         }
@@ -254,6 +256,7 @@ impl Hook {
                 Some(notice) => {
                     self.deliver(&notice).await;
                     self.queue.lock().pop_front();
+                    tokio::time::sleep(gap(self.settings.format)).await;
                 }
                 None => self.arrived.notified().await,
             }
@@ -266,18 +269,20 @@ impl Hook {
             if self.is_off() {
                 return;
             }
-            let why = match self.attempt(notice).await {
+            let (why, most) = match self.attempt(notice).await {
                 Attempt::Delivered => return,
                 Attempt::Gone => return self.switch_off(),
                 Attempt::Refused(why) => break ("refused", why),
-                Attempt::Failed(why) => why,
+                Attempt::Failed(why) => (why, TRIES),
+                Attempt::Throttled(why) => (why, u32::MAX),
             };
             failures += 1;
             let age = clock::now().saturating_duration_since(notice.told);
-            if failures >= TRIES || age > STALE {
+            if failures >= most || age > STALE {
                 break ("failed", why);
             }
             let wait = WAITS.wait(failures, fastrand::f64());
+            let wait = wait.max(gap(self.settings.format));
             tracing::info!(
                 hook = self.host,
                 event = notice.event,
@@ -320,10 +325,14 @@ impl Hook {
             .post(sent.url.expose(), headers, sent.body, ANSWER)
             .await;
         let status = match answer {
-            Ok(answer) => match refusal(*format, &answer.body) {
-                Some(why) => return Attempt::Refused(why),
-                None => answer.status,
-            },
+            Ok(answer) if answer.status.is_success() => {
+                return match refusal(*format, &answer.body) {
+                    None => Attempt::Delivered,
+                    Some(Refusal { why, is_for_now }) if is_for_now => Attempt::Throttled(why),
+                    Some(Refusal { why, .. }) => Attempt::Refused(why),
+                };
+            }
+            Ok(answer) => answer.status,
             Err(error @ EgressError::NotPublic) => {
                 return Attempt::Refused(format!("{error}; `allow_private: true` lets it be used"));
             }
@@ -337,7 +346,8 @@ impl Hook {
         match status {
             _ if status.is_success() => Attempt::Delivered,
             StatusCode::GONE => Attempt::Gone,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Attempt::Failed(answer),
+            StatusCode::TOO_MANY_REQUESTS => Attempt::Throttled(answer),
+            StatusCode::REQUEST_TIMEOUT => Attempt::Failed(answer),
             _ if status.is_server_error() => Attempt::Failed(answer),
             _ => Attempt::Refused(answer),
         }

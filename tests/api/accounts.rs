@@ -1,12 +1,14 @@
 //! Accounts by the API: served at once, kept over restarts, seen by all gateways of the same records.
 
 use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{add, delete, gateway, patch};
-use crate::support::{Gateway, Mock, Postgres, chat, get, pool, post, wait_for};
+use crate::support::{Gateway, Mock, Postgres, Vendor, chat, count, get, pool, post, wait_for};
 
 #[test]
 fn an_added_account_serves_at_once_and_after_a_restart() {
@@ -150,6 +152,68 @@ fn another_upstream_does_not_get_the_old_secret() {
     );
 }
 
+/// A header of the file is a secret of the file's upstream, also one that is written there later.
+#[test]
+fn a_header_that_comes_into_the_file_goes_to_no_upstream_of_the_api() {
+    let (gateway, vendor) = gateway();
+    let other = Mock::start(&[]);
+    let keys = json!({"upstream": other.url(), "credential": {"api_key": "another"}});
+    let answer = gateway.admin(patch("/api/v1/accounts/a0", &keys));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(gateway.send(&chat(false)).status, 200);
+    assert_eq!((vendor.count("requests"), other.count("requests")), (0, 1));
+    let file = gateway.program.folder().join("poolgate.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    let with_header = text.replace("id: a0,", "id: a0, headers: {x-org: secret-of-the-file},");
+    assert_ne!(text, with_header);
+    fs::write(&file, with_header).unwrap();
+    let (code, _, complaints) = gateway.program.command(&["reload"]);
+    assert_eq!(code, Some(0), "{complaints}");
+    assert_eq!(gateway.account("a0")["upstream"], vendor.url());
+    assert_eq!(gateway.send(&chat(false)).status, 200);
+    assert_eq!((vendor.count("requests"), other.count("requests")), (1, 1));
+    assert!(
+        gateway
+            .log()
+            .contains("what the API said of it is left out"),
+        "{}",
+        gateway.log()
+    );
+}
+
+#[test]
+fn what_was_switched_off_stays_off_until_it_is_switched_on() {
+    let (mut gateway, vendor) = gateway();
+    add(&gateway, "b", &vendor, &json!({}));
+    gateway.act("a0", "disable");
+    // The older systems' path does the same.
+    let older = gateway.admin(post("/accounts/b/disable", &json!({})));
+    assert_eq!(older.status, 200, "{}", older.text());
+    gateway.restart(Signal::SIGTERM);
+    for id in ["a0", "b"] {
+        assert_eq!(gateway.account(id)["status"], "disabled", "{id}");
+    }
+    assert_eq!(gateway.account("a0")["override"], json!(["enabled"]));
+    assert_eq!(gateway.send(&chat(false)).status, 503);
+    gateway.act("a0", "enable");
+    assert_eq!(gateway.account("a0")["override"], Value::Null);
+    gateway.act("b", "enable");
+    gateway.restart(Signal::SIGTERM);
+    for id in ["a0", "b"] {
+        assert_eq!(gateway.account(id)["enabled"], true, "{id}");
+    }
+    // An override of PATCH is taken back as well.
+    let off = patch(
+        "/api/v1/accounts/a0",
+        &json!({"enabled": false, "weight": 3}),
+    );
+    assert_eq!(gateway.admin(off).status, 200);
+    gateway.act("a0", "enable");
+    assert_eq!(gateway.account("a0")["override"], json!(["weight"]));
+    gateway.restart(Signal::SIGTERM);
+    assert_eq!(gateway.account("a0")["enabled"], true);
+}
+
 #[test]
 fn a_removed_account_finishes_its_requests() {
     let (gateway, vendor) = gateway();
@@ -223,6 +287,39 @@ fn all_gateways_of_the_same_records_see_it_within_a_second() {
     wait_for("it to be gone there", || {
         (there().status == 404).then_some(())
     });
+}
+
+/// A renewal may take longer than anything that the gateway answers from memory. It is waited for with
+/// `POOLGATE_SOAK=1` only.
+#[test]
+fn the_command_line_waits_for_a_renewal() {
+    if count(0, 1) == 0 {
+        return;
+    }
+    let admin = Vendor::start();
+    let text = format!(
+        "admin: {{address: \"{}\", token: an-admin-token-of-the-test}}\n\
+         pools: {{default: {{accounts: [{{id: a0, upstream: openai, credential: {{api_key: k}}}}]}}}}\n",
+        admin.address
+    );
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("poolgate.yaml"), text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_poolgate"));
+    command.args(["accounts", "refresh", "a0"]);
+    let command = command.current_dir(folder.path()).stdout(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let mut asked = admin.next();
+    std::thread::sleep(Duration::from_secs(12));
+    let body = "{\"status\": \"healthy\"}";
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    asked.write((head + body).as_bytes());
+    let said = child.wait_with_output().unwrap();
+    assert!(said.status.success());
+    let out = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(out, "a0 has a new token: healthy\n");
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What operators did is written down; the page's session; planted texts.
 
+use std::net::TcpStream;
+
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{add, delete, gateway, patch};
-use crate::support::{Gateway, Mock, chat, get, pool, post};
+use crate::support::{Gateway, Mock, chat, get, pool, post, wait_for};
 
 fn audit(gateway: &Gateway) -> Vec<Value> {
     let answer = gateway.admin(get("/api/v1/audit"));
@@ -26,7 +29,8 @@ fn each_write_is_in_the_audit_record_with_who_what_and_from_where() {
     // These do nothing.
     gateway.admin(post("/api/v1/reload?dry_run=true", &json!({})));
     gateway.admin(post("/api/v1/accounts/nobody/disable", &json!({})));
-    gateway.admin(post("/api/v1/route", &json!({})));
+    let tried = gateway.admin(post("/api/v1/route", &json!({"model": "gpt-5"})));
+    assert_eq!(tried.status, 200, "{}", tried.text());
     let rows = audit(&gateway);
     let said: Vec<(&str, &str)> = rows
         .iter()
@@ -104,6 +108,34 @@ fn a_first_start_prints_a_link_that_logs_in_once() {
         "{}",
         page.text()
     );
+}
+
+/// Who may read the journal may not log in by it.
+#[test]
+fn a_later_start_prints_no_link() {
+    let (mut gateway, _vendor) = gateway();
+    gateway.restart(Signal::SIGTERM);
+    gateway.upgrade();
+    let log = gateway.log();
+    let count = |words: &str| log.lines().filter(|line| line.starts_with(words)).count();
+    assert_eq!(count("operators: "), 3, "{log}");
+    assert_eq!(count("dashboard: "), 1, "{log}");
+}
+
+#[test]
+fn connections_of_operators_are_not_without_number() {
+    let (gateway, _vendor) = gateway();
+    let to = gateway.admin_address;
+    wait_for("one too many to be turned away", || {
+        let crowd: Vec<_> = (0..256).map(|_| TcpStream::connect(to).unwrap()).collect();
+        let refused = get("/livez").try_send(to).is_err();
+        drop(crowd);
+        refused.then_some(())
+    });
+    wait_for("room again", || {
+        let answer = get("/livez").try_send(to).ok()?;
+        (answer.status == 200).then_some(())
+    });
 }
 
 #[test]

@@ -54,6 +54,11 @@ fn the_containers_configurations_are_valid() {
     );
     let password = &services["postgres"]["environment"]["POSTGRES_PASSWORD"];
     assert_eq!(password, "${POSTGRES_PASSWORD:-}");
+    grafana_wants_a_password(&services["grafana"]);
+    for gateway in ["poolgate", "poolgate-2"] {
+        let others = &services[gateway]["environment"]["GRAFANA_PASSWORD"];
+        assert_eq!(others, "", "{gateway} need not know it");
+    }
     for (name, one) in services {
         for volume in one["volumes"].as_array().into_iter().flatten() {
             let volume = volume.as_str().unwrap();
@@ -78,6 +83,29 @@ fn the_containers_configurations_are_valid() {
     }
 }
 
+/// Its own default is known to everybody.
+#[track_caller]
+fn grafana_wants_a_password(grafana: &Value) {
+    let entry = grafana["entrypoint"].as_array().unwrap();
+    let entry: Vec<String> = entry
+        .iter()
+        // Compose reads `$$` as `$`.
+        .map(|part| part.as_str().unwrap().replace("$$", "$"))
+        .collect();
+    let begin = |password: &str| {
+        let mut command = Command::new(&entry[0]);
+        command.args(&entry[1..]);
+        command.env("GF_SECURITY_ADMIN_PASSWORD", password);
+        command.output().unwrap()
+    };
+    let refused = begin("");
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("GRAFANA_PASSWORD is empty"), "{said}");
+    // There is no Grafana here to go on with.
+    assert_ne!(begin("one-of-your-own").status.code(), Some(1));
+}
+
 /// Row 4-73.
 #[test]
 fn the_manifests_fit_together() {
@@ -89,6 +117,9 @@ fn the_manifests_fit_together() {
     assert_eq!(spec["securityContext"]["fsGroup"], Value::Null);
     assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
     assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
+    for probe in ["livenessProbe", "startupProbe"] {
+        assert_eq!(container[probe]["httpGet"]["port"], "admin", "{probe}");
+    }
     let ports: Vec<&Value> = container["ports"]
         .as_array()
         .unwrap()

@@ -141,6 +141,46 @@ fn a_missing_or_bad_variable_is_named() {
     refused(&older, &command, &["AMAZONQ_REFRESH_TOKEN is required"]);
 }
 
+#[test]
+fn a_mode_that_is_off_selects_no_older_system() {
+    let older = Older::of("router");
+    older.write("dot.env", "ENABLE_MULTI_INSTANCE=false\n");
+    let said = older.poolgate(&["check", "--env-compat", "--env-file", "dot.env"]);
+    assert_eq!(said.code, Some(1), "{}", said.out);
+    assert!(
+        said.complaints.contains("MULTI_INSTANCE_MODE=true"),
+        "{}",
+        said.complaints
+    );
+    let both =
+        "MULTI_INSTANCE_MODE=false\nWORKERS=[{\"id\": \"w\", \"url\": \"http://127.0.0.1:9\"}]\n";
+    older.write("dot.env", both);
+    let said = older.poolgate(&["check", "--env-compat", "--env-file", "dot.env"]);
+    assert_eq!(said.code, Some(0), "{}", said.complaints);
+    older.write("dot.env", "MULTI_INSTANCE_MODE=maybe\n");
+    let said = older.poolgate(&["check", "--env-compat", "--env-file", "dot.env"]);
+    assert!(
+        said.complaints
+            .contains("MULTI_INSTANCE_MODE: expected true or false"),
+        "{}",
+        said.complaints
+    );
+}
+
+#[test]
+fn keys_that_cannot_be_read_are_a_mistake_and_not_no_keys() {
+    let older = Older::of("router");
+    std::fs::write(older.path("auth_profiles/key.txt"), b"sk-\xff\n").unwrap();
+    for command in [
+        &["check", "-c", "multi_account_config.json"][..],
+        &["import", "multi-account-json", "multi_account_config.json"],
+    ] {
+        let said = older.poolgate(command);
+        assert_eq!(said.code, Some(1), "{command:?}: {}", said.out);
+        assert!(said.complaints.contains("key.txt"), "{}", said.complaints);
+    }
+}
+
 /// Rows 4-29c, 4-35, 4-36.
 #[test]
 fn workers_and_limits_that_make_no_sense_are_refused() {

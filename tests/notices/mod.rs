@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
@@ -215,6 +216,44 @@ fn a_hook_that_fails_three_times_gets_the_notice_the_fourth_time() {
     assert!(sent.iter().all(|again| *again == sent[0]), "{sent:?}");
     well(&vendors[0]);
     told(&receiver, "account_up", "a0");
+    assert_eq!(gateway.metric("poolgate_notices_dropped_total", &[]), 0.0);
+}
+
+/// Feishu takes five a second, says so under a 200, and takes them later.
+#[test]
+fn a_chat_that_takes_no_more_now_gets_its_notices_later_and_not_in_a_rush() {
+    let vendors = Mock::several(2, &[]);
+    let receiver = Vendor::start();
+    let hooks = [hook(receiver.address, &format!("{NEAR}, format: feishu"))];
+    let gateway = Gateway::start(&with_hooks(&vendors, CHECKED, &hooks));
+    vendors.iter().for_each(ill);
+    let answer = |notice: Notice, status: u16, body: &str| {
+        let mut wire = notice.wire;
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        );
+        wire.write((head + body).as_bytes());
+    };
+    let mut sent = vec![];
+    for (status, body) in [
+        (200, "{\"code\": 11232}"),
+        (500, "{\"code\": 1}"),
+        (429, "{\"code\": 9499}"),
+    ] {
+        let notice = Notice::next(&receiver);
+        sent.push(notice.body.clone());
+        answer(notice, status, body);
+    }
+    let taken = Notice::next(&receiver);
+    sent.push(taken.body.clone());
+    assert!(sent.iter().all(|again| *again == sent[0]), "{sent:?}");
+    let before = Instant::now();
+    answer(taken, 200, "{\"code\": 0}");
+    let other = Notice::next(&receiver);
+    assert!(before.elapsed() >= Duration::from_millis(600));
+    assert_ne!(other.body, sent[0]);
+    answer(other, 200, "{\"code\": 0}");
     assert_eq!(gateway.metric("poolgate_notices_dropped_total", &[]), 0.0);
 }
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import urllib.error
+import urllib.request
 
 from browser import GIVEN, Page, admin, ask
 
@@ -25,6 +27,43 @@ def a_thousand_accounts(page):
     page.one("[data-search]").send_keys("nobody")
     page.wait(lambda: "No account is like that" in page.text("#screen"), "nothing")
     page.shot("no-match")
+
+
+def another_tab_signs_in(page):
+    """The cookie is of another session then, and what the page says of it with each write of the one before."""
+    page.go("accounts")
+    page.wait(lambda: page.row("b0"), "the accounts")
+    script = """const [token, done] = arguments;
+        fetch("/api/v1/session", {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({token})})
+            .then((answer) => done(answer.status));"""
+    assert page.driver.execute_async_script(script, GIVEN["token"]) == 200
+    page.press("button[aria-label='Actions for b0']")
+    page.press("[role=menuitem]", "Reset")
+    page.wait(lambda: "b0 was reset" in page.text("#toasts"), "the write to be done all the same")
+
+
+def too_many_listen(page):
+    """The page neither asks for everything again and again, nor is it away; and it listens once there is a place."""
+    request = urllib.request.Request(f"{GIVEN['admin']}/api/v1/events", headers={"Authorization": f"Bearer {GIVEN['token']}"})
+    held = []
+    while True:
+        try:
+            held.append(urllib.request.urlopen(request, timeout=60))
+        except urllib.error.HTTPError as error:
+            assert error.code == 429, error
+            break
+    page.command("Page.addScriptToEvaluateOnNewDocument", source="""
+        window.streams = 0;
+        window.EventSource = class extends EventSource { constructor(...given) { super(...given); streams += 1; } };
+    """)
+    page.driver.refresh()
+    page.wait(lambda: page.driver.execute_script("return window.streams") >= 3, "it to try again")
+    history = "return performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/api/v1/history')).length"
+    assert page.driver.execute_script(history) == 1, "everything is asked for once"
+    assert "does not answer" not in page.text("#banner")
+    for stream in held:
+        stream.close()
+    page.wait(lambda: page.driver.execute_script(history) == 2, "it to listen, and to have missed nothing")
 
 
 def nothing_yet(page):
@@ -78,10 +117,13 @@ def the_gateway_goes_away(page):
 
 with Page() as page:
     a_thousand_accounts(page)
+    another_tab_signs_in(page)
+    too_many_listen(page)
     nothing_yet(page)
     a_late_screen_covers_nothing(page)
     page.press("#leave")
     a_viewer_sees_and_changes_nothing(page)
     # Its session ends elsewhere, as when its token is taken away.
-    page.assert_nothing_went_wrong()
+    # What the gateway refused, as it should.
+    page.assert_nothing_went_wrong(but=["/api/v1/accounts/b0/reset", "/api/v1/events"])
     the_gateway_goes_away(page)

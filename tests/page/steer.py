@@ -3,6 +3,7 @@
 import subprocess
 
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from browser import GIVEN, Page, admin, ask, chat, served, vendor
 
@@ -79,6 +80,7 @@ def a_key_is_made_and_used(page):
     key = page.wait(lambda: page.text("#new-key"), "the key")
     assert key.startswith("sk-pg-"), key
     page.shot("key")
+    nothing_but_its_button_closes_it(page, key)
     tell_each_client(page, key)
     page.press("dialog.must footer button")
     page.wait(lambda: page.row("laptop"), "the key in the list")
@@ -134,6 +136,16 @@ def its_limits_are_two(page):
     limits = found[0]["limits"]
     assert [limit["requests"] for limit in limits] == [100, 7], limits
     assert limits[1]["window"] in ("1d", "1day") and limits[1]["models"] == "*opus*", limits
+
+
+def nothing_but_its_button_closes_it(page, key):
+    """It is shown only once."""
+    for _ in range(3):
+        page.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    page.go("slots")
+    page.go("keys")
+    assert page.text("#new-key") == key
+    assert not page.all("dialog.must header button")
 
 
 def tell_each_client(page, key):

@@ -14,7 +14,7 @@ const whole = (input) => (input.value === "" ? null : Number(input.value));
 export function accountForm() {
   const pools = (live.overview?.pools ?? []).map((pool) => [pool.name, pool.name]);
   const pool = choice(pools, pools[0]?.[0]);
-  const id = h("input", { required: true, pattern: "[A-Za-z0-9._-]+", spellcheck: "false", autocapitalize: "off" });
+  const id = h("input", { required: true, pattern: "[A-Za-z0-9._@+\\-]+", maxlength: 64, spellcheck: "false", autocapitalize: "off" });
   const upstream = h("input", { required: true, list: "upstreams", spellcheck: "false", autocapitalize: "off", value: "openai" });
   const key = h("input", { type: "password", required: true, autocomplete: "off", spellcheck: "false" });
   const [weight, most, priority] = [number(1, 0), number(0), number(0, -1000)];

@@ -7,6 +7,7 @@ const LONG = 90_000;
 /** Proves that a write comes from this page: another site cannot set a header. */
 let csrf = null;
 let signedOut = () => {};
+let renewed = () => {};
 
 /** Why a call was not done. `code` is the API's own word, or `away` when the gateway did not answer. */
 export class Problem extends Error {
@@ -20,11 +21,29 @@ export function onSignedOut(act) {
   signedOut = act;
 }
 
+/** `act` is told whose session it is now, when that is another one than before. */
+export function onRenewed(act) {
+  renewed = act;
+}
+
 export function trust(token) {
   csrf = token;
 }
 
-export async function call(method, path, body, { long = false, quiet = false, accept = "application/json" } = {}) {
+export async function call(method, path, body, options = {}) {
+  try {
+    return await once(method, path, body, options);
+  } catch (error) {
+    if (error.code !== "csrf") throw error;
+    // Another tab has signed in since: the cookie is of that session, and what is sent beside it of the one before.
+    const who = await once("GET", "/api/v1/session", null, options);
+    trust(who.csrf);
+    renewed(who);
+    return once(method, path, body, options);
+  }
+}
+
+async function once(method, path, body, { long = false, quiet = false, accept = "application/json" }) {
   const headers = { Accept: accept };
   if (method !== "GET") {
     headers["Content-Type"] = "application/json";

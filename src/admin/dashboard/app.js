@@ -1,6 +1,6 @@
 // The page: who is signed in, which screen is shown, and what stands around it.
 
-import { call, get, onSignedOut, trust } from "./api.js";
+import { call, get, onRenewed, onSignedOut, trust } from "./api.js";
 import { button, h, mark, put, say } from "./dom.js";
 import { dialog, toast } from "./dialog.js";
 import { LANGUAGES, language, speak, t, translate } from "./i18n.js";
@@ -70,7 +70,7 @@ async function go() {
     const { mount } = await import(`./${name}.js`);
     clearTimeout(slow);
     if (shown !== mine) return;
-    for (const box of document.querySelectorAll("dialog[open]")) box.close();
+    closeAll();
     put(root);
     root.dataset.screen = name;
     mine.screen = mount(root, context(name, path, query));
@@ -80,6 +80,11 @@ async function go() {
     console.error(error);
     if (shown === mine) put(root, failed(error, go));
   }
+}
+
+/** All windows but one that holds what is shown only once. */
+function closeAll() {
+  for (const box of document.querySelectorAll("dialog[open]:not(.must)")) box.close();
 }
 
 function leave() {
@@ -137,7 +142,7 @@ function signedOut(told = true) {
   trust(null);
   stop();
   leave();
-  for (const box of document.querySelectorAll("dialog[open]")) box.close();
+  closeAll();
   document.body.classList.remove("in", "away");
   pulse();
   document.title = "poolgate";
@@ -229,6 +234,15 @@ addEventListener("keydown", (event) => {
 
 addEventListener("hashchange", go);
 onSignedOut(() => me && signedOut());
+// Another tab has signed in anew, perhaps as somebody else.
+onRenewed((who) => {
+  if (!me) return;
+  const before = me.role;
+  me = who;
+  if (who.role === before) return;
+  leave();
+  go();
+});
 
 /** The link that a first start prints holds a code that is good once; it is taken out of the address before anything else. */
 async function begin() {

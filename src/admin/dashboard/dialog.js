@@ -3,11 +3,16 @@
 import { button, h, put } from "./dom.js";
 import { t } from "./i18n.js";
 
-function frame(kind, title, { leave } = {}) {
+function frame(kind, title, { leave, must } = {}) {
   const heading = h("h2", { id: `d-${++count}`, text: title });
   const body = h("div", { class: "body" });
   const dialog = h("dialog", { class: kind, "aria-labelledby": heading.id },
-    h("header", {}, heading, button(null, () => dialog.close(), { kind: "quiet", picture: "close", title: t("do.close") })), body);
+    h("header", {}, heading, !must && button(null, () => dialog.close(), { kind: "quiet", picture: "close", title: t("do.close") })), body);
+  // A browser asks once before it closes what Escape was pressed in, and not the second time: the key must not get there.
+  if (must) {
+    dialog.addEventListener("keydown", (event) => event.key === "Escape" && event.preventDefault());
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+  }
   dialog.addEventListener("close", () => {
     dialog.remove();
     leave?.();
@@ -36,7 +41,7 @@ export function drawer(title, leave) {
 
 /** In the middle. `must`: it holds what is shown only once, and is closed by its button alone. */
 export function dialog(title, { wide, must, leave } = {}) {
-  const made = frame(`dialog ${wide ? "wide" : ""} ${must ? "must" : ""}`, title, { leave });
+  const made = frame(`dialog ${wide ? "wide" : ""} ${must ? "must" : ""}`, title, { leave, must });
   made.dialog.showModal();
   return made;
 }

@@ -7,6 +7,7 @@ import { roll, take } from "./recent.js";
 const SILENCE = 6_000;
 const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 10_000;
+const REFUSED_PAUSE = 60_000;
 /** Beyond so many accounts that changed at once, all are asked for again instead of each. */
 const SINGLY = 8;
 const EVENTS = 200;
@@ -22,6 +23,8 @@ export const live = {
 const listeners = new Set();
 let source = null;
 let silence, again, wait = FIRST_PAUSE, running = false, pending = new Set(), fetching, asked = 0;
+/** The stream brought something; and how many in a row were not taken. */
+let opened = false, refused = 0;
 
 /** `act` is called with "numbers", "accounts", "events" (and the event), "overview" or "link" after each change. */
 export function watch(act) {
@@ -51,6 +54,7 @@ document.addEventListener("visibilitychange", () => {
 export function start() {
   running = true;
   wait = FIRST_PAUSE;
+  refused = 0;
   open();
 }
 
@@ -87,10 +91,17 @@ async function open() {
     return;
   }
   if (!running || mine !== turn) return;
+  listen();
+}
+
+function listen() {
+  close();
   const stream = new EventSource("/api/v1/events");
   source = stream;
+  opened = false;
   const on = (name, act) => stream.addEventListener(name, (event) => {
     if (stream !== source) return;
+    taken();
     heard();
     act(JSON.parse(event.data || "null"));
   });
@@ -103,12 +114,20 @@ async function open() {
   heard();
 }
 
+/** There is a place again: what happened meanwhile was not told. */
+function taken() {
+  opened = true;
+  if (refused) everything().catch(lost);
+  refused = 0;
+}
+
 function heard() {
   clearTimeout(silence);
   silence = setTimeout(broken, SILENCE);
 }
 
 async function broken() {
+  const had = opened;
   close();
   try {
     await get("/api/v1/session");
@@ -116,8 +135,14 @@ async function broken() {
     lost(error);
     return;
   }
-  // The gateway answers: the stream had come to its end, or there are too many listeners.
-  later(FIRST_PAUSE);
+  // The gateway answers: the stream had come to its end, as each does.
+  if (had) return later(FIRST_PAUSE);
+  // Or there are too many listeners: the numbers are asked for until there is a place, less and less often.
+  refused++;
+  later(Math.min(FIRST_PAUSE * 3 ** refused, REFUSED_PAUSE), () => {
+    refresh();
+    listen();
+  });
 }
 
 function lost(error) {
@@ -129,11 +154,11 @@ function lost(error) {
   link("away");
 }
 
-function later(pause) {
+function later(pause, act = open) {
   if (!running) return;
   live.retry = Date.now() + pause;
   clearTimeout(again);
-  again = setTimeout(open, pause);
+  again = setTimeout(act, pause);
 }
 
 /** Tries again at once. */
@@ -227,6 +252,7 @@ function happened(event) {
 async function refresh() {
   try {
     const { events: _, ...rest } = await get("/api/v1/overview");
+    if (!running) return;
     Object.assign(live.overview ?? {}, rest);
     tell("overview");
   } catch {

@@ -2,6 +2,7 @@
 //! An hour of it is kept for charts.
 
 mod history;
+mod places;
 mod rows;
 
 use std::collections::{HashMap, VecDeque};
@@ -12,23 +13,21 @@ use axum::body::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{broadcast, watch};
 use utoipa::ToSchema;
 
 pub(super) use history::{History, Recent};
+pub(super) use places::Place;
 
 use super::Control;
 use crate::clock::{self, Moment};
 use crate::pool::{AccountView, Status};
 use history::{Sample, Sparks};
+use places::Places;
 use rows::Rows;
 
 /// How often all is looked at.
 const EVERY: Duration = Duration::from_secs(1);
-
-/// Who may listen at a time.
-const LISTENERS: usize = 32;
 
 /// Messages that one who is slow may be behind.
 const BEHIND: usize = 16;
@@ -43,7 +42,7 @@ const AT_ONCE: usize = 100;
 pub struct Pulse {
     known: Mutex<Known>,
     told: broadcast::Sender<Bytes>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 #[derive(Default)]
@@ -125,7 +124,7 @@ pub(super) struct Event {
 /// Somebody who listens; the place is free again when it is dropped.
 pub(super) struct Listener {
     pub(super) told: broadcast::Receiver<Bytes>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Default for Pulse {
@@ -133,7 +132,7 @@ impl Default for Pulse {
         Pulse {
             known: Mutex::default(),
             told: broadcast::channel(BEHIND).0,
-            places: Arc::new(Semaphore::new(LISTENERS)),
+            places: Arc::default(),
         }
     }
 }
@@ -227,14 +226,18 @@ impl Pulse {
         let _ = self.told.send(message(name, data));
     }
 
-    /// A place for one who listens to something else.
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().try_acquire_owned().ok()
+    /// A place for one who listens to something else; `actor` is the name of the token.
+    pub(super) fn place(&self, actor: &Arc<str>) -> Option<Place> {
+        self.places.take(actor)
     }
 
     /// Listens from now on. The first thing is how all stands.
-    pub(super) fn listen(&self, control: &dyn Control) -> Option<(Bytes, Listener)> {
-        let place = self.place()?;
+    pub(super) fn listen(
+        &self,
+        control: &dyn Control,
+        actor: &Arc<str>,
+    ) -> Option<(Bytes, Listener)> {
+        let place = self.place(actor)?;
         let known = self.known.lock();
         let told = self.told.subscribe();
         let all = Rows::all(&control.accounts());

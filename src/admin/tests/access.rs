@@ -277,3 +277,16 @@ async fn a_write_that_a_foreign_page_could_send_is_refused() {
         200
     );
 }
+
+#[tokio::test]
+async fn what_was_added_is_told_so_also_where_it_is_not_seen_yet() {
+    let router = served(Gateway::new(vec![]));
+    let body = r#"{"pool": "default", "id": "late", "upstream": "openai", "credential": {"api_key": "sk-x"}, "weight": 2}"#;
+    let reply = call(&router, "POST /api/v1/accounts", body).await;
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    assert_eq!(reply.json()["id"], "late");
+    assert!(!reply.body.contains("sk-x"), "{}", reply.body);
+    let rows = call(&router, "GET /api/v1/audit", "").await.json();
+    assert_eq!(rows["audit"][0]["action"], "accounts.create", "{rows}");
+    assert_eq!(rows["audit"][0]["target"], "late");
+}

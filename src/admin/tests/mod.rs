@@ -2,11 +2,13 @@
 
 mod access;
 mod api;
+mod kept;
 mod legacy;
 mod matrix;
 mod page;
 mod serve;
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,12 +21,13 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tower::ServiceExt;
 
+use self::kept::{Changed, done};
 use super::{
-    About, AccountError, Auth, Control, Hosts, Keys, Pulse, Question, Records, Reloaded, Roster,
-    Site, SlotKey, SlotPlace, SlotsView, StrategyChange,
+    About, Auth, Control, Hosts, Pulse, Question, Records, Reloaded, Roster, Site, SlotKey,
+    SlotPlace, SlotsView, StrategyChange,
 };
 use crate::config::{Keep, Role, Shown};
-use crate::instance::{InstanceView, Phase};
+use crate::instance::{InstanceView, LogPlace, Phase};
 use crate::notify::Tested;
 use crate::pool::{
     AccountView, BreakerView, Explanation, PoolView, QueueView, ResponseTimes, Status,
@@ -198,8 +201,12 @@ impl Control for Gateway {
         self.account(id).is_some()
     }
 
-    fn instance_log(&self, _: &str, lines: usize) -> std::io::Result<Vec<String>> {
-        Ok(vec!["a line".to_owned(); lines.min(3)])
+    fn instance_log(&self, _: &str, lines: usize) -> io::Result<(Vec<String>, LogPlace)> {
+        Ok((vec!["a line".to_owned(); lines.min(3)], LogPlace::default()))
+    }
+
+    fn instance_log_after(&self, _: &str, at: LogPlace) -> io::Result<(Vec<String>, LogPlace)> {
+        Ok((vec!["a line".to_owned()], at))
     }
 
     fn account(&self, id: &str) -> Option<AccountView> {
@@ -263,16 +270,12 @@ impl Control for Gateway {
             .map(|a| format!("http://127.0.0.1:{}", a.upstream_port))
     }
 
-    fn enable(&self, id: &str) -> bool {
-        self.change(id, |a| {
-            (a.enabled, a.available, a.status) = (true, true, Status::Healthy)
-        })
-    }
-
-    fn disable(&self, id: &str) -> bool {
-        self.change(id, |a| {
-            (a.enabled, a.available, a.status) = (false, false, Status::Disabled)
-        })
+    fn switch<'a>(&'a self, id: &'a str, enabled: bool) -> Changed<'a> {
+        let status = [Status::Disabled, Status::Healthy][usize::from(enabled)];
+        let is_known = self.change(id, |a| {
+            (a.enabled, a.available, a.status) = (enabled, enabled, status)
+        });
+        done(is_known, id)
     }
 
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>> {
@@ -343,35 +346,6 @@ impl Control for Gateway {
 
     fn encode_metrics(&self) -> String {
         "poolgate_build_info{version=\"1\"} 1\n".to_owned()
-    }
-}
-
-type Changed<'a> = BoxFuture<'a, Result<(), AccountError>>;
-
-/// It takes every word for it.
-impl Roster for Gateway {
-    fn add(&self, _: String, id: String, _: Keys) -> Changed<'_> {
-        self.accounts.lock().push(account(&id));
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn change<'a>(&'a self, id: &'a str, keys: Keys) -> Changed<'a> {
-        let weight = keys.get("weight").and_then(Value::as_u64);
-        let is_known = self.change(id, |a| a.weight = weight.unwrap_or(1) as u32);
-        let unknown = || AccountError::NoSuchAccount(id.to_owned());
-        Box::pin(std::future::ready(
-            is_known.then_some(()).ok_or_else(unknown),
-        ))
-    }
-
-    fn remove<'a>(&'a self, id: &'a str) -> Changed<'a> {
-        self.accounts.lock().retain(|account| account.id != id);
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn restore<'a>(&'a self, id: &'a str) -> Changed<'a> {
-        let unknown = AccountError::NotChanged(id.to_owned());
-        Box::pin(std::future::ready(Err(unknown)))
     }
 }
 

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::l4::stream::Stream;
@@ -148,6 +152,53 @@ async fn a_body_beyond_a_mebibyte_is_refused_whether_its_length_is_stated_or_not
             .await
             .starts_with("HTTP/1.1 413")
     );
+}
+
+/// Whoever is turned away is told so by the head alone.
+#[tokio::test]
+async fn of_whom_the_gate_refuses_no_body_is_read() {
+    let gate = axum::middleware::from_fn(async |request: Request, next: Next| {
+        match request.headers().contains_key("authorization") {
+            true => next.run(request).await,
+            false => StatusCode::UNAUTHORIZED.into_response(),
+        }
+    });
+    let router = echo().layer(gate);
+    let (mut client, _stop) = connect(router.clone()).await;
+    send(
+        &mut client,
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n",
+    )
+    .await;
+    let text = read_until(&mut client, "\r\n\r\n").await;
+    assert!(text.starts_with("HTTP/1.1 401"), "{text}");
+    // A body that has come all the same is no beginning of the next request.
+    let (mut client, _stop) = connect(router).await;
+    let first = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    send(&mut client, first).await;
+    let text = read_until(&mut client, "\r\n\r\n").await;
+    assert!(text.starts_with("HTTP/1.1 401"), "{text}");
+    let second = "POST /echo HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    send(&mut client, second).await;
+    let text = read_until(&mut client, "\r\n\r\n").await;
+    assert!(text.starts_with("HTTP/1.1 100"), "{text}");
+    send(&mut client, "def").await;
+    let text = read_until(&mut client, "def").await;
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+}
+
+/// It takes ten seconds, and so `POOLGATE_SOAK=1`.
+#[tokio::test]
+async fn a_head_that_does_not_come_is_not_waited_for() {
+    if std::env::var("POOLGATE_SOAK").as_deref() != Ok("1") {
+        return;
+    }
+    let (mut client, _stop) = connect(echo()).await;
+    send(&mut client, "GET /hello HTTP/1.1\r\nHos").await;
+    let mut text = String::new();
+    let end = timeout(Duration::from_secs(30), client.read_to_string(&mut text));
+    end.await.unwrap().unwrap();
+    assert_eq!(text, "");
 }
 
 #[tokio::test]

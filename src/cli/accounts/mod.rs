@@ -87,7 +87,10 @@ fn path(id: &str) -> String {
 impl One {
     async fn order(&self, admin: &Admin, action: &str, done: &str) -> anyhow::Result<()> {
         let path = format!("{}/{action}", path(&self.id));
-        let account = admin.post(&path, &json!({})).await?;
+        let account = match action {
+            "refresh" | "probe" => admin.post_and_wait(&path).await?,
+            _ => admin.post(&path, &json!({})).await?,
+        };
         let status = account["status"].as_str().unwrap_or_default();
         self.tell(&account, &format!("{} {done}: {status}\n", self.id))
     }

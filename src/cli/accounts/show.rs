@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::client::Admin;
 use super::super::out::{self, Screen};
-use super::super::table::{Cell, Column, Paint, Table};
+use super::super::table::{Cell, Column, Paint, Table, clean};
 use super::path;
 
 /// One line for each account
@@ -74,8 +74,8 @@ impl Show {
 fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => clean(text),
+        other => clean(&other.to_string()),
     }
 }
 
@@ -165,5 +165,7 @@ mod tests {
     fn what_has_parts_is_shown_by_its_parts() {
         let account = json!({"id": "a", "until": null, "breaker": {"state": "closed"}});
         assert_eq!(lines(&account), "breaker.state: closed\nid: a\nuntil: -\n");
+        let account = json!({"last_error": "\u{1b}]0;mine\u{7}"});
+        assert_eq!(lines(&account), "last_error:  ]0;mine \n", "no escape");
     }
 }

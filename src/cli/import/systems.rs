@@ -31,8 +31,7 @@ pub(super) fn take(import: &Import, paths: &[&Path]) -> anyhow::Result<(Taken, O
             let keys =
                 keys.unwrap_or_else(|| first.with_file_name("auth_profiles").join("key.txt"));
             let has_keys = !read_keys_file(&keys)?.is_empty();
-            let keys = has_keys.then(|| named(import, &keys)).transpose()?;
-            older::router(&text(first)?, keys.as_deref())
+            older::router(&text(first)?, &named(import, &keys)?, has_keys)
         }
         System::AuthDir => {
             ensure!(first.is_dir(), "{shown}: is no folder");

@@ -52,12 +52,24 @@ pub(in crate::config) const ID: Checked = Checked(|text| {
     }
 });
 
-/// A Host name as clients send it, lower case, perhaps with a port.
-pub(in crate::config) const HOST: Checked = Checked(|text| {
+/// A host name or address, lower case, perhaps with a port.
+pub(in crate::config) const AUTHORITY: Checked = Checked(|text| {
     let safe = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
     match text.len() {
         1..=255 if text.chars().all(safe) => Ok(text.to_ascii_lowercase()),
         _ => Err("must be a host name, such as gateway.example.com".to_owned()),
+    }
+});
+
+/// A Host name as requests are compared with it: lower case, an address without brackets. Clients send a
+/// port along, which is not looked at.
+pub(in crate::config) const HOST: Checked = Checked(|text| {
+    let name = AUTHORITY.0(text)?;
+    let bare = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let name = bare.unwrap_or(&name).trim_end_matches('.');
+    match name.contains([':', '[', ']']) && name.parse::<IpAddr>().is_err() {
+        true => Err("must be a host name without a port, such as gateway.example.com".to_owned()),
+        false => Ok(name.to_owned()),
     }
 });
 

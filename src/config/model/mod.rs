@@ -136,6 +136,8 @@ pub enum Open {
     /// No key is asked while none exists and every `listen` is loopback.
     Auto,
     Always,
+    /// No key is asked as long as there never was one: the older router's file, whose keys are beside it.
+    UntilKeys,
     Never,
 }
 

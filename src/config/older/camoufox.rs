@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::variables::{admin, flag, host, number, seconds};
+use super::variables::{admin, host, number, seconds};
 use super::{Mistakes, Said, Taken, head, quoted};
 use crate::config::Variables;
 
@@ -38,8 +38,6 @@ pub fn camoufox(dir: Option<&str>, screen: Screen, env: Variables<'_>) -> Result
     let first = number(env, "MULTI_INSTANCE_START_PORT", 9222, (1024, 65_000), said);
     let delay = number(env, "MULTI_INSTANCE_START_DELAY", 2, (0, 3600), said);
     let ready = seconds(env, "MULTI_INSTANCE_ENDPOINT_TIMEOUT", 45, said);
-    let older = flag(env, "ENABLE_MULTI_INSTANCE", true, said);
-    let several = flag(env, "MULTI_INSTANCE_MODE", older, said);
     let interval = seconds(env, "HEALTH_CHECK_INTERVAL", 30, said);
     let mut text = head("the launcher with --multi");
     let _ = writeln!(
@@ -52,11 +50,6 @@ pub fn camoufox(dir: Option<&str>, screen: Screen, env: Variables<'_>) -> Result
         first + 199,
         super::variables::state(env),
     );
-    if !several {
-        said.note(
-            "MULTI_INSTANCE_MODE=false: name the one auth file in `discover.glob`, else each file is a program",
-        );
-    }
     let _ = writeln!(
         text,
         "    discover:\n      dir: {}\n      glob: \"*.json\"\n      id: \"instance_{{n}}\"\n      account:\n        dialects: [openai]\n        \

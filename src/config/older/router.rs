@@ -19,19 +19,19 @@ pub fn is_router(text: &str) -> bool {
     read.is_ok_and(|value| value["accounts"].is_array() && value.get("pools").is_none())
 }
 
-/// `text`: the file. `keys`: where the file of keys is, as the configuration is to name it, when there
-/// are keys in it.
+/// `text`: the file. `keys`: where the file of keys is, as the configuration is to name it; `has_keys`:
+/// there are some in it.
 ///
 /// # Errors
 /// Every mistake, with the path of its field.
-pub fn router(text: &str, keys: Option<&str>) -> Result<Taken, Mistakes> {
+pub fn router(text: &str, keys: &str, has_keys: bool) -> Result<Taken, Mistakes> {
     let value: Value = serde_json::from_str(&json::blank_comments(text))
         .map_err(|error| vec![format!("is not JSON: {error}")])?;
     let said = &mut Said::default();
     let root = Fields::of(Some(&value), "", said);
     let router = Fields::of(root.value("router"), "router", said);
     let mut text = head("multi_account_config.json");
-    text += &listen(&router, keys, said);
+    text += &listen(&router, keys, has_keys, said);
     text += &log(&root, said);
     text += &pool(&root, &router, said);
     router.say_rest(said);
@@ -39,7 +39,7 @@ pub fn router(text: &str, keys: Option<&str>) -> Result<Taken, Mistakes> {
     std::mem::take(said).done(text)
 }
 
-fn listen(router: &Fields<'_>, keys: Option<&str>, said: &mut Said) -> String {
+fn listen(router: &Fields<'_>, keys: &str, has_keys: bool, said: &mut Said) -> String {
     let host = router.text("host", said).unwrap_or("0.0.0.0");
     let host = if host == "localhost" {
         "127.0.0.1"
@@ -53,19 +53,14 @@ fn listen(router: &Fields<'_>, keys: Option<&str>, said: &mut Said) -> String {
     };
     let address = std::net::SocketAddr::new(ip, port as u16);
     let mut text = format!("listen:\n  - address: {}\n", quoted(&address.to_string()));
-    match keys {
-        Some(path) => {
-            let _ = writeln!(text, "clients:\n  keys_file: {}", quoted(path));
-        }
-        None if !ip.is_loopback() => {
-            text +=
-                "clients:\n  open: true                   # nobody is asked for a key, as before\n";
-            said.note(format!(
-                "{address} is open to everybody who reaches it, as it was: put keys into auth_profiles/key.txt \
-                 and write `clients: {{keys_file: auth_profiles/key.txt}}`"
-            ));
-        }
-        None => text += "clients:\n  keys_file: auth_profiles/key.txt\n",
+    // Watched from the start: keys may come later.
+    let _ = writeln!(text, "clients:\n  keys_file: {}", quoted(keys));
+    if !has_keys && !ip.is_loopback() {
+        text += "  open: true                   # nobody is asked for a key, as before\n";
+        said.note(format!(
+            "{address} is open to everybody who reaches it, as it was: put keys into {keys}, and take \
+             `clients.open` out of an imported file"
+        ));
     }
     let restart = router.flag("auto_restart", said).unwrap_or(true);
     let _ = writeln!(text, "instances:\n  restart: {{enabled: {restart}}}");

@@ -13,15 +13,19 @@ pub fn from_variables(env: Variables<'_>) -> Result<Taken, Mistakes> {
     let set = |name: &str| env(name).is_some_and(|value| !value.trim().is_empty());
     let amazon = set("AMAZONQ_ACCOUNT_COUNT") || set("AMAZONQ_REFRESH_TOKEN");
     let workers = set("WORKERS");
-    let modes = ["MULTI_INSTANCE_MODE", "ENABLE_MULTI_INSTANCE"];
-    let instances = modes.iter().any(|name| set(name));
+    let said = &mut Said::default();
+    let older = flag(env, "ENABLE_MULTI_INSTANCE", false, said);
+    let instances = flag(env, "MULTI_INSTANCE_MODE", older, said);
+    if !said.mistakes.is_empty() {
+        return Err(std::mem::take(&mut said.mistakes));
+    }
     match (amazon, workers, instances) {
         (true, false, false) => amazonq(env, None),
         (false, true, false) => compose(env),
         (false, false, true) => camoufox(None, Screen::Headless, env),
         (false, false, false) => Err(vec![
             "none of the older systems' variables is set: AMAZONQ_ACCOUNT_COUNT or AMAZONQ_REFRESH_TOKEN, \
-             WORKERS, MULTI_INSTANCE_MODE"
+             WORKERS, MULTI_INSTANCE_MODE=true"
                 .to_owned(),
         ]),
         _ => Err(vec![

@@ -39,6 +39,18 @@ fn a_credential_with_nothing_behind_its_kind_is_a_mistake() {
 }
 
 #[test]
+fn a_host_name_with_a_port_would_never_be_met() {
+    let account = "pools: {p: {accounts: [{id: a, upstream: openai, credential: none}]}}";
+    let text = format!("admin: {{hosts: ['gw.example.com:8443']}}\n{account}");
+    one(&text, "admin.hosts[0]", "without a port");
+    let text = format!("listen: [{{hosts: ['[::1]:80']}}]\n{account}");
+    one(&text, "listen[0].hosts[0]", "without a port");
+    let text = format!("admin: {{hosts: ['[::1]', 'GW.example.', 'fd00::1']}}\n{account}");
+    let config = read(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.config.admin.hosts, ["::1", "gw.example", "fd00::1"]);
+}
+
+#[test]
 fn an_item_without_anything_in_it_is_no_account() {
     let text = "pools:\n  default:\n    accounts:\n      - {id: a, upstream: openai}\n      -\n";
     one(
