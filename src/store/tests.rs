@@ -328,12 +328,12 @@ async fn what_was_spent_is_known_for_as_long_as_a_limit_looks_at_it_however_shor
         let now = hours(age).as_millis() as i64;
         let forgot = store.forget(&keep, longest.map(hours), now).await;
         assert!(!forgot.unwrap());
-        let (not_of, of) = (2, Some("g"));
-        store
-            .spent(Before { not_of, of }, 0, 9)
-            .await
-            .unwrap()
-            .len()
+        let before = Before {
+            not_of: 2,
+            of: Some("g"),
+            only: None,
+        };
+        store.spent(before, 0, 9).await.unwrap().len()
     };
     assert_eq!(known(1000, None).await, 1, "nobody knows the limits yet");
     assert_eq!(known(40, Some(48)).await, 1);

@@ -74,6 +74,10 @@ pub(in crate::app) async fn follow(app: &App) {
     loop {
         sleep(pause).await;
         let is_last = heritage.is_over.load(Ordering::SeqCst);
+        // What it has left in a file is written by this process.
+        if is_last && !app.usage.flushed(LOOK_EVERY).await {
+            continue;
+        }
         let began = clock::now();
         match app.remember_spent_by(*writer).await {
             Ok(()) if is_last => return heritage.counted.lock().clear(),

@@ -12,6 +12,7 @@ mod named;
 mod queue;
 mod rates;
 mod recovery;
+mod room;
 mod shares;
 mod strategies;
 mod stress;

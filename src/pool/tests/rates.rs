@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::queue::{ask, served};
 use super::{MINUTE, Rig, SECOND, accounts, anything, config, counts, for_model, limited};
 use crate::clock::Instant;
 use crate::limit::More;
@@ -15,7 +14,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const HUNDRED: &str = "rate_limits: [{requests: 100, window: 1h}]";
 
 /// A request that may come to so many tokens.
-fn of_tokens(tokens: u64) -> Demand {
+pub(super) fn of_tokens(tokens: u64) -> Demand {
     Demand {
         tokens: Some(tokens),
         ..anything()
@@ -236,43 +235,6 @@ fn what_a_client_says_its_answer_may_become_is_no_more_than_a_limit_lets_through
 }
 
 #[test]
-fn what_does_not_fit_beside_others_goes_elsewhere_and_keeps_nobody_out() {
-    let rig = Rig::new(
-        "",
-        &[
-            "id: a, priority: 0, rate_limits: [{tokens: 1000, window: 1h}]",
-            "id: b, priority: 1, rate_limits: [{tokens: 5000, window: 1h}]",
-        ],
-    );
-    let id = |lease: &Lease| lease.account().id.to_string();
-    let small = rig.take_for(&of_tokens(600)).unwrap();
-    let large = rig.take_for(&of_tokens(900)).unwrap();
-    assert_eq!((id(&small), id(&large)), ("a".into(), "b".into()));
-    assert_eq!(rig.view("a").status, Status::Healthy);
-    assert!(
-        rig.take_for(&of_tokens(5_000)).is_none(),
-        "there is none for it"
-    );
-    for id in ["a", "b"] {
-        assert_eq!(rig.view(id).status, Status::Healthy);
-    }
-    assert_eq!(rig.served_by(&of_tokens(400)).as_deref(), Some("a"));
-}
-
-#[test]
-fn of_very_many_accounts_with_too_little_room_few_are_asked() {
-    let limits = "rate_limits: [{tokens: 1000, window: 1h}]";
-    let rig = Rig::new("strategy: round_robin,", &accounts(200, limits));
-    let held: Vec<Lease> = (0..199)
-        .map(|_| rig.take_for(&of_tokens(600)).unwrap())
-        .collect();
-    // One of them has room. Each look goes on with others.
-    let looks = (0..20).find(|_| rig.take_for(&of_tokens(900)).is_some());
-    assert!(looks.is_some());
-    drop(held);
-}
-
-#[test]
 fn what_is_given_back_is_free_for_all_of_the_organisation() {
     let [one, other] = two_pools("rate_limits: [{requests: 1, window: 1h}]");
     let lease = one.take().unwrap();
@@ -440,46 +402,6 @@ async fn who_waits_for_tokens_that_others_hold_is_served_when_they_end() {
         .unwrap()
         .map(|lease| lease.account().id.to_string());
     assert_eq!(served.ok().as_deref(), Some("a"));
-}
-
-/// A pool whose one account has tokens for little more than one request under way.
-fn busy() -> (Rig, Lease) {
-    let rig = Rig::new("", &["id: a, rate_limits: [{tokens: 1000, window: 1h}]"]);
-    let held = rig.take_for(&of_tokens(600)).unwrap();
-    (rig, held)
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_smaller_request_passes_one_that_waits_for_room_also_of_the_same_key() {
-    let (rig, held) = busy();
-    let large = ask(&rig.pool, of_tokens(900)).await;
-    for key in [0, 7] {
-        let small = Demand {
-            key,
-            ..of_tokens(100)
-        };
-        drop(served(ask(&rig.pool, small).await).await);
-    }
-    assert!(!large.is_finished());
-    assert_eq!(rig.view("a").status, Status::Healthy);
-    drop(held);
-    drop(served(large).await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_that_has_waited_for_half_of_its_time_is_passed_no_more() {
-    let (rig, held) = busy();
-    let large = ask(&rig.pool, of_tokens(900)).await;
-    tokio::time::sleep(16 * SECOND).await;
-    let small = ask(&rig.pool, of_tokens(200)).await;
-    assert!(!small.is_finished(), "else it might never have its turn");
-    drop(held);
-    let mut large = served(large).await;
-    assert!(!small.is_finished());
-    large.sent();
-    large.came_to(10);
-    drop(large);
-    drop(served(small).await);
 }
 
 #[test]
