@@ -15,6 +15,7 @@ mod recovery;
 mod shares;
 mod strategies;
 mod stress;
+mod wakes;
 
 use std::collections::BTreeMap;
 use std::path::Path;
