@@ -3,9 +3,10 @@
 use std::thread;
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use super::{ask, create, gateway, status};
-use crate::support::{Gateway, chat, wait_for};
+use crate::support::{Gateway, post, wait_for};
 
 const LIMITS: &str = "tiers: {default: {limits: [{requests: 5, window: 1h}]}, tokens: {limits: [{tokens: 100, window: 1h}]}}";
 
@@ -60,7 +61,13 @@ fn what_the_old_process_still_serves_after_an_upgrade_counts_in_the_new_one() {
     wait_for("the key", || {
         (gateway.send(&small).status == 200).then_some(())
     });
-    let stream = chat(true).bearer(&key);
+    let body = json!({
+        "model": "m",
+        "stream": true,
+        "stream_options": {"include_usage": true},
+        "messages": [{"role": "user", "content": "Hello"}],
+    });
+    let stream = post("/v1/chat/completions", &body).bearer(&key);
     let stream = stream.header("x-mock-gap", "60ms");
     let stream = stream.header("x-mock-events", "50");
     let stream = stream.header("x-mock-usage", "900000,200000");

@@ -190,7 +190,8 @@ fn a_row_that_the_database_refuses_for_good_is_lost_and_those_behind_it_are_writ
 #[test]
 fn a_request_that_is_refused_is_shown_with_what_is_known_of_it() {
     let vendors = Mock::several(1, &[]);
-    let keys = "clients: {open: false, keys: [{name: blue, key: sk-blue, models: [gpt-4]}]}\n";
+    let keys = "clients: {open: false, keys: [{name: blue, key: sk-blue}]}\n\
+                tiers: {default: {models: [gpt-4]}}\n";
     let gateway = Gateway::start(&format!("{keys}{}", pool(&vendors, "")));
     assert_eq!(gateway.send(&chat(false).bearer("sk-nobodys")).status, 401);
     assert_eq!(gateway.send(&chat(false).bearer("sk-blue")).status, 403);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::gateways;
+use super::{gateways, patient_gateways};
 use crate::support::{Gateway, Mock, Redis, Request, chat, count, get, many, pool, post, wait_for};
 
 /// A hundred keys of a tier with slots, two on an account.
@@ -64,7 +64,7 @@ fn slots_of(redis: &Redis) -> HashMap<String, u32> {
 fn of_a_hundred_first_calls_over_three_gateways_exactly_twenty_are_served() {
     let redis = Redis::start();
     let vendors = Mock::several(10, &[]);
-    let mut gateways = gateways(3, &redis.url(), &slotted(&vendors));
+    let mut gateways = patient_gateways(3, &redis.url(), &slotted(&vendors));
     let served = calls(&gateways, 0..100);
     assert_eq!(served.len(), 20, "{served:?}");
     let slots = slots_of(&redis);
@@ -90,7 +90,7 @@ fn of_a_hundred_first_calls_over_three_gateways_exactly_twenty_are_served() {
 fn slots_are_those_that_keys_hold_whenever_a_gateway_is_killed() {
     let redis = Redis::start();
     let vendors = Mock::several(4, &["--delay", "5ms"]);
-    let mut gateways = gateways(2, &redis.url(), &slotted(&vendors));
+    let mut gateways = patient_gateways(2, &redis.url(), &slotted(&vendors));
     for round in 0..count(3, 100) {
         let victim = round % 2;
         thread::scope(|scope| {

@@ -53,8 +53,8 @@ pub(super) enum Turn<L> {
 }
 
 /// So many of a line, and of one key in it, are passed by others in one look.
-const MOST_PASSED: usize = 32;
-const MOST_OF_KEY: usize = 4;
+const MOST_PASSED: usize = 64;
+const MOST_OF_KEY: usize = 8;
 
 /// Priority, turn and key.
 type Place = (i32, u64, u64);

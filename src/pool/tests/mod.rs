@@ -16,6 +16,7 @@ mod room;
 mod shares;
 mod strategies;
 mod stress;
+mod wakes;
 
 use std::collections::BTreeMap;
 use std::path::Path;

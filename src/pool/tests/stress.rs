@@ -3,10 +3,10 @@
 //!
 //! The order of the atomic operations cannot be explored with loom: it does not model sequentially
 //! consistent loads and stores, on which the queue's handshake rests ([`crate::pool::queue`]). So
-//! many short leases are made to meet on a few places.
+//! many short leases are made to meet on a few places; [`super::wakes`] looks at single meetings.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -111,38 +111,6 @@ fn everybody_is_served_and_no_ceiling_broken_whoever_meets() {
         });
         assert_all_is_free(&pool);
     }
-}
-
-/// The place comes free at the moment at which somebody begins to wait for it, and nobody comes
-/// afterwards who would find out.
-#[test]
-fn who_begins_to_wait_as_the_place_comes_free_is_not_forgotten() {
-    const ROUNDS: usize = 20_000;
-    let pool = Rig::new("queue: {timeout: 60s},", &["id: a, max_concurrent: 1"]).pool;
-    let (places, freed) = std::sync::mpsc::channel::<Lease>();
-    let both = Barrier::new(2);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for lease in freed {
-                both.wait();
-                drop(lease);
-            }
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.enable_time().build().unwrap();
-        for round in 0..ROUNDS {
-            let lease = pool.try_lease(&anything(), clock::now()).unwrap();
-            places.send(lease).unwrap();
-            both.wait();
-            // So that either of the two is the first now and then.
-            (0..round % 50).for_each(|_| std::hint::spin_loop());
-            let began = clock::now();
-            let served = runtime.block_on(pool.lease(&anything(), began, began + FORGOTTEN));
-            let waited = clock::now() - began;
-            assert!(served.is_ok() && waited < FORGOTTEN / 2, "round {round}");
-        }
-        drop(places);
-    });
 }
 
 /// How an attempt of a busy day ends; `None`: its request just goes.

@@ -181,6 +181,18 @@ async fn a_book_that_is_known_to_be_away_is_asked_once() {
 }
 
 #[tokio::test]
+async fn requests_of_a_key_that_wait_beside_one_without_an_answer_are_told_with_it() {
+    let world = World::new(&["one"]).await;
+    world.book.away.store(true, Ordering::SeqCst);
+    world.book.is_known_away.store(true, Ordering::SeqCst);
+    let ask = || world.ask("one", &["a"], world.began);
+    let (one, two, three) = tokio::join!(ask(), ask(), ask());
+    assert_eq!([one, two, three], [const { Err(NoSlot::Unknown) }; 3]);
+    assert_eq!(world.asked(), 1, "not once for each that waits");
+    assert_eq!((ask().await, world.asked()), (Err(NoSlot::Unknown), 2));
+}
+
+#[tokio::test]
 async fn a_revoked_key_frees_its_slot_even_where_each_gateway_has_keys_of_its_own() {
     let world = World::new(&[]).await;
     let candidates = [Candidate {

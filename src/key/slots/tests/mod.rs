@@ -55,6 +55,8 @@ impl Watched {
 impl Ledger for Watched {
     async fn place(&self, ask: &Ask<'_>) -> Result<Placed, LedgerError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        // As all that is asked over a wire.
+        tokio::task::yield_now().await;
         Ledger::place(self.up()?, ask).await
     }
 
