@@ -141,7 +141,7 @@ fn a_secret_that_cannot_be_read_yet_is_waited_for_however_often_one_reloads() {
 /// A request that waited for the token meanwhile knows only that there is none.
 #[test]
 fn why_a_login_is_over_is_not_forgotten_for_a_request_that_got_no_token() {
-    let mut rig = Rig::new("", &[OAUTH2]);
+    let rig = Rig::new("", &[OAUTH2]);
     tell(&rig, Phase::Ok);
     let lease = rig.take().unwrap();
     tell(&rig, login_over());
