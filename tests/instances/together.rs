@@ -18,7 +18,7 @@ fn alone(id: &str) -> String {
 #[test]
 fn as_many_requests_are_answered_at_once_as_there_are_programs() {
     let ids = ["a", "b", "c"];
-    let accounts = ids.map(|id| alone(id));
+    let accounts = ids.map(alone);
     let house = House::start(&(QUICK.to_owned() + &pool("", &accounts)), &[]);
     for id in ids {
         house.pid(id);
