@@ -17,10 +17,11 @@ use pingora_core::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{Server, ShutdownWatch};
+use pingora_core::server::{ListenFds, Server, ShutdownWatch};
+use pingora_core::services;
 use pingora_core::services::background::background_service;
 use pingora_core::services::listening::Service;
-use pingora_proxy::http_proxy;
+use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
 use tokio::runtime::Handle;
 
 use super::programs::Programs;
@@ -31,7 +32,7 @@ use super::{App, ready::Background};
 use crate::admin::{AdminApp, Site, router};
 use crate::config::{Address, Config};
 use crate::health::Catalogue;
-use crate::proxy::{Connections, Gateway};
+use crate::proxy::{Connections, Corks, Gateway};
 
 /// None: the readers of heads and bodies, and TLS, have buffers of their own, and connections that
 /// only wait outnumber all others. Pingora's default is 64 KiB for each.
@@ -102,7 +103,7 @@ pub(super) fn server(app: &Arc<App>, inherited: Inherited) -> Result<Server> {
     Ok(server)
 }
 
-fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<Door>> {
+fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Entrance> {
     let gateway = Gateway {
         config: app.config.clone(),
         pools: app.pools.clone(),
@@ -121,26 +122,34 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         refusing: app.refusing.clone(),
         leaving: app.leaving.clone(),
     };
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(config.clients.keepalive);
-    let mut http1 = http_proxy(&server.configuration, gateway.clone());
-    http1.server_options = Some(options.clone());
-    options.h2c = true;
-    let mut http2 = http_proxy(&server.configuration, gateway.clone());
-    http2.server_options = Some(options);
-    let door = Door {
+    let door = Arc::new(Door {
         connections: Connections {
-            gateway,
-            http1: Arc::new(http1),
-            http2: Arc::new(http2),
+            gateway: gateway.clone(),
         },
         handshakes: app.certificates.clients()?,
-        closed: app.handing.closed.clone(),
         open: app.connections.clone(),
         workers: app.workers.clone(),
         most: max_connections(config),
-    };
-    let mut service = Service::new("clients".to_owned(), door);
+    });
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(config.clients.keepalive);
+    // Each connection goes through the door, which hands to Pingora what it may read by itself.
+    options.force_custom = true;
+    let corks = Corks::new(&server.configuration);
+    let mut service = ProxyServiceBuilder::new(&server.configuration, gateway)
+        .name("clients")
+        .custom(
+            corks,
+            Arc::new(move |proxy, stream, shutdown| {
+                let (door, shutdown) = (door.clone(), shutdown.clone());
+                Box::pin(async move {
+                    door.admit(&proxy, stream, &shutdown).await;
+                    None
+                })
+            }),
+        )
+        .server_options(options)
+        .build();
     let patience = patience(config.clients.write_timeout);
     for listen in &config.listen {
         let address = listen.address.to_string();
@@ -150,7 +159,8 @@ fn clients(app: &Arc<App>, config: &Config, server: &Server) -> Result<Service<D
         options.ipv6_only = listen.address.is_ipv6().then_some(false);
         service.add_listener(config.tcp_socket_options(options));
     }
-    Ok(service)
+    let closed = app.handing.closed.clone();
+    Ok(Entrance { service, closed })
 }
 
 /// Clients that are gone without a word, or do not read. Pingora limits the time that a body's writes
@@ -215,12 +225,43 @@ fn max_connections(config: &Config) -> usize {
     }
 }
 
-/// The proxy behind a limit of connections; one too many is closed at once.
+/// The clients' listeners, which says when they are closed.
+struct Entrance {
+    service: Service<HttpProxy<Gateway, Corks>>,
+    /// Counts services that accept no more.
+    closed: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl services::Service for Entrance {
+    async fn start_service(
+        &mut self,
+        sockets: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        listeners: usize,
+    ) {
+        let service = &mut self.service;
+        services::Service::start_service(service, sockets, shutdown, listeners).await;
+        self.closed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn name(&self) -> &str {
+        services::Service::name(&self.service)
+    }
+
+    fn threads(&self) -> Option<usize> {
+        services::Service::threads(&self.service)
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        services::Service::listen_addresses(&self.service)
+    }
+}
+
+/// A limit of connections; one too many is closed at once.
 struct Door {
     connections: Connections,
     handshakes: Handshakes,
-    /// Counts services that accept no more.
-    closed: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     workers: Workers,
     most: usize,
@@ -234,33 +275,25 @@ impl Drop for Open {
     }
 }
 
-#[async_trait]
-impl ServerApp for Door {
-    async fn process_new(
-        self: &Arc<Self>,
+impl Door {
+    /// One connection until its end.
+    async fn admit(
+        &self,
+        proxy: &Arc<HttpProxy<Gateway, Corks>>,
         stream: Stream,
         shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
+    ) {
         let _open = Open(self.open.clone());
         self.workers.get_or_init(Handle::current);
-        if self.open.fetch_add(1, Ordering::SeqCst) < self.most {
-            let within = self
-                .connections
-                .gateway
-                .config
-                .load()
-                .clients
-                .header_timeout;
-            let stream = self.handshakes.secure(stream, within).await?;
-            self.connections.serve(stream, shutdown).await;
+        if self.open.fetch_add(1, Ordering::SeqCst) >= self.most {
+            return;
         }
-        None
-    }
-
-    async fn cleanup(&self) {
-        self.closed.fetch_add(1, Ordering::SeqCst);
-        ServerApp::cleanup(&*self.connections.http1).await;
-        ServerApp::cleanup(&*self.connections.http2).await;
+        let config = self.connections.gateway.config.load();
+        let within = config.clients.header_timeout;
+        drop(config);
+        if let Some(stream) = self.handshakes.secure(stream, within).await {
+            self.connections.serve(proxy, stream, shutdown).await;
+        }
     }
 }
 

@@ -17,13 +17,13 @@ use pingora_timeout::timeout;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::Gateway;
 use super::chunks::Chunks;
 use super::farewell;
 use super::frames::PREFACE;
 use super::guarded::Guarded;
 use super::kept;
 use super::wire::{self, Framing, Scan};
+use super::{Corks, Gateway};
 use crate::clock;
 use crate::dialect::Reject;
 
@@ -39,10 +39,10 @@ const HTTP2: &[u8] = b"PRI ";
 /// Serves connections, whatever they speak.
 pub struct Connections {
     pub gateway: Gateway,
-    pub http1: Arc<HttpProxy<Gateway>>,
-    /// With h2c on.
-    pub http2: Arc<HttpProxy<Gateway>>,
 }
+
+/// What serves the requests of all connections.
+type Proxy = Arc<HttpProxy<Gateway, Corks>>;
 
 /// What a client began with.
 enum Arrived {
@@ -71,10 +71,10 @@ struct Limits {
 
 impl Connections {
     /// One connection until its end.
-    pub async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
+    pub async fn serve(&self, proxy: &Proxy, mut stream: Stream, shutdown: &ShutdownWatch) {
         if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
             let stream = Box::new(Guarded::frames(stream, self.limits().head));
-            ServerApp::process_new(&self.http2, stream, shutdown).await;
+            ServerApp::process_new(proxy, stream, shutdown).await;
             return;
         }
         let mut stop = shutdown.clone();
@@ -102,7 +102,7 @@ impl Connections {
             let (head, guard) = match arrived {
                 Arrived::Head(head, guard) => (head, guard),
                 Arrived::Http2(bytes) if is_first => {
-                    return self.serve_http2(stream, &bytes, limits, shutdown).await;
+                    return serve_http2(proxy, stream, &bytes, limits, shutdown).await;
                 }
                 Arrived::Http2(bytes) => {
                     let reject = Reject::bad_request("this connection speaks HTTP/1 already");
@@ -120,7 +120,7 @@ impl Connections {
             }
             let mut session = ServerSession::new_http1(stream);
             session.set_pipelined_prefix(head);
-            let request = HttpServerApp::process_new_http(&self.http1, session, shutdown);
+            let request = HttpServerApp::process_new_http(proxy, session, shutdown);
             let ended = kept::serve(request).await;
             match ended.and_then(|stream| unguarded(stream, is_guarded)) {
                 Some(reusable) => stream = reusable,
@@ -138,22 +138,22 @@ impl Connections {
             size: clients.max_header,
         }
     }
+}
 
-    async fn serve_http2(
-        &self,
-        stream: Stream,
-        read: &[u8],
-        limits: Limits,
-        shutdown: &ShutdownWatch,
-    ) {
-        let Ok(mut socket) = stream.into_any().downcast::<Socket>() else {
-            // Over TLS it is agreed on before, and never begun without.
-            return;
-        };
-        socket.rewind(read);
-        let stream = Box::new(Guarded::frames(socket, limits.head));
-        ServerApp::process_new(&self.http2, stream, shutdown).await;
-    }
+async fn serve_http2(
+    proxy: &Proxy,
+    stream: Stream,
+    read: &[u8],
+    limits: Limits,
+    shutdown: &ShutdownWatch,
+) {
+    let Ok(mut socket) = stream.into_any().downcast::<Socket>() else {
+        // Over TLS it is agreed on before, and never begun without.
+        return;
+    };
+    socket.rewind(read);
+    let stream = Box::new(Guarded::frames(socket, limits.head));
+    ServerApp::process_new(proxy, stream, shutdown).await;
 }
 
 /// The connection without what looked at the last body.

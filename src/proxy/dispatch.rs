@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::body;
 use super::context::{Attempt, Context, Failure};
-use super::dial::Dial;
+use super::cork;
 use super::retry::{Sent, conclude};
 use super::slot::{self, Seeker, Unserved};
 use super::verdict;
@@ -151,9 +151,9 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
         tls.put_on(&mut peer)
             .map_err(|problem| Error::explain(ErrorType::InvalidCert, problem))?;
     }
-    if let Some(tunnel) = &tunnel {
+    if let Some(tunnel) = tunnel {
         peer.group_key ^= tunnel.end();
-        peer.options.custom_l4 = Some(Arc::new(tunnel.clone()));
+        peer.options.custom_l4 = Some(Arc::new(tunnel));
     }
     let Some(request) = &ctx.request else {
         return Err(verdict::give_up());
@@ -161,6 +161,7 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     let settings = request.pool.settings();
     let timeouts = &settings.timeouts;
     let options = &mut peer.options;
+    options.alpn = cork::corked();
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
     options.read_timeout = Some(if request.stream {
@@ -179,7 +180,6 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     if request.demand.websocket {
         // The connection is the tunnel's alone, before and after.
         peer.group_key = fastrand::u64(1..);
-        peer.options.custom_l4 = Some(Arc::new(Dial { tunnel }));
     }
     Ok(peer)
 }

@@ -162,8 +162,12 @@ impl Ssl for Guarded {
         self.inner.get_ssl_digest()
     }
 
+    /// Where frames are watched somebody speaks HTTP/2, agreed on over TLS or begun without.
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
+        match self.watch {
+            Watch::Frames(..) => Some(ALPN::H2),
+            Watch::Chunks(_) => self.inner.selected_alpn_proto(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod body;
 mod chunks;
 mod connection;
 mod context;
+mod cork;
 mod dial;
 mod dispatch;
 mod farewell;
@@ -57,6 +58,7 @@ use crate::store::Usage;
 use crate::telemetry::{Access, Metrics};
 
 pub use connection::Connections;
+pub use cork::Corks;
 pub use local::{OlderAnswer, OlderPaths, OlderRequest};
 
 /// Whether the head that `bytes` begin with is taken: both looks at it, before and after `session`

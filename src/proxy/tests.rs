@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::protocols::ALPN;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -91,8 +92,12 @@ impl ProxyHttp for Panics {
         session: &mut Session,
         ctx: &mut Self::CTX,
     ) -> Result<Box<HttpPeer>> {
-        let done = self.0.upstream_peer(session, ctx).await;
+        let mut done = self.0.upstream_peer(session, ctx).await;
         at("upstream_peer", session);
+        if let Ok(peer) = &mut done {
+            // This proxy of hooks has Pingora's own connector.
+            peer.options.alpn = ALPN::H1;
+        }
         done
     }
 
