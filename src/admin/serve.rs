@@ -101,6 +101,8 @@ pub async fn answer(
 ) -> Result<()> {
     session.set_write_timeout(Some(WRITE));
     session.set_total_drain_timeout(Some(REST));
+    // What is left of a body is read below: a connection that is closed over it loses the answer as well.
+    session.set_close_on_response_before_downstream_finish(false);
     let stated = session
         .get_header(CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok()?.parse().ok());
@@ -130,11 +132,16 @@ pub async fn answer(
         Fed::TooLong => return refuse(session, StatusCode::PAYLOAD_TOO_LARGE).await,
         Fed::Late => return refuse(session, StatusCode::REQUEST_TIMEOUT).await,
     };
-    if !session.is_body_done() && session.get_header(EXPECT).is_some() {
-        // A body that waits to be asked for need not come.
+    // A body that waits to be asked for need not come.
+    let waits = !session.is_body_done() && session.get_header(EXPECT).is_some();
+    if waits {
         session.set_keepalive(None);
     }
-    write(session, response, stop).await
+    write(session, response, stop).await?;
+    match waits {
+        true => Ok(()),
+        false => session.drain_request_body().await,
+    }
 }
 
 fn request(session: &ServerSession, body: Body) -> Request<Body> {

@@ -29,7 +29,8 @@ fn each_write_is_in_the_audit_record_with_who_what_and_from_where() {
     // These do nothing.
     gateway.admin(post("/api/v1/reload?dry_run=true", &json!({})));
     gateway.admin(post("/api/v1/accounts/nobody/disable", &json!({})));
-    let tried = gateway.admin(post("/api/v1/route", &json!({"model": "gpt-5"})));
+    let question = json!({"model": "gpt-5", "key": key["key"]});
+    let tried = gateway.admin(post("/api/v1/route", &question));
     assert_eq!(tried.status, 200, "{}", tried.text());
     let rows = audit(&gateway);
     let said: Vec<(&str, &str)> = rows
