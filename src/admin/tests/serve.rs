@@ -189,6 +189,10 @@ async fn of_whom_the_gate_refuses_no_body_is_read() {
 
 /// It takes ten seconds, and so `POOLGATE_SOAK=1`.
 #[tokio::test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how much is tried is said to the test, not to the program"
+)]
 async fn a_head_that_does_not_come_is_not_waited_for() {
     if std::env::var("POOLGATE_SOAK").as_deref() != Ok("1") {
         return;
