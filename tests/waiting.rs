@@ -112,7 +112,7 @@ fn sits(gateway: &Gateway, account: &str) -> std::net::TcpStream {
 #[test]
 fn the_queues_timeout_is_that_of_a_request_and_not_of_each_account_it_is_sent_to() {
     let keys = "    strategy: round_robin\n    queue: {timeout: 6s}\n    \
-                breaker: {consecutive_failures: 1, open_for: 1h}\n";
+                breaker: {consecutive_failures: 1, open_for: 5m}\n";
     let (gateway, _vendors) = gateway(2, "0s", keys, "");
     let first = sits(&gateway, "a0");
     let _second = sits(&gateway, "a1");
