@@ -17,6 +17,9 @@ use crate::store::SpentRecord;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const WORK_PART: u32 = 20;
 
+/// Of which record: its moment, key and model.
+type Of = (i64, String, Option<String>);
+
 /// What one record has added to the limits: requests, tokens, cost.
 type Counted = [u64; 3];
 
@@ -25,8 +28,7 @@ type Counted = [u64; 3];
 pub(in crate::app) struct Heritage {
     /// By which number it writes; none: there was no predecessor.
     writer: OnceLock<i64>,
-    /// By moment, key and model.
-    counted: Mutex<HashMap<(i64, String, Option<String>), Counted>>,
+    counted: Mutex<HashMap<Of, Counted>>,
     /// The predecessor has gone.
     pub(super) is_over: AtomicBool,
 }
