@@ -190,7 +190,7 @@ async fn of_whom_the_gate_refuses_no_body_is_read() {
 /// It takes ten seconds, and so `POOLGATE_SOAK=1`.
 #[tokio::test]
 async fn a_head_that_does_not_come_is_not_waited_for() {
-    if std::env::var("POOLGATE_SOAK").as_deref() != Ok("1") {
+    if crate::config::process_env("POOLGATE_SOAK").as_deref() != Some("1") {
         return;
     }
     let (mut client, _stop) = connect(echo()).await;
