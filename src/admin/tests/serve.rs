@@ -194,7 +194,7 @@ async fn of_whom_the_gate_refuses_no_body_is_read() {
     reason = "how much is tried is said to the test, not to the program"
 )]
 async fn a_head_that_does_not_come_is_not_waited_for() {
-    if std::env::var("POOLGATE_SOAK").as_deref() != Ok("1") {
+    if crate::config::process_env("POOLGATE_SOAK").as_deref() != Some("1") {
         return;
     }
     let (mut client, _stop) = connect(echo()).await;
