@@ -52,9 +52,9 @@ pub(super) enum Turn<L> {
     Nobody,
 }
 
-/// So many of a line, and of one key in it, are passed by others in one look.
-const MOST_PASSED: usize = 64;
-const MOST_OF_KEY: usize = 8;
+/// So many keys of a line are passed by others in one look. Those of the same key never pass each other: where all
+/// are of one key, the large ones would wait for nothing.
+const MOST_PASSED: usize = 32;
 
 /// Priority, turn and key.
 type Place = (i32, u64, u64);
@@ -345,17 +345,7 @@ impl<T> Default for Line<T> {
 impl<T> Line<T> {
     /// Whose turn it is, of those behind who was passed.
     fn head(&mut self, keys: &Keys, passed: &Passed) -> Option<Head> {
-        if let Some((place, arrival)) = passed.last
-            && self.is_turn(place, keys)
-            && passed.of_key < MOST_OF_KEY
-        {
-            let own = self.own.get(&(place.0, place.2))?;
-            let mut behind = own.by_arrival.range((Excluded(arrival), Unbounded));
-            if let Some((arrival, _)) = behind.next() {
-                return Some((place, *arrival));
-            }
-        }
-        let behind = passed.last.map_or(Unbounded, |(place, _)| Excluded(place));
+        let behind = passed.last.map_or(Unbounded, Excluded);
         loop {
             let place = *self.order.range((behind, Unbounded)).next()?;
             if self.is_turn(place, keys) {
@@ -407,19 +397,15 @@ struct Next<'a, T> {
 /// Who was passed in one look at a line.
 #[derive(Default)]
 struct Passed {
-    last: Option<Head>,
-    /// Of the same key as the last one, and all together.
-    of_key: usize,
+    last: Option<Place>,
     count: usize,
 }
 
 impl Passed {
     /// Goes on behind this one. False: there were enough.
     fn goes_on_behind(&mut self, head: Head) -> bool {
-        let is_same = self.last.is_some_and(|(place, _)| place == head.0);
-        self.of_key = if is_same { self.of_key + 1 } else { 1 };
         self.count += 1;
-        self.last = Some(head);
+        self.last = Some(head.0);
         self.count < MOST_PASSED
     }
 }

@@ -51,10 +51,10 @@ fn busy() -> (Rig, Lease) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_smaller_request_passes_one_that_waits_for_room_also_of_the_same_key() {
+async fn a_smaller_request_of_another_key_passes_one_that_waits_for_room() {
     let (rig, held) = busy();
     let large = ask(&rig.pool, of_tokens(900)).await;
-    for key in [0, 7] {
+    for key in [7, 8] {
         let small = Demand {
             key,
             ..of_tokens(100)
@@ -72,7 +72,11 @@ async fn one_that_has_waited_for_half_of_its_time_is_passed_no_more() {
     let (rig, held) = busy();
     let large = ask(&rig.pool, of_tokens(900)).await;
     tokio::time::sleep(16 * SECOND).await;
-    let small = ask(&rig.pool, of_tokens(200)).await;
+    let other = Demand {
+        key: 7,
+        ..of_tokens(200)
+    };
+    let small = ask(&rig.pool, other).await;
     assert!(!small.is_finished(), "else it might never have its turn");
     drop(held);
     let mut large = served(large).await;
