@@ -39,24 +39,36 @@ struct Case {
     half: bool,
     /// The accounts have limits of requests and of tokens.
     limits: bool,
-    /// Each request is the first of its conversation; else nearly all have an account already.
-    newcomers: bool,
+    talks: Talks,
 }
 
-const CASES: [Case; 5] = [
-    case("newcomers", false, false, true),
-    case("newcomers, half ready", true, false, true),
-    case("newcomers, limits", false, true, true),
-    case("at home", false, false, false),
-    case("at home, limits", false, true, false),
+/// What conversations there are.
+#[derive(Clone, Copy)]
+enum Talks {
+    /// None: `affinity: none`, or a client that names no session.
+    None,
+    /// Each request is the first of one.
+    New,
+    /// Nearly all have an account already.
+    Known,
+}
+
+const CASES: [Case; 7] = [
+    case("alone", false, false, Talks::None),
+    case("alone, half ready", true, false, Talks::None),
+    case("newcomers", false, false, Talks::New),
+    case("newcomers, half ready", true, false, Talks::New),
+    case("newcomers, limits", false, true, Talks::New),
+    case("at home", false, false, Talks::Known),
+    case("at home, limits", false, true, Talks::Known),
 ];
 
-const fn case(name: &'static str, half: bool, limits: bool, newcomers: bool) -> Case {
+const fn case(name: &'static str, half: bool, limits: bool, talks: Talks) -> Case {
     Case {
         name,
         half,
         limits,
-        newcomers,
+        talks,
     }
 }
 
@@ -116,10 +128,11 @@ fn lease_and_release(criterion: &mut Criterion) {
                         // Callers spread over the whole ring, and conversations over their table.
                         let spread = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
                         demand.caller = Some(spread(count));
-                        demand.session = Some(match case.newcomers {
-                            true => spread(count),
-                            false => spread(count % SESSIONS),
-                        });
+                        demand.session = match case.talks {
+                            Talks::None => None,
+                            Talks::New => Some(spread(count)),
+                            Talks::Known => Some(spread(count % SESSIONS)),
+                        };
                         let lease = pool.lease(&demand, now, now).now_or_never();
                         assert!(black_box(lease).is_some_and(|lease| lease.is_ok()));
                     });
