@@ -48,7 +48,7 @@ fn text(stage: &Stage, token: Option<&Secret>, program: &Path, color: bool) -> S
     let strong = |text: &str| Paint::Good.on(text, color);
     let mut out = format!(
         "\n{}\n\n  gateway     {gateway}     no key is asked on this machine\n  \
-         management  {admin}     token {token}\n\n",
+         page, API   {admin}     token {token}\n\n",
         strong("poolgate demo: six simulated accounts behind one address")
     );
     for (id, character, _) in ACCOUNTS {
