@@ -7,6 +7,7 @@ mod chunks;
 mod connection;
 mod context;
 mod cork;
+mod delegate;
 mod dial;
 mod dispatch;
 mod farewell;
