@@ -45,29 +45,31 @@ impl Chunks {
         }
     }
 
-    /// Looks at the next bytes; `false` = this is no chunked body. What follows its end is not
-    /// looked at.
-    pub(super) fn are_sound(&mut self, mut bytes: &[u8]) -> bool {
-        while let Some((byte, rest)) = bytes.split_first() {
-            if self.place == Place::Done {
-                return true;
+    /// Whether all of the body was seen.
+    pub(super) fn are_over(&self) -> bool {
+        self.place == Place::Done
+    }
+
+    /// Looks at the next bytes. Returns how many of them belong to the body; `None` = this is no chunked body.
+    pub(super) fn saw(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut rest = bytes;
+        while let Some((byte, after)) = rest.split_first() {
+            if self.are_over() {
+                break;
             }
             if self.place == Place::Data {
-                let data = self.size.min(bytes.len() as u64) as usize;
-                bytes = &bytes[data..];
+                let data = self.size.min(rest.len() as u64) as usize;
+                rest = &rest[data..];
                 self.size -= data as u64;
                 if self.size == 0 {
                     self.place = Place::DataEnd;
                 }
                 continue;
             }
-            match self.next(*byte) {
-                Some(place) => self.place = place,
-                None => return false,
-            }
-            bytes = rest;
+            self.place = self.next(*byte)?;
+            rest = after;
         }
-        true
+        Some(bytes.len() - rest.len())
     }
 
     fn next(&mut self, byte: u8) -> Option<Place> {
@@ -116,11 +118,11 @@ mod tests {
 
     /// Whatever the pieces it comes in.
     fn is_sound(body: &[u8]) -> bool {
-        let whole = Chunks::new().are_sound(body);
+        let whole = Chunks::new().saw(body);
         let mut bytewise = Chunks::new();
-        let each = body.iter().all(|byte| bytewise.are_sound(&[*byte]));
+        let each: Option<usize> = body.iter().map(|byte| bytewise.saw(&[*byte])).sum();
         assert_eq!(whole, each, "{:?}", body.escape_ascii().to_string());
-        whole
+        whole.is_some()
     }
 
     #[test]
@@ -135,6 +137,16 @@ mod tests {
         ] {
             assert!(is_sound(body.as_bytes()), "{body:?}");
         }
+    }
+
+    #[test]
+    fn what_follows_the_end_does_not_belong_to_the_body() {
+        let mut chunks = Chunks::new();
+        assert_eq!(chunks.saw(b"1\r\nx\r\n0\r\n"), Some(9));
+        assert!(!chunks.are_over());
+        assert_eq!(chunks.saw(b"\r\nGET /"), Some(2));
+        assert!(chunks.are_over());
+        assert_eq!(chunks.saw(b"more"), Some(0));
     }
 
     #[test]

@@ -20,15 +20,19 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::chunks::Chunks;
 use super::farewell;
 use super::frames::PREFACE;
-use super::guarded::Guarded;
+use super::guarded::{Guarded, Watch};
 use super::kept;
-use super::wire::{self, Framing, Scan};
+use super::wire::{self, Scan};
 use super::{Corks, Gateway};
 use crate::clock;
 use crate::dialect::Reject;
 
 /// Most heads are shorter; who waits for a first byte costs so much memory.
 const FIRST_READ: usize = 4096;
+
+/// So much of a body goes to Pingora together with the head, in bytes: less than it keeps to send again. What it takes
+/// in one piece must not be all of a longer body (`body`).
+const FIRST_BODY: usize = 32 * 1024;
 
 /// A connection that has said nothing stays for so long, even without keep-alive.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
@@ -46,17 +50,14 @@ type Proxy = Arc<HttpProxy<Gateway, Corks>>;
 
 /// What a client began with.
 enum Arrived {
-    /// A sound head, and what came behind it.
-    Head(BytesMut, Guard),
+    /// A sound head with the beginning of its body, what follows, and what came of that.
+    Head(BytesMut, Watch, BytesMut),
     /// The preface of HTTP/2, and what came behind it.
     Http2(BytesMut),
     Refused(BytesMut, Reject),
     /// It left, or said nothing in time.
     Nothing,
 }
-
-/// What looks at the body, where one has to.
-type Guard = Option<Chunks>;
 
 /// Within what a head must come.
 #[derive(Clone, Copy)]
@@ -71,7 +72,7 @@ struct Limits {
 
 impl Connections {
     /// One connection until its end.
-    pub async fn serve(&self, proxy: &Proxy, mut stream: Stream, shutdown: &ShutdownWatch) {
+    pub async fn serve(&self, proxy: &Proxy, stream: Stream, shutdown: &ShutdownWatch) {
         if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
             let stream = Box::new(Guarded::frames(stream, self.limits().head));
             ServerApp::process_new(proxy, stream, shutdown).await;
@@ -89,6 +90,7 @@ impl Connections {
         // One for all heads: to put it off costs next to nothing, a new one for each request does not.
         let mut idle = pin!(sleep(Duration::ZERO));
         let mut is_first = true;
+        let mut stream = Box::new(Guarded::new(stream));
         loop {
             let limits = self.limits();
             idle.as_mut()
@@ -99,30 +101,32 @@ impl Connections {
                 arrived = arrive(&mut stream, idle.as_mut(), limits) => arrived,
                 () = &mut stop => return,
             };
-            let (head, guard) = match arrived {
-                Arrived::Head(head, guard) => (head, guard),
+            let head = match arrived {
+                Arrived::Head(head, watch, ahead) => {
+                    stream.watch(watch, ahead);
+                    head
+                }
                 Arrived::Http2(bytes) if is_first => {
+                    let stream = stream.into_inner();
                     return serve_http2(proxy, stream, &bytes, limits, shutdown).await;
                 }
                 Arrived::Http2(bytes) => {
                     let reject = Reject::bad_request("this connection speaks HTTP/1 already");
+                    let stream = stream.into_inner();
                     return farewell::say(&self.gateway, stream, &bytes, &reject).await;
                 }
                 Arrived::Refused(bytes, reject) => {
+                    let stream = stream.into_inner();
                     return farewell::say(&self.gateway, stream, &bytes, &reject).await;
                 }
                 Arrived::Nothing => return,
             };
             is_first = false;
-            let is_guarded = guard.is_some();
-            if let Some(chunks) = guard {
-                stream = Box::new(Guarded::chunks(stream, chunks));
-            }
             let mut session = ServerSession::new_http1(stream);
             session.set_pipelined_prefix(head);
             let request = HttpServerApp::process_new_http(proxy, session, shutdown);
-            let ended = kept::serve(request).await;
-            match ended.and_then(|stream| unguarded(stream, is_guarded)) {
+            let reusable = kept::serve(request).await;
+            match reusable.and_then(|stream| stream.into_any().downcast().ok()) {
                 Some(reusable) => stream = reusable,
                 None => return,
             }
@@ -156,29 +160,26 @@ async fn serve_http2(
     ServerApp::process_new(proxy, stream, shutdown).await;
 }
 
-/// The connection without what looked at the last body.
-fn unguarded(stream: Stream, is_guarded: bool) -> Option<Stream> {
-    if !is_guarded {
-        return Some(stream);
-    }
-    let guarded = stream.into_any().downcast::<Guarded>().ok()?;
-    Some(guarded.into_inner())
-}
-
 /// Waits for the next head, until `idle`, and reads it.
-async fn arrive(stream: &mut Stream, idle: Pin<&mut Sleep>, limits: Limits) -> Arrived {
-    let mut bytes = BytesMut::with_capacity(FIRST_READ);
-    let first = tokio::select! {
-        biased;
-        read = stream.read_buf(&mut bytes) => read,
-        () = idle => return Arrived::Nothing,
-    };
-    if !matches!(first, Ok(1..)) {
-        return Arrived::Nothing;
+async fn arrive(guarded: &mut Guarded, mut idle: Pin<&mut Sleep>, limits: Limits) -> Arrived {
+    let (mut bytes, stream) = guarded.next();
+    // Some clients end a body with a line that does not belong to it (RFC 9112 §2.2): that is no head yet.
+    while is_line_end(&mut bytes) {
+        if bytes.capacity() == 0 {
+            bytes.reserve(FIRST_READ);
+        }
+        let read = tokio::select! {
+            biased;
+            read = stream.read_buf(&mut bytes) => read,
+            () = &mut idle => return Arrived::Nothing,
+        };
+        if !matches!(read, Ok(1..)) {
+            return Arrived::Nothing;
+        }
     }
     let mut scan = Scan::default();
     // Nearly every head comes in one piece, and needs no deadline.
-    let ended = match end(&mut scan, &mut bytes, limits.size) {
+    let ended = match end(&mut scan, &bytes, limits.size) {
         Ok(None) => {
             let rest = rest(stream, &mut scan, &mut bytes, limits.size);
             match timeout(limits.head, rest).await {
@@ -190,13 +191,21 @@ async fn arrive(stream: &mut Stream, idle: Pin<&mut Sleep>, limits: Limits) -> A
     };
     match ended {
         Ok(Some(_)) if bytes.starts_with(HTTP2) => Arrived::Http2(bytes),
-        Ok(Some(length)) => match guard(&bytes, length) {
-            Ok(guard) => Arrived::Head(bytes, guard),
+        Ok(Some(length)) => match follow(&mut bytes, length) {
+            Ok((watch, ahead)) => Arrived::Head(bytes, watch, ahead),
             Err(reject) => Arrived::Refused(bytes, reject),
         },
         Ok(None) => Arrived::Nothing,
         Err(reject) => Arrived::Refused(bytes, reject),
     }
+}
+
+/// Takes ends of lines off the front; whether nothing else is there.
+fn is_line_end(bytes: &mut BytesMut) -> bool {
+    while bytes.starts_with(b"\r\n") {
+        bytes.advance(2);
+    }
+    matches!(bytes[..], [] | [b'\r'])
 }
 
 /// Reads on until the head has its end; `None` = the client left.
@@ -221,7 +230,7 @@ async fn rest(
 }
 
 /// The length of the head, or of HTTP/2's preface, once it is there.
-fn end(scan: &mut Scan, bytes: &mut BytesMut, most: usize) -> Result<Option<usize>, Reject> {
+fn end(scan: &mut Scan, bytes: &[u8], most: usize) -> Result<Option<usize>, Reject> {
     if bytes.starts_with(HTTP2) {
         // It has the end of a head in it, and six bytes more.
         return match PREFACE.get(..bytes.len().min(PREFACE.len())) {
@@ -231,10 +240,6 @@ fn end(scan: &mut Scan, bytes: &mut BytesMut, most: usize) -> Result<Option<usiz
             _ => Ok((bytes.len() >= PREFACE.len()).then_some(PREFACE.len())),
         };
     }
-    if scan.is_new() && bytes.starts_with(b"\r\n") {
-        // Some clients end a body with a line that does not belong to it (RFC 9112 §2.2).
-        bytes.advance(2);
-    }
     match scan.end(bytes)? {
         Some(length) if length <= most => Ok(Some(length)),
         None if bytes.len() <= most => Ok(None),
@@ -242,16 +247,26 @@ fn end(scan: &mut Scan, bytes: &mut BytesMut, most: usize) -> Result<Option<usiz
     }
 }
 
-/// Checks the head, and as much of a chunked body as has come with it.
-fn guard(bytes: &[u8], length: usize) -> Result<Guard, Reject> {
-    let (head, body) = bytes.split_at(length);
-    let Framing { is_chunked } = wire::check(head)?;
-    let mut chunks = is_chunked.then(Chunks::new);
-    if chunks
-        .as_mut()
-        .is_some_and(|chunks| !chunks.are_sound(body))
-    {
-        return Err(Reject::bad_request("the body is not in proper chunks"));
-    }
-    Ok(chunks)
+/// Checks the head, and the body as far as it goes along with it; the rest of what has come is split off.
+fn follow(bytes: &mut BytesMut, head: usize) -> Result<(Watch, BytesMut), Reject> {
+    let framing = wire::check(&bytes[..head])?;
+    let come = &bytes[head..bytes.len().min(head + FIRST_BODY)];
+    let (watch, belong) = if framing.is_chunked {
+        let mut chunks = Chunks::new();
+        let belong = chunks.saw(come);
+        let malformed = || Reject::bad_request("the body is not in proper chunks");
+        (Watch::Chunks(chunks), belong.ok_or_else(malformed)?)
+    } else if framing.is_handshake {
+        (Watch::Nothing, come.len())
+    } else {
+        let belong = come.len().min(framing.length);
+        (Watch::Length(framing.length - belong), belong)
+    };
+    let end = head + belong;
+    // Nearly always nothing more is there, and a split would make it shared memory.
+    let ahead = match end < bytes.len() {
+        true => bytes.split_off(end),
+        false => BytesMut::new(),
+    };
+    Ok((watch, ahead))
 }

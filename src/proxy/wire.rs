@@ -19,11 +19,6 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Has it seen nothing yet?
-    pub(super) fn is_new(&self) -> bool {
-        self.seen == 0
-    }
-
     /// The length of the head if its end is there: `bytes` is all of it that has come so far.
     ///
     /// # Errors
@@ -42,10 +37,14 @@ impl Scan {
     }
 }
 
-/// What the head says about the body.
+/// What the head says about what follows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Framing {
     pub(super) is_chunked: bool,
+    /// Of the body, in bytes; 0 where none is stated.
+    pub(super) length: usize,
+    /// A WebSocket is asked for: what follows may be frames.
+    pub(super) is_handshake: bool,
 }
 
 /// Checks a whole head (RFC 9112 §2 to §6), stricter than most parsers. Of each byte is known that it
@@ -57,6 +56,7 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Reject> {
     let mut lines = lines(head);
     let first = check_request_line(lines.next().unwrap_or_default())?;
     let (mut fields, mut hosts, mut lengths, mut encodings) = (0, 0, 0, 0);
+    let mut framing = Framing::default();
     for line in lines {
         let colon = memchr(b':', line).unwrap_or(0);
         let (name, value) = (&line[..colon], line[colon..].get(1..).unwrap_or_default());
@@ -82,10 +82,14 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Reject> {
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 lengths += 1;
-                check_length(value.trim_ascii())?;
+                framing.length = length(value.trim_ascii())?;
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                framing.is_handshake |= names_websocket(value);
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 encodings += 1;
+                framing.is_chunked = true;
                 if !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
                     return Err(bad("the only transfer coding that is taken is `chunked`"));
                 }
@@ -103,9 +107,13 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Reject> {
     if hosts > 1 || (hosts == 0 && !first.is_http10) {
         return Err(bad("there must be one Host header"));
     }
-    Ok(Framing {
-        is_chunked: encodings > 0,
-    })
+    Ok(framing)
+}
+
+fn names_websocket(value: &[u8]) -> bool {
+    let word = b"websocket";
+    let mut windows = value.windows(word.len());
+    windows.any(|window| window.eq_ignore_ascii_case(word))
 }
 
 /// What matters of the first line.
@@ -155,14 +163,12 @@ fn authority(target: &[u8]) -> Option<&[u8]> {
     rest.split(|byte| matches!(byte, b'/' | b'?')).next()
 }
 
-fn check_length(value: &[u8]) -> Result<(), Reject> {
+fn length(value: &[u8]) -> Result<usize, Reject> {
     // 18 digits are beyond every body and within every counter.
     let is_number = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
-    if is_number {
-        Ok(())
-    } else {
-        Err(bad("Content-Length is not one number"))
-    }
+    let digits = std::str::from_utf8(value).ok().filter(|_| is_number);
+    let number = digits.and_then(|digits| digits.parse().ok());
+    number.ok_or_else(|| bad("Content-Length is not one number"))
 }
 
 /// RFC 9110 §5.6.2.

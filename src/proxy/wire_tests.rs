@@ -41,10 +41,22 @@ fn sound_heads_are_taken() {
     ] {
         assert_eq!(problem(head), None, "{head:?}");
     }
-    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\tCHUNKED\r\n\r\n";
-    assert_eq!(check(chunked.as_bytes()), Ok(Framing { is_chunked: true }));
     let text = b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\xfe\r\n\r\n";
     assert_eq!(check(text), Ok(Framing::default()));
+}
+
+#[test]
+fn a_head_says_what_follows_it() {
+    let of = |fields: &str| {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
+        let framing = check(head.as_bytes()).unwrap();
+        (framing.is_chunked, framing.length, framing.is_handshake)
+    };
+    assert_eq!(of("A: b"), (false, 0, false));
+    assert_eq!(of("Transfer-Encoding:\tCHUNKED"), (true, 0, false));
+    assert_eq!(of("Content-Length: 05 "), (false, 5, false));
+    assert_eq!(of("Upgrade: h2c"), (false, 0, false));
+    assert_eq!(of("Upgrade: h2c, WebSocket"), (false, 0, true));
 }
 
 #[test]
