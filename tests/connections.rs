@@ -7,7 +7,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Connection, Gateway, Mock, PATIENCE, Request, chat, get, pool, post};
+use crate::support::{
+    Answer, Connection, Gateway, Mock, PATIENCE, Request, Vendor, Wire, chat, get, pool, post,
+};
 
 const KEY: &str = "sk-of-a-test";
 
@@ -161,6 +163,39 @@ fn a_connection_goes_on_after_an_error_of_the_upstream() {
     // Half a document cannot be mended: the end of its connection is what tells.
     let cut = chat(false).header("x-mock-cut", 1);
     assert!(connection.send(&cut).is_err());
+}
+
+#[test]
+fn a_stream_goes_on_whatever_its_client_sends_meanwhile() {
+    let vendor = Vendor::start();
+    let gateway = Gateway::start(&format!(
+        "pools:\n  default:\n    accounts: [{{id: a, upstream: \"http://{}\"}}]\n",
+        vendor.address
+    ));
+    let event = b"data: {}\n\n";
+    let mut client = Wire::open(gateway.address, &chat(true).bytes(gateway.address));
+    let mut upstream = vendor.next();
+    upstream.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n");
+    upstream.write(event);
+    client.read_head().unwrap();
+    let piece = format!("{:X}\r\n{}\r\n", event.len(), event.escape_ascii());
+    let piece = piece.replace("\\n", "\n");
+    for said in [
+        "\r",
+        "\n",
+        "\r\n",
+        "GET /livez HTTP/1.1\r\n",
+        "Host: localhost\r\nConnection: close\r\n\r\n",
+    ] {
+        assert_eq!(client.read(piece.len()), piece.as_bytes());
+        client.write(said.as_bytes());
+        upstream.write(event);
+    }
+    assert_eq!(client.read(piece.len()), piece.as_bytes());
+    upstream.write(b"data: [DONE]\n\n");
+    upstream.close();
+    let rest = String::from_utf8(client.read_to_end()).unwrap();
+    assert!(rest.contains("0\r\n\r\nHTTP/1.1 200 OK\r\n"), "{rest}");
 }
 
 #[test]

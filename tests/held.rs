@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Gateway, Mock, Vendor, Verbatim, chat, wait_for};
+use serde_json::json;
+
+use crate::support::{Gateway, Mock, Vendor, Verbatim, chat, post, wait_for};
 
 /// A pool in which `first` is asked before `second`.
 fn in_this_order(first: &str, second: &Mock) -> Gateway {
@@ -29,6 +31,53 @@ fn no_body_is_no_body_however_it_is_stated() {
         let judged = gateway.metric("poolgate_requests_total", &limited);
         assert_eq!(judged, 1.0, "{length}");
     }
+}
+
+#[test]
+fn an_error_that_falls_silent_leads_to_the_next_account_before_its_end() {
+    let silent = [
+        "content-length: 100\r\n\r\n",
+        "transfer-encoding: chunked\r\n\r\n1\r\n.\r\n",
+        "\r\n",
+    ];
+    // Each takes ten seconds: all at once.
+    std::thread::scope(|scope| {
+        for rest in silent {
+            scope.spawn(move || {
+                let vendor = Vendor::start();
+                let spare = Mock::start(&[]);
+                let gateway = in_this_order(&format!("http://{}", vendor.address), &spare);
+                let client = scope.spawn(move || (gateway.send(&chat(false)), gateway));
+                let mut upstream = vendor.next();
+                let head = "HTTP/1.1 503 Service Unavailable\r\n";
+                upstream.write(format!("{head}{rest}").as_bytes());
+                let (answer, gateway) = client.join().unwrap();
+                assert_eq!(answer.status, 200, "{rest:?}");
+                wait_for("the first account to be blamed", || {
+                    (gateway.account("first")["failures"] == 1).then_some(())
+                });
+            });
+        }
+    });
+}
+
+#[test]
+fn a_vendor_that_refuses_a_long_body_unread_is_heard_at_once() {
+    let vendor = Vendor::start();
+    let spare = Mock::start(&[]);
+    let gateway = in_this_order(&format!("http://{}", vendor.address), &spare);
+    let answer = std::thread::scope(|scope| {
+        let text = "x".repeat(12 << 20);
+        let body = json!({"model": "gpt-5", "messages": [{"role": "user", "content": text}]});
+        let client = scope.spawn(move || gateway.send(&post("/v1/chat/completions", &body)));
+        // It reads the head alone, and says nothing more either.
+        let mut upstream = vendor.next();
+        upstream.write(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\n{}");
+        let answer = client.join().unwrap();
+        drop(upstream);
+        answer
+    });
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[test]

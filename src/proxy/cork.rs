@@ -6,8 +6,12 @@
 //! second look matters as well. Pingora 0.9.1 writes its head and then tells the half of itself that talks with the upstream,
 //! through a queue, that no body follows. Were the 101 there before that was heard (an upstream on this machine, a busy
 //! processor), it would take the news for the end of the tunnel and close it at once (`proxy_h1.rs`, `proxy_handle_upstream`).
+//!
+//! An error answer is looked out for here too, as Pingora has no hook that is called while nothing comes, nor reads while a
+//! write waits: its body has its time, and an upstream that has answered need not take the rest of the request.
 
 use std::any::Any;
+use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,14 +27,28 @@ use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use super::delegate::answer_as_inner;
+use super::verdict::HELD_FOR;
 
 /// So much is put together, in bytes; as much as a record of TLS takes.
 const MOST: usize = 16 * 1024;
 
 /// Most requests fit, so that their bodies are put behind their heads without a second allocation.
 const USUAL: usize = 4 * 1024;
+
+/// As much of an answer as says what kind of answer it is.
+const STATUS_LINE: usize = 16;
+
+/// How an answer begins that makes the connection a tunnel.
+const SWITCHED: &[u8] = b"HTTP/1.1 101";
+
+/// The first digit of the status, where an answer begins here. Of one that comes in smaller pieces nothing is known.
+fn class(bytes: &[u8]) -> Option<u8> {
+    let rest = bytes.strip_prefix(b"HTTP/1.")?;
+    rest.get(2).copied()
+}
 
 /// Makes connections to upstreams; Pingora keeps those that are idle, in its own pool.
 pub struct Corks(TransportConnector);
@@ -87,6 +105,10 @@ struct Cork {
     inner: Stream,
     held: BytesMut,
     looks: Looks,
+    /// The beginning of an answer that came before the request was written.
+    early: BytesMut,
+    /// When the body of an error answer must have come.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 /// What has happened since an answer was read last.
@@ -100,6 +122,8 @@ enum Looks {
     Looked,
     /// Flushes go through.
     Open,
+    /// It is a tunnel: so do they, and no answer is looked for.
+    Tunnel,
 }
 
 impl Cork {
@@ -108,7 +132,63 @@ impl Cork {
             inner,
             held: BytesMut::new(),
             looks: Looks::Fresh,
+            early: BytesMut::new(),
+            patience: None,
         }
+    }
+
+    /// Is there the beginning of an error answer? Then the rest of the request is not waited for.
+    fn is_refused(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.looks == Looks::Tunnel {
+            return false;
+        }
+        if self.early.is_empty() {
+            let mut space = [0; STATUS_LINE];
+            let mut piece = ReadBuf::new(&mut space);
+            // Whatever went wrong is found out again by who reads.
+            let _ = Pin::new(&mut self.inner).poll_read(cx, &mut piece);
+            self.early.extend_from_slice(piece.filled());
+        }
+        matches!(class(&self.early), Some(b'4' | b'5'))
+    }
+
+    /// These bytes were read.
+    fn saw(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() || matches!(self.looks, Looks::Fresh | Looks::Tunnel) {
+            return;
+        }
+        let class = class(bytes);
+        self.looks = match class {
+            Some(b'1') if bytes.starts_with(SWITCHED) => Looks::Tunnel,
+            // The answer itself is still to come.
+            Some(b'1') => Looks::Open,
+            _ => Looks::Fresh,
+        };
+        let is_error = matches!(class, Some(b'4' | b'5'));
+        self.patience = is_error.then(|| Box::pin(sleep(HELD_FOR)));
+    }
+
+    /// Holds what is to be written as long as that is little.
+    fn poll_put(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.held.len() + bytes.len() <= MOST {
+            if self.held.is_empty() {
+                self.held.reserve(bytes.len().max(USUAL));
+            }
+            self.held.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        while !self.held.is_empty() && self.inner.is_write_vectored() {
+            let both = [IoSlice::new(&self.held), IoSlice::new(bytes)];
+            let written = Pin::new(&mut self.inner).poll_write_vectored(cx, &both);
+            let written = ready!(written)?;
+            let of_held = written.min(self.held.len());
+            self.wrote(of_held)?;
+            if written > of_held {
+                return Poll::Ready(Ok(written - of_held));
+            }
+        }
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
     /// Writes what is held.
@@ -139,35 +219,23 @@ impl AsyncWrite for Cork {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if this.held.len() + bytes.len() <= MOST {
-            if this.held.is_empty() {
-                this.held.reserve(bytes.len().max(USUAL));
-            }
-            this.held.extend_from_slice(bytes);
-            return Poll::Ready(Ok(bytes.len()));
+        let written = self.poll_put(cx, bytes);
+        match written.is_pending() && self.is_refused(cx) {
+            true => Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
+            false => written,
         }
-        while !this.held.is_empty() && this.inner.is_write_vectored() {
-            let both = [IoSlice::new(&this.held), IoSlice::new(bytes)];
-            let written = Pin::new(&mut this.inner).poll_write_vectored(cx, &both);
-            let written = ready!(written)?;
-            let of_held = written.min(this.held.len());
-            this.wrote(of_held)?;
-            if written > of_held {
-                return Poll::Ready(Ok(written - of_held));
-            }
-        }
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.inner).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.looks == Looks::Fresh && !this.held.is_empty() {
             this.looks = Looks::Waiting;
+            this.patience = None;
             return Poll::Ready(Ok(()));
         }
-        this.looks = Looks::Open;
+        if this.looks != Looks::Tunnel {
+            this.looks = Looks::Open;
+        }
         ready!(this.poll_drain(cx))?;
         Pin::new(&mut this.inner).poll_flush(cx)
     }
@@ -190,14 +258,28 @@ impl AsyncRead for Cork {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if this.looks == Looks::Looked {
-            ready!(Pin::new(&mut *this).poll_flush(cx))?;
+        let has_more = this.looks != Looks::Fresh && !this.held.is_empty();
+        if this.looks == Looks::Looked || has_more {
+            // A body whose length is stated is flushed at its end only, and its client may be slow. An upstream that does
+            // not read may answer all the same.
+            let flushed = Pin::new(&mut *this).poll_flush(cx)?;
+            if flushed.is_pending() && this.looks == Looks::Open {
+                this.looks = Looks::Looked;
+            }
+        }
+        if let Some(patience) = &mut this.patience
+            && patience.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         }
         let before = into.filled().len();
-        ready!(Pin::new(&mut this.inner).poll_read(cx, into))?;
-        if into.filled().len() > before {
-            this.looks = Looks::Fresh;
+        if this.early.is_empty() {
+            ready!(Pin::new(&mut this.inner).poll_read(cx, into))?;
+        } else {
+            let length = this.early.len().min(into.remaining());
+            into.put_slice(&this.early.split_to(length));
         }
+        this.saw(&into.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
@@ -287,6 +369,110 @@ mod tests {
             cork.flush().await.unwrap();
             assert!(arrived(&mut far).ends_with(part));
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_client_sends_of_a_long_body_does_not_wait_for_the_rest() {
+        let (mut cork, mut far) = corked();
+        cork.write_all(HEAD).await.unwrap();
+        cork.flush().await.unwrap();
+        for part in [&b"one"[..], b"two"] {
+            // Pingora flushes a body whose length is stated at its end.
+            cork.write_all(part).await.unwrap();
+            look(&mut cork);
+            look(&mut cork);
+            assert!(arrived(&mut far).ends_with(part));
+        }
+    }
+
+    /// A request went out, and this came back.
+    async fn answered(answer: &[u8]) -> (Cork, DuplexStream) {
+        let (mut cork, mut far) = corked();
+        ask(&mut cork).await;
+        far.write_all(answer).await.unwrap();
+        cork.read_exact(&mut vec![0; answer.len()]).await.unwrap();
+        (cork, far)
+    }
+
+    async fn ask(cork: &mut Cork) {
+        cork.write_all(HEAD).await.unwrap();
+        cork.flush().await.unwrap();
+        cork.flush().await.unwrap();
+    }
+
+    /// What comes of waiting for more.
+    async fn silence(cork: &mut Cork) -> Option<ErrorKind> {
+        let more = tokio::time::timeout(HELD_FOR * 10, cork.read_u8()).await;
+        more.ok().map(|read| read.unwrap_err().kind())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_body_of_an_error_has_its_time() {
+        for error in [
+            &b"HTTP/1.1 503 No\r\n"[..],
+            b"HTTP/1.0 404 No\r\n\r\nhalf a body",
+        ] {
+            let (mut cork, _far) = answered(error).await;
+            assert_eq!(silence(&mut cork).await, Some(ErrorKind::TimedOut));
+        }
+        let (mut cork, mut far) = answered(b"HTTP/1.1 103 Early\r\n\r\n").await;
+        far.write_all(b"HTTP/1.1 500 No").await.unwrap();
+        cork.read_exact(&mut [0; 15]).await.unwrap();
+        assert_eq!(silence(&mut cork).await, Some(ErrorKind::TimedOut));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_else_has_a_time_here() {
+        let (mut cork, _far) = answered(b"HTTP/1.1 200 OK\r\n").await;
+        assert_eq!(silence(&mut cork).await, None);
+        let (mut cork, _far) = answered(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await;
+        ask(&mut cork).await;
+        assert_eq!(
+            silence(&mut cork).await,
+            None,
+            "it is another request by now"
+        );
+        let (mut cork, mut far) = answered(b"HTTP/1.1 101 Switching\r\n\r\n").await;
+        cork.write_all(b"frame").await.unwrap();
+        cork.flush().await.unwrap();
+        far.write_all(b"HTTP/1.1 503 in a tunnel").await.unwrap();
+        cork.read_exact(&mut [0; 24]).await.unwrap();
+        assert_eq!(silence(&mut cork).await, None);
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_refuses_need_not_read_the_rest() {
+        let (near, mut far) = duplex(1000);
+        let mut cork = Cork::new(Box::new(near));
+        let error = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
+        cork.write_all(HEAD).await.unwrap();
+        cork.flush().await.unwrap();
+        far.write_all(error).await.unwrap();
+        let written = cork.write_all(&[0; 100_000]).await;
+        assert_eq!(written.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        let mut answer = vec![0; error.len()];
+        cork.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, error);
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_answers_well_is_sent_all_of_it() {
+        let (near, mut far) = duplex(1000);
+        let mut cork = Cork::new(Box::new(near));
+        let answer = b"HTTP/1.1 200 OK\r\n\r\nan answer of some length";
+        far.write_all(answer).await.unwrap();
+        let sending = async {
+            cork.write_all(HEAD).await.unwrap();
+            cork.flush().await.unwrap();
+            cork.write_all(&[0; 100_000]).await.unwrap();
+            cork.flush().await.unwrap();
+        };
+        let mut body = vec![0; HEAD.len() + 100_000];
+        let (read, ()) = tokio::join!(far.read_exact(&mut body), sending);
+        read.unwrap();
+        let mut came = vec![0; answer.len()];
+        cork.read_exact(&mut came).await.unwrap();
+        assert_eq!(came, answer);
     }
 
     proptest! {

@@ -27,7 +27,7 @@ const JUDGED_BYTES: usize = 64 * 1024;
 const KEPT_BYTES: usize = 1024 * 1024;
 
 /// So long the body of an error answer may take: another account may serve meanwhile.
-const HELD_FOR: Duration = Duration::from_secs(10);
+pub(super) const HELD_FOR: Duration = Duration::from_secs(10);
 
 /// The head of an answer: a good one passes; an error is held until its body was read too.
 pub(super) fn on_head(
