@@ -10,8 +10,8 @@ use super::json::{parsed, text};
 use super::outline::{members, members_so_far, part};
 
 /// What a request body says about itself. A field of the wrong type is as good as absent; a body
-/// that is no JSON object has none. A body that names `model` twice has no fields either: which of
-/// the two the upstream would read is not ours to guess.
+/// that is no JSON object has none. A body that names `model` twice, if in other letters, has no fields either:
+/// which of the two the upstream would read is not ours to guess.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peek<'a> {
     pub model: Option<Cow<'a, str>>,
@@ -213,10 +213,15 @@ mod tests {
         for body in [
             r#"{"model":"a","model":"b"}"#,
             r#"{"model":"a","m\u006fdel":"b"}"#,
+            r#"{"model":"a","Model":"b"}"#,
+            r#"{"MODEL":"b","model":"a"}"#,
         ] {
             assert_eq!(Peek::of(body.as_bytes()).model, None, "{body}");
             assert_eq!(replace_model(body.as_bytes(), "c"), None, "{body}");
         }
+        let other = br#"{"Model":"b","stream":true}"#;
+        assert_eq!(Peek::of(other).model, None);
+        assert_eq!(Peek::of(other).stream, Some(true));
     }
 
     #[test]

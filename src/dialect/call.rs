@@ -117,16 +117,16 @@ impl Dialect {
 }
 
 /// Whether a path means the same to everyone who reads it. What a second reader could take for
-/// another path (dot segments, encoded separators, doubled slashes) is refused before it is routed.
+/// another path (dot segments, encoded separators, doubled slashes, characters that need no encoding and have
+/// one, RFC 3986 §2.3) is refused before it is routed.
 pub fn is_safe_path(path: &str) -> bool {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
         return false;
     }
-    let encoded = |at: usize, code: &[u8; 2]| {
-        bytes
-            .get(at + 1..at + 3)
-            .is_some_and(|hex| hex.eq_ignore_ascii_case(code))
+    let encoded = |at: usize| {
+        let hex = path.get(at + 1..at + 3)?;
+        u8::from_str_radix(hex, 16).ok()
     };
     bytes.iter().enumerate().all(|(at, byte)| match byte {
         0..=0x20 | 0x7f | b'\\' => false,
@@ -136,9 +136,10 @@ pub fn is_safe_path(path: &str) -> bool {
             Some(_) => true,
         },
         b'/' => bytes.get(at + 1) != Some(&b'/'),
-        b'%' => ![b"2e", b"2f", b"5c", b"00"]
-            .into_iter()
-            .any(|code| encoded(at, code)),
+        // A tilde is left out: some libraries encode it.
+        b'%' => !encoded(at).is_some_and(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'/' | b'\\' | 0)
+        }),
         _ => true,
     })
 }

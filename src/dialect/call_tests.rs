@@ -164,7 +164,7 @@ fn errors_take_the_shape_of_the_callers_dialect() {
 
 #[test]
 fn a_path_that_two_readers_could_read_differently_is_not_safe() {
-    let unsafe_paths = "v1 * /v1/../admin /.. /v1/./messages /. /v1/. /v1//messages // /v1/%2e%2E/x /v1%2fx /v1%2Fx /v1%5cx /v1%00 /v1\\x";
+    let unsafe_paths = "v1 * /v1/../admin /.. /v1/./messages /. /v1/. /v1//messages // /v1/%2e%2E/x /v1%2fx /v1%2Fx /v1%5cx /v1%00 /v1\\x /v1/chat/completion%73 /v1/%6Dodels /v1/chat%5fx";
     for path in unsafe_paths
         .split(' ')
         .chain(["", "/v1\0", "/v1 x", "/v1\r\n"])
@@ -172,7 +172,7 @@ fn a_path_that_two_readers_could_read_differently_is_not_safe() {
         assert!(!is_safe_path(path), "{path:?}");
     }
     for path in
-        "/ /v1/messages /v1/models/gpt-4.1 /v1/.x/x. /v1beta/models/a%3AgenerateContent /x%20y /%"
+        "/ /v1/messages /v1/models/gpt-4.1 /v1/.x/x. /v1beta/models/a%3AgenerateContent /x%20y /x%7Ey /%"
             .split(' ')
     {
         assert!(is_safe_path(path), "{path:?}");

@@ -24,19 +24,30 @@ pub(super) const fn table(bytes: &[u8]) -> [bool; 256] {
 }
 
 /// The members of these names. None where `json` is no whole object, or has one of them twice: which of
-/// the two another reader would take is not ours to guess.
+/// the two another reader would take is not ours to guess. Some readers (Go's `encoding/json`) take a name in
+/// other letters, large or small, for the same one: it makes a second one here too, and none by itself.
 pub(super) fn members<'a, const N: usize>(
     json: &'a [u8],
     names: &[&str; N],
 ) -> Option<[Option<&'a [u8]>; N]> {
-    let mut found = [None; N];
+    let (mut found, mut other) = ([None; N], [false; N]);
     let mut is_twice = false;
     each_member(json, |name, value| {
-        if let Some(place) = place(names, name) {
-            is_twice |= found[place].replace(value).is_some();
+        if let Some(place) = place_of_any_case(names, name) {
+            match names[place].as_bytes() == name {
+                true => is_twice |= found[place].replace(value).is_some(),
+                false => other[place] = true,
+            }
         }
     })?;
+    let is_doubled = |(found, other): (&Option<_>, &bool)| found.is_some() && *other;
+    is_twice |= found.iter().zip(&other).any(is_doubled);
     (!is_twice).then_some(found)
+}
+
+fn place_of_any_case(names: &[&str], name: &[u8]) -> Option<usize> {
+    let is_same = |known: &&str| known.as_bytes().eq_ignore_ascii_case(name);
+    names.iter().position(is_same)
 }
 
 /// The same of an object whose end is still to come: what is whole of it counts, of two the last one.

@@ -264,15 +264,26 @@ fn asked_model<'a>(
     Ok(model)
 }
 
+/// Could the request make a model work? On a path that nobody knows it could, unless it is of a kind that has
+/// nothing done.
+fn asks_for_model(target: &Target, method: &Method, body: &Replay) -> bool {
+    match target.kind {
+        Some(kind) => kind != Kind::Models,
+        None => {
+            let is_idle = method.is_safe() || method == Method::DELETE;
+            !(is_idle && matches!(body, Replay::None))
+        }
+    }
+}
+
 /// May the key use this model?
 fn allow_model(
     gateway: &Gateway,
     client: &Client,
-    target: &Target,
+    asks_for_model: bool,
     model: Option<&str>,
     is_sure: bool,
 ) -> Result<(), Refused> {
-    let asks_for_model = !matches!(target.kind, Some(Kind::Models) | None);
     if asks_for_model && !client.may.allows_model(model.filter(|_| is_sure)) {
         gateway.metrics.key_rejected("model");
         return Err(Reject::permission_denied("this model").into());
@@ -354,7 +365,8 @@ async fn read(
     let is_sure = model_in_path || body.is_complete();
     let model = asked_model(&target, Some(&peek))?;
     *known = model.map(str::to_owned);
-    allow_model(gateway, client, &target, model, is_sure)?;
+    let asks = asks_for_model(&target, &session.req_header().method, &body);
+    allow_model(gateway, client, asks, model, is_sure)?;
     let model = model.map(Arc::<str>::from);
     // The body may name the model that a route asks for.
     let way = match config.routes.is_empty() || model_in_path {

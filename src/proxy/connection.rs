@@ -164,7 +164,9 @@ async fn serve_http2(
 async fn arrive(guarded: &mut Guarded, mut idle: Pin<&mut Sleep>, limits: Limits) -> Arrived {
     let (mut bytes, stream) = guarded.next();
     // Some clients end a body with a line that does not belong to it (RFC 9112 §2.2): that is no head yet.
-    while is_line_end(&mut bytes) {
+    let mut may_skip = true;
+    skip_line_end(&mut bytes, &mut may_skip);
+    while matches!(bytes[..], [] | [b'\r']) {
         if bytes.capacity() == 0 {
             bytes.reserve(FIRST_READ);
         }
@@ -176,6 +178,7 @@ async fn arrive(guarded: &mut Guarded, mut idle: Pin<&mut Sleep>, limits: Limits
         if !matches!(read, Ok(1..)) {
             return Arrived::Nothing;
         }
+        skip_line_end(&mut bytes, &mut may_skip);
     }
     let mut scan = Scan::default();
     // Nearly every head comes in one piece, and needs no deadline.
@@ -200,12 +203,12 @@ async fn arrive(guarded: &mut Guarded, mut idle: Pin<&mut Sleep>, limits: Limits
     }
 }
 
-/// Takes ends of lines off the front; whether nothing else is there.
-fn is_line_end(bytes: &mut BytesMut) -> bool {
-    while bytes.starts_with(b"\r\n") {
+/// Takes the end of a line off the front, once.
+fn skip_line_end(bytes: &mut BytesMut, may_skip: &mut bool) {
+    if *may_skip && bytes.starts_with(b"\r\n") {
         bytes.advance(2);
+        *may_skip = false;
     }
-    matches!(bytes[..], [] | [b'\r'])
 }
 
 /// Reads on until the head has its end; `None` = the client left.

@@ -410,7 +410,7 @@ fn requests_that_come_at_once_are_answered_one_after_the_other() {
         format!("{GET}\r\n"),
         format!("{POST}Content-Length: 0\r\n\r\n"),
         format!("{POST}Content-Length: 2\r\n\r\n{{}}"),
-        format!("{POST}Content-Length: 2\r\n\r\n{{}}\r\n\r\n"),
+        format!("{POST}Content-Length: 2\r\n\r\n{{}}\r\n"),
         format!("{CHUNKED}0\r\n\r\n"),
         format!("{CHUNKED}2\r\n{{}}\r\n0\r\nX-Trailer: yes\r\n\r\n"),
     ] {
