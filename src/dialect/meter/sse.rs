@@ -19,8 +19,11 @@ pub(super) struct Sse {
     after_cr: bool,
     /// The event has a `data` line.
     has_data: bool,
-    /// A line of the event has begun, or a byte order mark.
+    /// A line of the event has begun, or a byte order mark. Comments between two events are none of either: whoever
+    /// keeps a connection alive by them need not write a blank line.
     in_event: bool,
+    /// The event has a line that is no comment.
+    has_field: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,7 +35,8 @@ enum Line {
     /// Behind `data:`, where one space is dropped.
     Colon,
     Data,
-    /// A comment, or a field that says nothing to us.
+    Comment,
+    /// A field that says nothing to us.
     Other,
 }
 
@@ -46,6 +50,7 @@ impl Sse {
             after_cr: false,
             has_data: false,
             in_event: false,
+            has_field: false,
         }
     }
 
@@ -98,7 +103,9 @@ impl Sse {
             return at + 1;
         }
         match (self.line, byte) {
-            (Line::Data | Line::Other, _) => return self.rest_of_line(bytes, at, piece),
+            (Line::Data | Line::Comment | Line::Other, _) => {
+                return self.rest_of_line(bytes, at, piece);
+            }
             (_, b'\n' | b'\r') => self.line_ends(byte, piece),
             (Line::Mark(read), _) if MARK.get(read) == Some(&byte) => {
                 self.in_event = true;
@@ -113,9 +120,17 @@ impl Sse {
                 self.line = Line::Name(0);
                 return at;
             }
-            (Line::Mark(_), _) => self.line = Line::Other,
+            (Line::Mark(_), _) => {
+                self.has_field = true;
+                self.line = Line::Other;
+            }
+            (Line::Name(0), b':') => {
+                self.in_event = true;
+                self.line = Line::Comment;
+            }
             (Line::Name(read), _) => {
                 self.in_event = true;
+                self.has_field = true;
                 self.name(read, byte, piece);
             }
             (Line::Colon, b' ') => self.line = Line::Data,
@@ -169,6 +184,7 @@ impl Sse {
             Line::Mark(0) | Line::Name(0) => self.event_ends(piece),
             // `data` without a colon is an empty data line.
             Line::Name(read) if read == NAME.len() => self.data_begins(piece),
+            Line::Comment => self.in_event = self.has_field,
             _ => {}
         }
     }
@@ -181,7 +197,7 @@ impl Sse {
     }
 
     fn event_ends(&mut self, piece: &mut impl FnMut(Piece<'_>)) {
-        self.in_event = false;
+        (self.in_event, self.has_field) = (false, false);
         if std::mem::take(&mut self.has_data) {
             piece(Piece::End);
         }
@@ -239,6 +255,12 @@ mod tests {
             ("\n", true),
             ("\r\n", false),
             ("\n", false),
+            (": x", true),
+            ("\r", false),
+            ("\n", false),
+            (":\n:\n", false),
+            ("\n", false),
+            ("id: 7\n", true),
             (": x\n", true),
             ("\n", false),
         ] {
