@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,9 @@ use crate::clock::{self, Instant};
 
 /// How long an answer is used without asking again.
 const FRESH: Duration = Duration::from_secs(30);
+
+/// So long an address that could not be reached is not the first to be tried again.
+const SHUNNED: Duration = Duration::from_secs(600);
 
 /// How long a first look-up may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,7 +43,10 @@ struct Known {
     resolved: Instant,
     /// Somebody is asking again.
     renewing: AtomicBool,
-    next: AtomicU32,
+    /// Which of the addresses is used.
+    place: usize,
+    /// When the one before it could not be reached.
+    left: Option<Instant>,
 }
 
 impl Resolver {
@@ -77,13 +83,25 @@ impl Resolver {
 
     /// This address cannot be reached; the next one is tried. False: there is no other one.
     pub fn failed(&self, host: &str, port: u16, address: SocketAddr) -> bool {
-        let Some(known) = self.known.load().get(&(host.to_owned(), port)).cloned() else {
+        let key = (host.to_owned(), port);
+        let Some(known) = self.known.load().get(&key).cloned() else {
             return false;
         };
-        if known.current() == address {
-            known.next.fetch_add(1, Ordering::Relaxed);
+        if known.addresses.len() > 1 && known.current() == address {
+            self.put(key, known.past_current(clock::now()));
         }
         known.addresses.len() > 1
+    }
+
+    /// Only names of the configuration are asked for, so that the map stays small.
+    fn put(&self, key: (String, u16), known: Known) -> Arc<Known> {
+        let known = Arc::new(known);
+        self.known.rcu(|map| {
+            let mut map = HashMap::clone(map);
+            map.insert(key.clone(), known.clone());
+            map
+        });
+        known
     }
 
     async fn ask(&self, key: (String, u16)) -> Result<Arc<Known>, ResolveError> {
@@ -99,26 +117,43 @@ impl Resolver {
         if addresses.is_empty() {
             return Err(ResolveError::Unknown(key.0));
         }
-        let known = Arc::new(Known {
-            addresses,
-            resolved: clock::now(),
-            renewing: AtomicBool::new(false),
-            next: AtomicU32::new(0),
-        });
-        // Only names of the configuration are asked for, so that the map stays small.
-        self.known.rcu(|map| {
-            let mut map = HashMap::clone(map);
-            map.insert(key.clone(), known.clone());
-            map
-        });
-        Ok(known)
+        let before = self.known.load().get(&key).cloned();
+        let known = Known::new(addresses, before.as_deref(), clock::now());
+        Ok(self.put(key, known))
     }
 }
 
 impl Known {
+    /// An address that was left for another one is not gone back to while that serves, until some time has passed.
+    fn new(addresses: Vec<SocketAddr>, before: Option<&Known>, now: Instant) -> Known {
+        let kept = before.and_then(|before| {
+            let left = before.left?;
+            let is_recent = now.saturating_duration_since(left) < SHUNNED;
+            let place = addresses.iter().position(|it| *it == before.current())?;
+            is_recent.then_some((place, left))
+        });
+        Known {
+            addresses,
+            resolved: now,
+            renewing: AtomicBool::new(false),
+            place: kept.map_or(0, |(place, _)| place),
+            left: kept.map(|(_, left)| left),
+        }
+    }
+
     fn current(&self) -> SocketAddr {
-        let next = self.next.load(Ordering::Relaxed) as usize;
-        self.addresses[next % self.addresses.len()]
+        self.addresses[self.place % self.addresses.len()]
+    }
+
+    /// The same with the next address.
+    fn past_current(&self, now: Instant) -> Known {
+        Known {
+            addresses: self.addresses.clone(),
+            resolved: self.resolved,
+            renewing: AtomicBool::new(false),
+            place: (self.place + 1) % self.addresses.len(),
+            left: Some(now),
+        }
     }
 }
 
@@ -150,5 +185,27 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!(error, ResolveError::Unknown("no-such-host.invalid".into()));
+    }
+
+    #[test]
+    fn an_address_that_could_not_be_reached_is_left_alone_for_a_while() {
+        let [one, two, three] =
+            ["[::1]:1", "127.0.0.1:1", "127.0.0.2:1"].map(|it| it.parse::<SocketAddr>().unwrap());
+        let begun = clock::now();
+        let first = Known::new(vec![one, two], None, begun);
+        assert_eq!(first.current(), one);
+        let moved = first.past_current(begun);
+        assert_eq!(moved.current(), two);
+        // Look-ups after that one, in whatever order their answers are.
+        let renewed = |known: &Known, addresses: &[SocketAddr], after| {
+            Known::new(addresses.to_vec(), Some(known), begun + after)
+        };
+        let soon = renewed(&moved, &[one, two], FRESH);
+        assert_eq!(soon.current(), two);
+        let soon = renewed(&soon, &[three, one, two], FRESH * 2);
+        assert_eq!(soon.current(), two);
+        assert_eq!(renewed(&soon, &[one, three], FRESH * 3).current(), one);
+        assert_eq!(renewed(&soon, &[one, two], SHUNNED).current(), one);
+        assert_eq!(soon.past_current(begun).current(), three);
     }
 }
