@@ -137,6 +137,8 @@ pub(super) struct Attempt {
     pub(super) lease: Lease,
     /// Something was sent: the account may have begun the work.
     pub(super) sent: bool,
+    /// The upstream has said so, in an interim answer.
+    pub(super) taken_up: bool,
     /// The secrets on the request, which the account's may be no more when the answer comes.
     pub(super) secrets: Secrets,
     /// An error answer that is held back until it is judged.
@@ -197,6 +199,8 @@ pub(super) struct RefusedToken {
 pub(super) enum Failure {
     Unreachable,
     Silent,
+    /// The account had no valid token, and got none: nobody was asked.
+    NoToken,
 }
 
 /// The head and the body, as far as it was read, of an error answer.

@@ -49,6 +49,7 @@ pub(super) async fn next_peer(
         let credential = &lease.account().credential;
         if !credential.is_valid() && Box::pin(credential.valid(patience(ctx))).await.is_err() {
             ctx.attempt = Some(Attempt::new(lease));
+            ctx.retry.last_failure = Some(Failure::NoToken);
             let kind = ErrorType::Custom("no valid token");
             if !conclude(session, ctx, Outcome::AuthExpired, &kind, Sent::Nothing) {
                 return Err(verdict::give_up());
@@ -214,6 +215,7 @@ impl Attempt {
         Attempt {
             lease,
             sent: false,
+            taken_up: false,
             secrets: Secrets::default(),
             held: None,
             rewritten: None,

@@ -162,7 +162,7 @@ fn reason(ctx: &Context, e: &Error) -> Reject {
         (Some(Outcome::RateLimited { wait, .. }), _) => {
             Reject::all_rate_limited(earliest(ctx, *wait, now))
         }
-        (Some(_), _) => Reject::no_account_available(RETRY_AFTER),
+        (Some(_), _) | (None, Some(Failure::NoToken)) => Reject::no_account_available(RETRY_AFTER),
         (None, Some(Failure::Silent)) => Reject::upstream_timeout(),
         (None, _) => Reject::upstream_unreachable(),
     }

@@ -16,6 +16,9 @@ use crate::telemetry::Try;
 /// The pause before another account is asked after one whose vendor is overloaded, milliseconds.
 const OVERLOADED_PAUSE_MS: std::ops::Range<u64> = 100..500;
 
+/// A pooled connection that was closed already says so before this has passed; later the work may have begun.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
 /// How far an attempt had come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -89,9 +92,19 @@ pub(super) fn conclude(
 }
 
 /// Of a pooled connection that was already closed nobody is to blame, and the request was not
-/// taken up: once it is sent over a new connection, and counts as one attempt still.
+/// taken up: once it is sent over a new connection, and counts as one attempt still. That it was so is a guess, which
+/// is made only where the connection broke at once and where work may be done twice at worst.
 pub(super) fn anew(session: &Session, ctx: &mut Context) -> bool {
-    if ctx.retry.fresh_connection || !is_replayable(session, ctx) {
+    let (Some(request), Some(attempt)) = (&ctx.request, &ctx.attempt) else {
+        return false;
+    };
+    let now = clock::now();
+    let is_late = now.saturating_duration_since(attempt.lease.began()) > AT_ONCE;
+    let may_repeat = request.kind.is_some() && request.pool.settings().retry.after_sent;
+    let is_harmless = session.req_header().method.is_idempotent();
+    let guesses = !attempt.taken_up && !is_late && (may_repeat || is_harmless);
+    let in_time = request.deadline.is_none_or(|deadline| now < deadline);
+    if ctx.retry.fresh_connection || !guesses || !in_time || !is_replayable(session, ctx) {
         return false;
     }
     ctx.retry.fresh_connection = true;

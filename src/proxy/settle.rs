@@ -13,6 +13,7 @@ use super::limits::Used;
 use super::names;
 use super::origin::X_REQUEST_ID;
 use super::retry;
+use super::verdict::answer_began;
 use crate::clock::{self, Instant};
 use crate::credential::Secrets;
 use crate::pool::Outcome;
@@ -113,8 +114,10 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, e: Option<&Error>, ct
         return;
     }
     ctx.line.duration = now.saturating_duration_since(ctx.began);
+    // A `100` that the client waited for is no answer.
     ctx.line.status = session
         .response_written()
+        .filter(|_| answer_began(session))
         .map_or(0, |head| head.status.as_u16());
     gateway.metrics.responded(ctx.line.status);
     ctx.line.bytes_in = session.body_bytes_read() as u64;

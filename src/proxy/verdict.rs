@@ -40,6 +40,9 @@ pub(super) fn on_head(
         return on_switch(session, head, ctx);
     }
     if head.status.is_informational() {
+        if let Some(attempt) = &mut ctx.attempt {
+            attempt.taken_up = true;
+        }
         return Ok(());
     }
     let (Some(request), Some(attempt)) = (&ctx.request, &mut ctx.attempt) else {
@@ -217,6 +220,8 @@ fn judge(session: &Session, ctx: &mut Context, body: Body) -> Box<Error> {
 /// The upstream could not be reached; nothing was sent.
 pub(super) fn no_connection(session: &Session, ctx: &mut Context, mut e: Box<Error>) -> Box<Error> {
     ctx.retry.last_failure = Some(Failure::Unreachable);
+    // The next account's upstream has addresses of its own.
+    ctx.retry.addresses = 0;
     let again = conclude(session, ctx, Outcome::Transient, e.etype(), Sent::Nothing);
     e.set_retry(again);
     e
