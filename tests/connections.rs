@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Answer, Connection, Gateway, Mock, PATIENCE, Request, Vendor, Wire, chat, get, pool, post,
+    wait_for,
 };
 
 const KEY: &str = "sk-of-a-test";
@@ -103,6 +104,33 @@ fn a_client_that_waited_for_a_100_keeps_its_connection() {
 }
 
 #[test]
+fn a_client_that_waited_for_a_100_and_leaves_the_queue_has_had_no_answer() {
+    let vendor = Vendor::start();
+    let gateway = Gateway::start(&format!(
+        "pools:\n  default:\n    accounts: [{{id: a, upstream: \"http://{}\", max_concurrent: 1}}]\n",
+        vendor.address
+    ));
+    let first = Wire::open(gateway.address, &chat(false).bytes(gateway.address));
+    let served = vendor.next();
+    let request = chat(false)
+        .header("expect", "100-continue")
+        .header("x-request-id", "left");
+    let mut second = Wire::open(gateway.address, &request.bytes(gateway.address));
+    assert!(second.read_head().unwrap().starts_with("http/1.1 100"));
+    wait_for("the second to wait", || {
+        (gateway.metric("poolgate_queue_waiting", &[]) == 1.0).then_some(())
+    });
+    second.close();
+    let line = wait_for("its line in the log", || {
+        let log = gateway.log();
+        let mut lines = log.lines().filter(|line| line.contains("request_id=left"));
+        lines.next().map(str::to_owned)
+    });
+    assert!(line.contains("status=0 "), "{line}");
+    drop((first, served));
+}
+
+#[test]
 fn a_client_that_waits_for_a_100_with_a_refused_key_is_told_so_instead() {
     let (vendors, gateway) = house();
     let head = format!(
@@ -183,7 +211,6 @@ fn a_stream_goes_on_whatever_its_client_sends_meanwhile() {
     for said in [
         "\r",
         "\n",
-        "\r\n",
         "GET /livez HTTP/1.1\r\n",
         "Host: localhost\r\nConnection: close\r\n\r\n",
     ] {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    Connection, Gateway, Mock, Request, chat, count, free_address, many, pool, post, ranked,
+    Connection, Gateway, Mock, Request, Vendor, chat, count, free_address, many, pool, post, ranked,
 };
 
 const ROUND_ROBIN: &str = "    strategy: round_robin\n";
@@ -216,6 +216,53 @@ fn work_that_may_have_begun_is_not_repeated_where_the_operator_forbids_it() {
     assert_eq!(gateway.send(&failed).status, 200);
     vendors.remove(0);
     assert_eq!(gateway.send(&chat(false)).status, 200);
+}
+
+/// A request over a connection that its vendor kept from the one before, read in full and then broken off; the vendor
+/// says `first` before. What the client is told.
+#[track_caller]
+fn broken_off(gateway: &Gateway, vendor: &Vendor, request: &Request, first: &[u8]) -> u16 {
+    let mut client = Connection::open(gateway.address).unwrap();
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            // On one connection, as the vendor's is free again only when the first request is over.
+            assert_eq!(client.send(request).unwrap().status, 200);
+            client.send(request).unwrap().status
+        });
+        let mut upstream = vendor.next();
+        upstream.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+        upstream.read_head().unwrap();
+        upstream.write(first);
+        upstream.close();
+        asking.join().unwrap()
+    })
+}
+
+#[test]
+fn work_over_a_kept_connection_is_not_repeated_on_a_guess() {
+    let house = |clients: &str, keys: &str| {
+        let vendor = Vendor::start();
+        let gateway = Gateway::start(&format!(
+            "{clients}pools:\n  default:\n{keys}    accounts: [{{id: a, upstream: \"http://{}\"}}]\n",
+            vendor.address
+        ));
+        (gateway, vendor)
+    };
+    let forbids = "    retry: {after_sent: false}\n";
+    let once = "    retry: {attempts: 1}\n";
+    let unknown = post("/v1/batches", &json!({}));
+    for (clients, keys, request, first) in [
+        // The operator forbids it, nobody knows what the path does, the vendor has said that it is at work.
+        ("", forbids, chat(false), &b""[..]),
+        ("clients: {paths: any}\n", once, unknown, b""),
+        ("", once, chat(false), b"HTTP/1.1 102 Processing\r\n\r\n"),
+    ] {
+        let (gateway, vendor) = house(clients, keys);
+        let status = broken_off(&gateway, &vendor, &request, first);
+        assert_eq!(status, 502, "{keys}");
+        assert!(vendor.is_idle(), "asked again: {keys}");
+        assert_eq!(gateway.account("a")["failures"], 1, "{keys}");
+    }
 }
 
 #[test]

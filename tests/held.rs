@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Gateway, Mock, Vendor, Verbatim, chat, post, wait_for};
+use crate::support::{Gateway, Mock, Vendor, Verbatim, Wire, chat, post, wait_for};
 
 /// A pool in which `first` is asked before `second`.
 fn in_this_order(first: &str, second: &Mock) -> Gateway {
@@ -59,6 +59,31 @@ fn an_error_that_falls_silent_leads_to_the_next_account_before_its_end() {
             });
         }
     });
+}
+
+#[test]
+fn what_an_account_said_of_itself_is_known_although_the_client_left() {
+    let vendor = Vendor::start();
+    let gateway = Gateway::start(&format!(
+        "pools:\n  default:\n    accounts: [{{id: a, upstream: \"http://{}\"}}]\n",
+        vendor.address
+    ));
+    let status = || gateway.account("a")["status"].as_str().unwrap().to_owned();
+    // Nobody but the gateway knows when it has read the head: it has longer each time.
+    let known = [50, 500, 5000].into_iter().any(|pause| {
+        let client = Wire::open(gateway.address, &chat(false).bytes(gateway.address));
+        let mut upstream = vendor.next();
+        upstream.write(
+            b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 3600\r\ncontent-length: 100\r\n\r\n",
+        );
+        std::thread::sleep(Duration::from_millis(pause));
+        client.close();
+        wait_for("the account to be free", || {
+            (gateway.account("a")["in_flight"] == 0).then_some(())
+        });
+        status() == "cooling"
+    });
+    assert!(known, "{}", status());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Gateway, Mock, Request, free_address, post};
+use crate::support::{Answer, Gateway, Mock, Request, free_address, get, post};
 
 const KEY: &str = "sk-of-a-test";
 
@@ -149,6 +149,35 @@ fn a_model_that_the_key_may_not_use_is_403() {
     );
     house.assert_each(|request| request.bearer(KEY), words);
     assert_eq!(vendor.count("requests"), 0);
+}
+
+#[test]
+fn a_key_that_may_not_use_every_model_has_nothing_done_on_paths_that_nobody_knows() {
+    let vendor = Mock::start(&[]);
+    let clients = format!(
+        "clients: {{paths: any, keys: [{{name: t, key: {KEY}, tier: small}}, {{name: u, key: sk-all}}]}}\n\
+         tiers: {{small: {{models: [\"gpt-5\"]}}}}\n"
+    );
+    let house = house(&[vendor.url()], &clients, "");
+    let body = json!({"model": "gpt-5", "Model": "o3", "messages": []});
+    for path in [
+        "/v1/chat/completions",
+        "/v1/chat/completions/",
+        "/v1/images/generations",
+    ] {
+        let request = post(path, &body);
+        let answer = house.gateway.send(&request.clone().bearer(KEY));
+        assert_eq!(answer.status, 403, "{path}: {}", answer.text());
+        assert_eq!(vendor.count("requests"), 0, "{path}");
+    }
+    let escaped = post("/v1/chat/completion%73", &body).bearer(KEY);
+    assert_eq!(house.gateway.send(&escaped).status, 400);
+    assert_eq!(vendor.count("requests"), 0);
+    // Looking is free, and a key without such a limit may do all.
+    let files = get("/v1/files");
+    assert_ne!(house.gateway.send(&files.bearer(KEY)).status, 403);
+    let images = post("/v1/images/generations", &body);
+    assert_ne!(house.gateway.send(&images.bearer("sk-all")).status, 403);
 }
 
 #[test]

@@ -18,6 +18,9 @@ use super::read::Section;
 const DAY: Duration = Duration::from_secs(86_400);
 const KIB: u64 = 1 << 10;
 
+/// Pingora takes a head of at most 1 MiB (`MAX_HEADER_SIZE`), counting what was read along with it.
+const LONGEST_HEAD: usize = 512 << 10;
+
 pub(super) fn clients(s: &mut Section<'_, '_>, listeners: &[Listen]) -> Clients {
     let open = Words(&[
         ("auto", Open::Auto),
@@ -47,6 +50,9 @@ pub(super) fn clients(s: &mut Section<'_, '_>, listeners: &[Listen]) -> Clients 
     let beyond_loopback = listeners
         .iter()
         .any(|listener| !listener.address.ip().is_loopback());
+    if clients.max_header > LONGEST_HEAD {
+        s.problem("max_header", "must be at most 512KiB");
+    }
     if clients.open == Open::Always && beyond_loopback {
         s.warn(
             "open",

@@ -212,7 +212,13 @@ async fn read_whole(session: &mut Session, length: usize) -> Result<Replay, Refu
             session.enable_retry_buffering();
         }
         match session.read_request_body().await.map_err(unreadable)? {
-            Some(bytes) => body.extend_from_slice(&bytes),
+            Some(bytes) => {
+                if bytes.len() > body.capacity() - body.len() {
+                    // All of it at once: its share of the memory is for that, not for twice as much.
+                    body.reserve(length.saturating_sub(body.len()));
+                }
+                body.extend_from_slice(&bytes);
+            }
             None => break,
         }
         if session.is_body_done() {

@@ -180,8 +180,9 @@ async fn peer(gateway: &Gateway, account: &Account, ctx: &Context) -> Result<Htt
     options.write_timeout = Some(body::patience(WRITE_TIMEOUT, length));
     options.idle_timeout = Some(timeouts.pooled_idle);
     if ctx.retry.fresh_connection && ctx.retry.last_failure != Some(Failure::Silent) {
-        // A group of its own: no pooled connection is taken.
+        // A group of its own: no pooled connection is taken, and this one would never be taken again.
         peer.group_key = fastrand::u64(1..);
+        options.idle_timeout = Some(Duration::ZERO);
     }
     if request.demand.websocket {
         // The connection is the tunnel's alone, before and after.

@@ -3,13 +3,25 @@
 //!
 //! Of a head of HTTP/1 the bytes themselves were checked before it was parsed, by `wire`.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method};
 use pingora_proxy::Session;
 
 use super::reject::Refused;
+use super::wire::is_token;
 use crate::config::Config;
 use crate::dialect::{Reject, is_safe_path};
+
+/// As many names as Pingora takes in `Connection`.
+const MOST_NOMINATED: usize = 9;
+
+/// Headers that `Connection` may not take away.
+const FOR_ALL: [&str; 4] = [
+    "host",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
 
 pub(super) fn check(config: &Config, session: &Session) -> Result<(), Refused> {
     let head = session.req_header();
@@ -26,12 +38,35 @@ pub(super) fn check(config: &Config, session: &Session) -> Result<(), Refused> {
             return Err(Reject::bad_request(problem).into());
         }
     }
+    check_nominated(&head.headers)?;
     if !is_safe_path(head.uri.path()) {
         return Err(Reject::bad_request("the path has parts that are not allowed").into());
     }
     if head.method == Method::TRACE {
         // An upstream would send back what it got, the account's credential too.
         return Err(Reject::not_found().into());
+    }
+    Ok(())
+}
+
+/// What `Connection` says is of this connection alone. Pingora refuses a request for these when it is on its way to an
+/// account already.
+fn check_nominated(headers: &HeaderMap) -> Result<(), Reject> {
+    let lines = headers.get_all(CONNECTION).iter();
+    let items = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let items = items.map(<[u8]>::trim_ascii);
+    for (count, item) in items.filter(|item| !item.is_empty()).enumerate() {
+        let is_kept = |name: &&str| item.eq_ignore_ascii_case(name.as_bytes());
+        let problem = if count == MOST_NOMINATED {
+            "the Connection header names more than 9 others"
+        } else if !item.iter().all(|byte| is_token(*byte)) {
+            "the Connection header names what is no header"
+        } else if FOR_ALL.iter().any(is_kept) {
+            "the Connection header names one that is not of the connection alone"
+        } else {
+            continue;
+        };
+        return Err(Reject::bad_request(problem));
     }
     Ok(())
 }
@@ -65,5 +100,34 @@ mod tests {
         assert!(is_ambiguous(&[("transfer-encoding", "chunked")]));
         let twice = [("content-length", "5"), ("content-length", "5")];
         assert!(is_ambiguous(&twice));
+    }
+
+    #[test]
+    fn a_connection_header_that_pingora_would_refuse_is_refused_before() {
+        let is_taken = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(CONNECTION, line.parse().unwrap());
+            }
+            check_nominated(&headers).is_ok()
+        };
+        for lines in [
+            &[][..],
+            &["keep-alive"],
+            &["close, te, , upgrade"],
+            &["a,b,c,d,e,f,g,h,i"],
+        ] {
+            assert!(is_taken(lines), "{lines:?}");
+        }
+        for lines in [
+            &["a,b,c,d,e,f,g,h,i,j"][..],
+            &["a,b,c,d,e", "f,g,h,i,j"],
+            &["Host"],
+            &["close, X-Forwarded-For"],
+            &[":authority"],
+            &["\"te\""],
+        ] {
+            assert!(!is_taken(lines), "{lines:?}");
+        }
     }
 }

@@ -28,6 +28,8 @@ pub(super) enum Sent {
     /// The request, and no answer came in time.
     Silence,
     Answered,
+    /// Whatever there is of an answer, nobody waits for it any more.
+    InVain,
 }
 
 /// Reports the outcome, gives the account back, and says whether another one is asked.
@@ -190,6 +192,7 @@ fn may_try_again(
     };
     let retry = &request.pool.settings().retry;
     let allowed = match outcome {
+        _ if sent == Sent::InVain => false,
         Outcome::Forbidden => !ctx.retry.forbidden,
         Outcome::Transient if sent == Sent::Silence => {
             retry.after_sent && request.stream && !ctx.retry.silent

@@ -84,6 +84,8 @@ fn is_hidden(name: &HeaderName, pass_limits: bool) -> bool {
         || name == "alt-svc"
         || name == "x-poolgate-account"
         || name == "keep-alive"
+        // Pingora 0.9.1 reads the trailers of an HTTP/1 answer and drops them: none is announced.
+        || name == "trailer"
         || ORGANISATION.contains(&name)
         || (!pass_limits && is_limit())
 }

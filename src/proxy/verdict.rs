@@ -18,7 +18,7 @@ use super::settle;
 use super::upgrade;
 use crate::clock::{self, Instant};
 use crate::dialect::{Meter, success_hint};
-use crate::pool::{Answer, Outcome};
+use crate::pool::{Answer, Lease, Outcome};
 
 /// So much of an error answer is read before it is judged (`contract/http.md` §1).
 const JUDGED_BYTES: usize = 64 * 1024;
@@ -182,6 +182,40 @@ enum Body {
     Cut,
 }
 
+/// What an error answer means, as far as it came.
+fn meaning(held: &HeldAnswer, lease: &Lease, asked: Option<&str>) -> Outcome {
+    let account = lease.account();
+    Outcome::of(&Answer {
+        status: held.status().as_u16(),
+        headers: &held.head.headers,
+        body: &held.body[..held.body.len().min(JUDGED_BYTES)],
+        model: asked.map(|asked| account.model_name(asked).unwrap_or(asked)),
+        renewable: account.credential.is_renewable(&held.secrets),
+        now: clock::wall(),
+    })
+}
+
+/// Nobody waits for an answer any more. What an account has said of itself, in a stream or in an answer that is held,
+/// holds all the same.
+fn client_left(session: &Session, ctx: &mut Context, kind: &ErrorType) -> bool {
+    if answer_began(session) {
+        let outcome = settle::said(ctx).unwrap_or(Outcome::ClientGone);
+        return conclude(session, ctx, outcome, kind, Sent::InVain);
+    }
+    let request = ctx.request.as_ref();
+    let model = request.and_then(|request| request.demand.model.as_deref());
+    let attempt = ctx.attempt.as_ref();
+    let held = attempt.and_then(|attempt| Some((attempt.held.as_ref()?, &attempt.lease)));
+    let said = held.map(|(held, lease)| (meaning(held, lease, model), held.status().as_u16()));
+    match said {
+        Some((outcome, status)) if !outcome.delivers_last_answer() => {
+            let kind = ErrorType::HTTPStatus(status);
+            conclude(session, ctx, outcome, &kind, Sent::InVain)
+        }
+        _ => conclude(session, ctx, Outcome::ClientGone, kind, Sent::InVain),
+    }
+}
+
 /// Decides what the held answer means, and makes the error that ends the attempt.
 fn judge(session: &Session, ctx: &mut Context, body: Body) -> Box<Error> {
     let model = ctx
@@ -194,16 +228,7 @@ fn judge(session: &Session, ctx: &mut Context, body: Body) -> Box<Error> {
     let Some(mut held) = attempt.held.take() else {
         return give_up();
     };
-    let account = attempt.lease.account().clone();
-    let asked = model.as_deref();
-    held.outcome = Outcome::of(&Answer {
-        status: held.status().as_u16(),
-        headers: &held.head.headers,
-        body: &held.body[..held.body.len().min(JUDGED_BYTES)],
-        model: asked.map(|asked| account.model_name(asked).unwrap_or(asked)),
-        renewable: account.credential.is_renewable(&held.secrets),
-        now: clock::wall(),
-    });
+    held.outcome = meaning(&held, &attempt.lease, model.as_deref());
     let (mut outcome, status) = (held.outcome.clone(), held.status());
     // What a cut answer says of its account still holds; as an answer to the client it is none.
     if body == Body::Cut && !outcome.may_retry() {
@@ -274,11 +299,7 @@ pub(super) fn on_error(
             ctx.retry.last_failure = Some(failure);
             conclude(session, ctx, Outcome::Transient, e.etype(), sent)
         }
-        ErrorSource::Downstream => {
-            let said = answer_began(session).then(|| settle::said(ctx)).flatten();
-            let outcome = said.unwrap_or(Outcome::ClientGone);
-            conclude(session, ctx, outcome, e.etype(), Sent::Answered)
-        }
+        ErrorSource::Downstream => client_left(session, ctx, e.etype()),
         ErrorSource::Internal | ErrorSource::Unset => conclude(
             session,
             ctx,

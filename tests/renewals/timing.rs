@@ -57,6 +57,22 @@ fn a_token_endpoint_that_hangs_keeps_nobody_from_a_token_that_lives() {
 }
 
 #[test]
+fn a_request_for_which_there_is_no_token_yet_is_told_to_come_again() {
+    let vendor = vendor(&json!({"delay": "60s"}));
+    for attempts in [1, 3] {
+        let gateway = Gateway::start(&format!(
+            "pools:\n  default:\n    retry: {{attempts: {attempts}}}\n    queue: {{timeout: 300ms}}\n    accounts:\n{}",
+            account("a", &vendor, "")
+        ));
+        let answer = gateway.send(&chat(false));
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.json()["error"]["code"], "no_account_available");
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert_eq!(vendor.count("requests"), 0);
+}
+
+#[test]
 fn a_token_that_was_refused_is_not_used_by_others_while_the_next_one_is_awaited() {
     let vendor = vendor(&json!({}));
     let gateway = in_front_of(&account("a", &vendor, ""));
