@@ -4,10 +4,14 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Connection, Gateway, Mock, Program, chat, get, pool, wait_for};
+use crate::support::{Connection, Gateway, Mock, Program, Verbatim, chat, get, pool, wait_for};
 
 #[test]
 fn a_stop_lets_open_streams_finish_and_takes_nothing_new() {
@@ -32,6 +36,60 @@ fn a_stop_lets_open_streams_finish_and_takes_nothing_new() {
     assert_eq!(status.code(), Some(0), "{}", gateway.log());
     assert_eq!(vendors[0].count("aborted"), 0);
     assert!(vendors[0].count("requests") >= 1);
+}
+
+#[test]
+fn a_stop_does_not_cut_the_end_of_an_answer_over_http_2_that_is_read_slowly() {
+    const LENGTH: usize = 300_000;
+    let vendor = Verbatim::start();
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {LENGTH}\r\n\r\n");
+    vendor.say(head + &"x".repeat(LENGTH));
+    let mut gateway = Gateway::start(&format!(
+        "pools:\n  default:\n    accounts: [{{id: a, upstream: \"{}\"}}]\n",
+        vendor.url()
+    ));
+    let to = gateway.address;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let body = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        // What does not fit into the sockets' buffers waits within the gateway.
+        socket.set_recv_buffer_size(4096).unwrap();
+        let socket = socket.connect(to).await.unwrap();
+        let mut client = http2::Builder::new(TokioExecutor::new());
+        client.initial_stream_window_size(1 << 20);
+        client.initial_connection_window_size(1 << 20);
+        let (mut sender, mut connection) = client.handshake(TokioIo::new(socket)).await.unwrap();
+        let request = http::Request::post(format!("http://{to}/v1/chat/completions"));
+        let request = request
+            .body(Full::<Bytes>::from("{\"model\":\"m\"}"))
+            .unwrap();
+        let answer = tokio::select! {
+            answer = sender.send_request(request) => answer.unwrap(),
+            end = &mut connection => panic!("{end:?}"),
+        };
+        // From here on nothing is read until the gateway is about to stop.
+        wait_for("the request to be over", || {
+            gateway
+                .log()
+                .contains(&format!("bytes_out={LENGTH}"))
+                .then_some(())
+        });
+        gateway.program.signal(Signal::SIGTERM);
+        wait_for("the stop to begin", || {
+            gateway.log().contains("stopping").then_some(())
+        });
+        // Longer than a gateway takes to stop that waits for nobody.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::spawn(connection);
+        answer.into_body().collect().await.unwrap().to_bytes()
+    });
+    assert_eq!(body.len(), LENGTH);
+    let status = gateway.program.wait();
+    assert_eq!(status.code(), Some(0), "{}", gateway.log());
 }
 
 #[test]

@@ -354,6 +354,9 @@ fn wait_for_end(
 ) {
     const LOOK_EVERY: Duration = Duration::from_millis(10);
     const QUIET_LOOKS: u32 = 10;
+    /// The end of an answer over HTTP/2 may still lie here when its request is over, and its client be slow: so long the
+    /// connection has, which ends by itself then.
+    const LAST_BYTES: Duration = Duration::from_secs(5);
     loop {
         match phases.blocking_recv() {
             Ok(
@@ -367,15 +370,20 @@ fn wait_for_end(
     }
     let deadline: Instant = clock::now() + app.config.load().server.drain_timeout;
     // A head may be half read, or the last bytes of an answer still on their way.
-    let mut quiet = 0;
+    let (mut quiet, mut last_request) = (0, clock::now());
     while quiet < QUIET_LOOKS && clock::now() < deadline && !server.is_finished() {
-        let connected =
-            app.connections.load(Ordering::SeqCst) + app.operators.load(Ordering::SeqCst);
+        let clients = app.connections.load(Ordering::SeqCst);
+        let connected = clients + app.operators.load(Ordering::SeqCst);
+        if app.in_flight.load(Ordering::SeqCst) > 0 {
+            last_request = clock::now();
+        }
+        let is_told = clock::now().saturating_duration_since(last_request) > LAST_BYTES;
         let busy = app.in_flight.load(Ordering::SeqCst) > 0
             || app.renewals.is_busy()
             || app.notices.is_busy()
             || (!app.leaving() && app.instances.serve_another(&app.pools.load()))
-            || (app.leaving() && connected > 0);
+            || (app.leaving() && connected > 0)
+            || (clients > 0 && !is_told);
         quiet = if busy { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK_EVERY);
     }
