@@ -17,7 +17,7 @@ use crate::telemetry::Try;
 const OVERLOADED_PAUSE_MS: std::ops::Range<u64> = 100..500;
 
 /// A pooled connection that was closed already says so before this has passed; later the work may have begun.
-const AT_ONCE: Duration = Duration::from_secs(1);
+const AT_ONCE: Duration = Duration::from_secs(3);
 
 /// How far an attempt had come.
 #[derive(Clone, Copy, PartialEq, Eq)]
