@@ -6,6 +6,7 @@ mod ceilings;
 mod changes;
 mod crowds;
 mod day;
+mod interleaved;
 mod invariants;
 mod logins;
 mod named;

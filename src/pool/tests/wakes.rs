@@ -18,20 +18,20 @@ use crate::pool::{Demand, Lease, Pool, Refusal};
 const ROUNDS: usize = 4_000;
 
 /// Accounts with one place, for which there are two ways to become free.
-const ACCOUNTS: [&str; 2] = [
+pub(super) const ACCOUNTS: [&str; 2] = [
     "id: a, max_concurrent: 1",
     "id: a, rate_limits: [{requests: 1, window: 30s}]",
 ];
 
-type Asked = Pin<Box<dyn Future<Output = Result<Lease, Refusal>> + Send>>;
+pub(super) type Asked = Pin<Box<dyn Future<Output = Result<Lease, Refusal>> + Send>>;
 
-fn ask(pool: &Arc<Pool>, demand: Demand) -> Asked {
+pub(super) fn ask(pool: &Arc<Pool>, demand: Demand) -> Asked {
     let (pool, now) = (pool.clone(), clock::now());
     Box::pin(async move { pool.lease(&demand, now, now + MINUTE).await })
 }
 
 /// Looks once whether it has its lease.
-fn look(asked: &mut Asked) -> Option<Lease> {
+pub(super) fn look(asked: &mut Asked) -> Option<Lease> {
     match asked.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(lease)) => Some(lease),
         Poll::Ready(Err(refusal)) => panic!("{refusal:?}"),
@@ -57,7 +57,7 @@ fn at_once<R: Send>(round: usize, one: impl FnOnce() + Send, other: impl FnOnce(
 }
 
 /// Timers that are asked for and never run.
-fn no_clock() -> tokio::runtime::Runtime {
+pub(super) fn no_clock() -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
