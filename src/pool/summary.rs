@@ -148,6 +148,7 @@ mod tests {
             consecutive_failures: 0,
             breaker: BreakerView::Closed,
             cooling_until: None,
+            cooling_models: Vec::new(),
             limited_by: None,
             rate_limits: Vec::new(),
             last_used: None,

@@ -58,7 +58,7 @@ export const words = {
   "account.good_for": "{span} left", "account.expired": "expired", "account.since": "since {time}", "account.latest": "Latest requests",
   "account.gone": "This account is not there", "account.gone_text": "It was removed, or this gateway never had it.",
   "account.hour": "Last hour", "account.no_limit": "no limit", "account.counts": "{all}: {good} went well, {bad} failed", "account.in_a_row": "Failures in a row",
-  "account.breaker": "Breaker", "account.cooling": "Cooling for", "account.weight": "Weight · priority", "account.models": "Models", "account.credential": "Credential",
+  "account.breaker": "Breaker", "account.cooling": "Cooling for", "account.cooling_models": "Models cooling", "account.weight": "Weight · priority", "account.models": "Models", "account.credential": "Credential",
   "account.token_ends": "Token ends", "account.renewed": "Renewed", "account.instance": "Local program", "account.port": "port {n}", "account.restarts": "{n} restarts",
   "account.last_success": "Last success", "account.last_failure": "Last failure", "account.last_probe": "Last good probe", "account.source": "Comes from",
   "source.file": "the file", "source.discovered": "a found file", "source.api": "this page or the API", "source.undefined": "the file",

@@ -58,7 +58,7 @@ export const words = {
   "account.good_for": "剩余 {span}", "account.expired": "已过期", "account.since": "始于 {time}", "account.latest": "最近请求",
   "account.gone": "没有这个账号", "account.gone_text": "它已被移除，或本网关从未有过。",
   "account.hour": "最近一小时", "account.no_limit": "不限", "account.counts": "{all}：成功 {good}，失败 {bad}", "account.in_a_row": "连续失败",
-  "account.breaker": "熔断器", "account.cooling": "冷却剩余", "account.weight": "权重 · 优先级", "account.models": "模型", "account.credential": "凭据",
+  "account.breaker": "熔断器", "account.cooling": "冷却剩余", "account.cooling_models": "冷却中的模型", "account.weight": "权重 · 优先级", "account.models": "模型", "account.credential": "凭据",
   "account.token_ends": "令牌到期", "account.renewed": "上次续期", "account.instance": "本地程序", "account.port": "端口 {n}", "account.restarts": "重启 {n} 次",
   "account.last_success": "最近成功", "account.last_failure": "最近失败", "account.last_probe": "最近探测成功", "account.source": "来源",
   "source.file": "配置文件", "source.discovered": "发现的文件", "source.api": "本页面或 API", "source.undefined": "配置文件",

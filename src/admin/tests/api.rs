@@ -12,7 +12,7 @@ async fn an_account_is_shown_with_its_whole_state() {
         sorted(
             "id pool status since until last_error enabled available weight priority in_flight \
              max_concurrent requests successes failures consecutive_failures tokens breaker \
-             cooling_until limited_by rate_limits last_used last_success last_failure last_heartbeat response_ms upstream \
+             cooling_until cooling_models limited_by rate_limits last_used last_success last_failure last_heartbeat response_ms upstream \
              credential instance dialects models source override recent"
         )
     );

@@ -71,6 +71,7 @@ pub(super) fn account(id: &str) -> AccountView {
         consecutive_failures: 0,
         breaker: BreakerView::Closed,
         cooling_until: None,
+        cooling_models: Vec::new(),
         limited_by: None,
         rate_limits: Vec::new(),
         last_used: Some(at(5)),
