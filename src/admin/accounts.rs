@@ -46,9 +46,10 @@ pub(super) async fn act(
     if matches!(action.as_str(), "enable" | "disable" | "reset") {
         Problem::if_alone(control.redis())?;
     }
+    let mut warning = None;
     let found = match action.as_str() {
         "enable" | "disable" => {
-            control.switch(&id, action == "enable").await?;
+            warning = control.switch(&id, action == "enable").await?;
             true
         }
         "reset" => control.reset(&id),
@@ -73,7 +74,8 @@ pub(super) async fn act(
             "account changed by its operator"
         );
     }
-    one(&*control, &id).map(Json)
+    let account = one(&*control, &id)?;
+    Ok(Json(account.with(warning.map(|why| why.to_string()))))
 }
 
 /// The account as it is shown now.

@@ -21,11 +21,17 @@ struct Refusal {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Why {
+pub(super) struct Why {
     /// Stable, for programs.
-    code: String,
+    code: &'static str,
     /// For people.
     message: String,
+}
+
+impl Why {
+    pub(super) fn of(code: &'static str, message: String) -> Self {
+        Why { code, message }
+    }
 }
 
 /// The document without its paths, which the routes bring along.
@@ -65,9 +71,10 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(document: Bytes, auth: &A
 /// The document as it is served. Each call may be refused, always in the same shape.
 pub(super) fn finished(mut document: utoipa::openapi::OpenApi) -> String {
     let refusal = ContentBuilder::new().schema(Some(Ref::from_schema_name("Refusal")));
+    let refusal = refusal.build();
     let refused = ResponseBuilder::new()
         .description("Refused")
-        .content("application/json", refusal.build())
+        .content("application/json", refusal.clone())
         .build();
     for item in document.paths.paths.values_mut() {
         let operations: [&mut Option<Operation>; 5] = [
@@ -79,6 +86,15 @@ pub(super) fn finished(mut document: utoipa::openapi::OpenApi) -> String {
         ];
         for operation in operations.into_iter().flatten() {
             let responses = &mut operation.responses.responses;
+            for (status, response) in responses.iter_mut() {
+                if let RefOr::T(response) = response
+                    && status.starts_with('4')
+                    && response.content.is_empty()
+                {
+                    let kind = "application/json".to_owned();
+                    response.content.insert(kind, RefOr::T(refusal.clone()));
+                }
+            }
             responses.insert("default".to_owned(), RefOr::T(refused.clone()));
         }
     }
