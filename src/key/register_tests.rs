@@ -3,7 +3,8 @@
 use super::*;
 use crate::clock;
 use crate::config;
-use crate::key::written::{Time, status};
+use crate::key::status;
+use crate::key::written::Time;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

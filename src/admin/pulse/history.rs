@@ -252,7 +252,7 @@ mod tests {
         }
         assert_eq!(history.per_second(Duration::from_secs(5)), (20.0, 5.0));
         assert_eq!(history.tokens_per_minute(), 6_000.0);
-        let json = history.json();
+        let json = serde_json::json!(history.shown());
         assert_eq!(json["every_s"], POINT.as_secs());
         let requests: Vec<u64> = json["points"]
             .as_array()

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use self::kept::{Changed, done};
+use self::kept::{Switched, switched};
 use super::{
     About, Auth, Control, Hosts, Pulse, Question, Records, Reloaded, Roster, Site, SlotKey,
     SlotPlace, SlotsView, StrategyChange,
