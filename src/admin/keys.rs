@@ -71,7 +71,10 @@ pub(super) struct NewKey {
 /// Issued and imported keys, in the order of their ids; the keys themselves are not kept.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "keys", params(Page),
     responses((status = 200, description = "`keys` and `next`", body = KeyPage)))]
-pub(super) async fn list(State(control): State<Shared>, Query(page): Query<Page>) -> Answer<KeyPage> {
+pub(super) async fn list(
+    State(control): State<Shared>,
+    Query(page): Query<Page>,
+) -> Answer<KeyPage> {
     let keys = issuer(&*control)?.keys().await?;
     let now = clock::wall();
     let (keys, next) = page.cut(&keys, |key| &key.id)?;

@@ -58,7 +58,10 @@ impl Pool {
 /// All pools, in the order of the file.
 #[utoipa::path(get, path = "/api/v1/pools", tag = "pools", params(Page),
     responses((status = 200, description = "`pools` and `next`", body = Pools)))]
-pub(super) async fn pools(State(control): State<Shared>, Query(page): Query<Page>) -> Answer<Pools> {
+pub(super) async fn pools(
+    State(control): State<Shared>,
+    Query(page): Query<Page>,
+) -> Answer<Pools> {
     let all = control.pools();
     let (pools, next) = page.cut(&all, |pool| &pool.name)?;
     Ok(Json(Pools {

@@ -391,6 +391,15 @@ impl App {
         if !self.order(switched(id, enabled)) {
             return Err(AccountError::NoSuchAccount(id.to_owned()));
         }
+        self.keep_switched(id, enabled).await
+    }
+
+    /// Writes down that the account is taken out, or put back.
+    pub(super) async fn keep_switched(
+        &self,
+        id: &str,
+        enabled: bool,
+    ) -> Result<Option<NotKept>, AccountError> {
         let pools = self.pools_of_file();
         let mut of_file = pools.iter().flat_map(|pool| &pool.accounts);
         let of_file = of_file.find(|account| account.id == id);
@@ -418,7 +427,11 @@ impl App {
             Ok(()) => Ok(None),
             Err(error @ AccountError::NoSuchAccount(_)) => Err(error),
             Err(error) => {
-                tracing::warn!(account = id, enabled, "in force, and not written down: {error}");
+                tracing::warn!(
+                    account = id,
+                    enabled,
+                    "in force, and not written down: {error}"
+                );
                 Ok(Some(NotKept(error.to_string())))
             }
         }

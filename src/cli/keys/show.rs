@@ -28,7 +28,10 @@ impl List {
         let now = clock::wall();
         let mut keys = register.store.keys().await?;
         keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        let keys: Vec<Value> = keys.iter().map(|key| json!(KeyView::of(key, now))).collect();
+        let keys: Vec<Value> = keys
+            .iter()
+            .map(|key| json!(KeyView::of(key, now)))
+            .collect();
         if self.json {
             return out::print_json(&json!({"keys": keys}));
         }
