@@ -40,10 +40,10 @@ struct Change {
     #[schema(example = "pools.default.accounts[a].weight")]
     path: String,
     /// Null: it is new.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = Value)]
     before: Option<Shown>,
     /// Null: it is gone.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = Value)]
     after: Option<Shown>,
 }
 
@@ -82,7 +82,8 @@ impl Change {
 }
 
 /// Reads the file again and puts it in force; says every mistake of one that cannot be.
-#[utoipa::path(post, path = "/api/v1/reload", tag = "operations", params(How), responses(
+#[utoipa::path(post, path = "/api/v1/reload", tag = "operations", params(How),
+    request_body(content = Value, description = "Nothing is read of it"), responses(
     (status = 200, description = "`reloaded`, `changes` and `needs_upgrade`", body = Reload),
     (status = 422, description = "Each mistake of the file, as `problems`", body = WrongFile),
 ))]

@@ -35,6 +35,7 @@ impl Hook {
 
 /// Sends each webhook a notice that nothing has happened; says what became of it.
 #[utoipa::path(post, path = "/api/v1/notify/test", tag = "operations",
+    request_body(content = Value, description = "Nothing is read of it"),
     responses((status = 200, description = "`hooks`", body = Hooks)))]
 pub(super) async fn test(
     State(control): State<Shared>,

@@ -76,15 +76,18 @@ pub(super) fn finished(mut document: utoipa::openapi::OpenApi) -> String {
         .description("Refused")
         .content("application/json", refusal.clone())
         .build();
-    for item in document.paths.paths.values_mut() {
-        let operations: [&mut Option<Operation>; 5] = [
-            &mut item.get,
-            &mut item.post,
-            &mut item.put,
-            &mut item.patch,
-            &mut item.delete,
+    for (path, item) in &mut document.paths.paths {
+        let operations: [(&str, &mut Option<Operation>); 5] = [
+            ("get", &mut item.get),
+            ("post", &mut item.post),
+            ("put", &mut item.put),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
         ];
-        for operation in operations.into_iter().flatten() {
+        for (method, operation) in operations {
+            let Some(operation) = operation else { continue };
+            // Functions of several screens have the same name; programs that are made of this must not.
+            operation.operation_id = Some(format!("{method}{}", words(path)));
             let responses = &mut operation.responses.responses;
             for (status, response) in responses.iter_mut() {
                 if let RefOr::T(response) = response
@@ -99,4 +102,10 @@ pub(super) fn finished(mut document: utoipa::openapi::OpenApi) -> String {
         }
     }
     document.to_json().unwrap_or_default()
+}
+
+/// `_accounts_id` for `/api/v1/accounts/{id}`.
+fn words(path: &str) -> String {
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    path.replace('/', "_").replace(['{', '}'], "")
 }

@@ -32,12 +32,14 @@ pub(super) struct Asked {
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// The `next` of the page before.
+    #[param(pattern = "^[0-9]{1,15}--?[0-9]{1,18}$")]
     cursor: Option<String>,
     /// Name or id of a key.
     key: Option<String>,
     /// An account that was asked, whoever answered.
     account: Option<String>,
     /// `429`, `4xx`, or `error` for all from 400 on.
+    #[param(pattern = "^([0-9]{1,3}|[1-5]xx|error)$")]
     status: Option<String>,
     /// `*` stands for any run of characters.
     model: Option<String>,

@@ -170,8 +170,15 @@ async fn every_answer_of_the_document_says_of_what_it_is_made() {
     let router = served(Gateway::new(vec![account("a")]));
     let document = ask(&router, "GET /openapi.json", &[], "").await.json();
     let mut seen = 0;
+    let mut names = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         let operations = item.as_object().unwrap().values();
+        for name in operations
+            .clone()
+            .map(|operation| &operation["operationId"])
+        {
+            assert!(names.insert(name.to_string()), "{name} is of two calls");
+        }
         for responses in operations.filter_map(|operation| operation["responses"].as_object()) {
             for (status, response) in responses {
                 let what = format!("{path}, {status}");
