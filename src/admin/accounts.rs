@@ -60,7 +60,7 @@ impl Action {
 
 /// `enable`, `disable`, `reset`, `refresh`, `probe` or `restart`; answers with the account as it then is.
 #[utoipa::path(post, path = "/api/v1/accounts/{id}/{action}", tag = "accounts",
-    params(("id" = String, Path), ("action" = Action, Path)),
+    params(("id" = String, Path), ("action" = inline(Action), Path)),
     request_body(content = Value, description = "Nothing is read of it"),
     responses(
         (status = 200, description = "The account as it then is", body = Account),
