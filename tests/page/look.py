@@ -54,8 +54,6 @@ def every_screen(page, looked_at):
             page.assert_accessible(screen)
         page.shot(screen.replace("/", "-"))
         page.press(".drawer header button")
-        # It puts its screen's address back, which must not come behind the next one.
-        page.wait(lambda: "/" not in page.driver.execute_script("return location.hash").removeprefix("#/"), "the window to close")
 
 
 def wait_for_what_is_planted(page, screen):
