@@ -61,6 +61,9 @@ pub(super) struct Account {
     #[serde(rename = "override")]
     changed: Option<Vec<String>>,
     recent: Option<Recent>,
+    /// What was done is in force; this is what an operator must know of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
 /// A model that the account does not serve for a while.
@@ -172,7 +175,13 @@ impl Account {
             source: about.source,
             changed: about.changed,
             recent: control.pulse().recent(account),
+            warning: None,
         }
+    }
+
+    /// The answer to what was done.
+    pub(super) fn with(self, warning: Option<String>) -> Self {
+        Account { warning, ..self }
     }
 }
 

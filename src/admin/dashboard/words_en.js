@@ -78,7 +78,10 @@ export const words = {
   "done.remove": "{id} was removed.", "done.revoke": "{name} was revoked.",
 
   "form.id": "Name", "form.id_hint": "Letters, digits, . _ -", "form.pool": "Pool", "form.upstream": "Upstream",
-  "form.upstream_hint": "openai, anthropic, gemini, or an address such as https://llm.example.com/v1", "form.credential": "API key",
+  "form.upstream_hint": "openai, anthropic, gemini, or an address such as https://llm.example.com/v1", "form.credential_kind": "Credential", "form.credential_other": "Another kind, as JSON",
+  "form.token_url": "Token address", "form.client_id": "Client id", "form.client_secret": "Client secret", "form.client_secret_hint": "Empty: a public client",
+  "form.refresh_token": "Refresh token", "form.refresh_token_hint": "Empty: the client's own login (client_credentials)", "form.scope": "Scope",
+  "form.credential_json_hint": "As in the file: header, query, oauth2, aws_sso_oidc. Nothing that names a file.", "form.credential_json_wrong": "This is no JSON.",
   "form.credential_hint": "Kept encrypted; it is not shown again.", "form.weight": "Weight", "form.weight_hint": "0: only when nothing else is left",
   "form.max_concurrent": "At once", "form.none_hint": "0: no limit", "form.priority": "Priority", "form.priority_hint": "Lower is used first",
   "form.override_hint": "The account is from the file. What you change here goes before it, over restarts too, until it is undone.",

@@ -78,7 +78,10 @@ export const words = {
   "done.remove": "{id} 已移除。", "done.revoke": "{name} 已吊销。",
 
   "form.id": "名称", "form.id_hint": "字母、数字、. _ -", "form.pool": "账号池", "form.upstream": "上游",
-  "form.upstream_hint": "openai、anthropic、gemini，或地址，如 https://llm.example.com/v1", "form.credential": "API 密钥",
+  "form.upstream_hint": "openai、anthropic、gemini，或地址，如 https://llm.example.com/v1", "form.credential_kind": "凭据", "form.credential_other": "其他类型（JSON）",
+  "form.token_url": "令牌地址", "form.client_id": "客户端 ID", "form.client_secret": "客户端密钥", "form.client_secret_hint": "留空：公共客户端",
+  "form.refresh_token": "刷新令牌", "form.refresh_token_hint": "留空：以客户端自身登录（client_credentials）", "form.scope": "范围",
+  "form.credential_json_hint": "与文件中相同：header、query、oauth2、aws_sso_oidc。不可引用文件。", "form.credential_json_wrong": "这不是 JSON。",
   "form.credential_hint": "加密保存，不再显示。", "form.weight": "权重", "form.weight_hint": "0：仅在别无选择时使用",
   "form.max_concurrent": "并发上限", "form.none_hint": "0：不限", "form.priority": "优先级", "form.priority_hint": "数值小的先用",
   "form.override_hint": "该账号来自配置文件。此处的修改优先于文件，重启后仍有效，直到撤销。",

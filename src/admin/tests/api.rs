@@ -81,6 +81,28 @@ async fn disabling_enabling_and_resetting_show_at_once() {
 }
 
 #[tokio::test]
+async fn an_order_that_is_in_force_and_not_written_down_is_no_failure() {
+    let gateway = Gateway::new(vec![account("unkept")]);
+    let router = served(gateway);
+    let off = call(&router, "POST /api/v1/accounts/unkept/disable", "").await;
+    assert_eq!(
+        (off.status.as_u16(), &off.json()["enabled"]),
+        (200, &json!(false))
+    );
+    let warning = off.json()["warning"].to_string();
+    assert!(
+        warning.contains("forgotten with the next start"),
+        "{warning}"
+    );
+    let older = call(&router, "POST /accounts/unkept/enable", "").await;
+    let message = older.json()["message"].to_string();
+    assert!(
+        message.contains("unkept enabled; it is in force"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn one_account_can_be_probed_now() {
     let gateway = Gateway::new(vec![account("a")]);
     let router = served(gateway.clone());
