@@ -1,6 +1,6 @@
 //! A gateway that is tried from the command line: `test`, `doctor`, `bench`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Gateway, Mock, free_address, pool};
 
@@ -140,5 +140,14 @@ fn a_bench_measures_and_counts_what_failed() {
     assert!(
         report["failures"]["cannot be reached"].as_u64() > Some(0),
         "{report}"
+    );
+    vendors[0].set(&json!({"behaviour": {"status": "400"}}));
+    let short = ["bench", &url, "--clients", "1", "--time", "50ms"];
+    let (code, out, _) = gateway.program.command(&short);
+    assert_eq!(code, Some(1));
+    let line = out.lines().find(|line| line.starts_with("no "));
+    assert!(
+        line.is_some_and(|line| line.contains("failed") && line.contains("400 Bad Request: ")),
+        "{out}"
     );
 }
