@@ -40,7 +40,7 @@ pub(super) struct Restore {
 
 impl Backup {
     pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
-        let state = source.load_to_ask()?.config.state;
+        let state = source.load_with_records()?.config.state;
         let key = match (self.with_state_key, &state.key) {
             (false, _) => None,
             (true, SecretSource::Value(_)) => {
@@ -83,7 +83,7 @@ fn must_exist(state: &State) -> anyhow::Result<()> {
 
 impl Restore {
     pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
-        let state = source.load_to_ask()?.config.state;
+        let state = source.load_with_records()?.config.state;
         let restored = block_on(self.read(&state));
         let (counts, key) = restored.with_context(|| self.file.display().to_string())?;
         out::print(&format!("restored: {}\n", said(&counts)))?;

@@ -44,7 +44,7 @@ enum Command {
 
 impl Keys {
     pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
-        let config = source.load_to_ask()?.config;
+        let config = source.load_with_records()?.config;
         block_on(async {
             let store = app::records(&config).await?;
             let accounts = places(&config);
