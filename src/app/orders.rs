@@ -95,7 +95,8 @@ pub(super) fn connect(state: &Path) -> Result<Line> {
     let stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => bail!(
-            "nothing runs with the state folder {}; `poolgate run` starts the gateway",
+            "nothing runs with the state folder {}; `poolgate run` starts the gateway, and \
+             `--state DIR` reaches one that was started with another folder",
             state.display()
         ),
         Err(e) => return Err(e).with_context(|| path.display().to_string()),
