@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Gateway, Mock, free_address, pool};
+use crate::support::{Gateway, Mock, Request, chat, free_address, get, pool};
 
 fn said(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let (code, out, complaints) = gateway.program.command(arguments);
@@ -58,6 +58,26 @@ fn the_gateway_is_tried_from_the_command_line() {
     );
     let (_, out, complaints) = gateway.program.command(&["test", "--key", "sk-of-mine"]);
     assert!(!format!("{out}{complaints}").contains("sk-of-mine"));
+}
+
+#[test]
+fn a_gateway_of_one_name_is_probed_and_tried_by_its_address() {
+    let vendors = [Mock::start(&[])];
+    let listen = "listen: [{address: \"{listen}\", hosts: [api.example.com]}]\n";
+    let gateway = Gateway::start(&format!("{listen}{}", pool(&vendors, "")));
+    gateway.wait_until_ready();
+    for path in ["/livez", "/readyz", "/health"] {
+        assert_eq!(gateway.get(path).status, 200, "{path}");
+        let head = Request::new("HEAD", path).send(gateway.address);
+        assert_eq!(head.status, 200, "{path}");
+    }
+    for request in [chat(false), get("/"), Request::new("POST", "/readyz")] {
+        let refused = gateway.send(&request);
+        assert_eq!(refused.status, 403, "{}", refused.text());
+    }
+    assert_eq!(gateway.program.command(&["healthcheck"]).0, Some(0));
+    let (code, out, complaints) = gateway.program.command(&["test", "--parallel", "1"]);
+    assert_eq!(code, Some(0), "{out}{complaints}");
 }
 
 #[test]
