@@ -156,8 +156,16 @@ impl Book {
             let told = |error: &AccountError| tracing::error!(account = record.id, "{error}");
             opened.inspect_err(told).ok()
         };
-        self.entries
-            .store(Arc::new(records.iter().filter_map(open).collect()));
+        let opened: Vec<Entry> = records.iter().filter_map(open).collect();
+        let lost = records.len() - opened.len();
+        if lost > 0 {
+            tracing::error!(
+                "{lost} of {} accounts that the API added or changed are as if it never had: \
+                 was state.key exchanged? Add, change or remove them anew",
+                records.len()
+            );
+        }
+        self.entries.store(Arc::new(opened));
     }
 
     /// What is known before the first request comes; what cannot be read now is read as soon as it
@@ -288,10 +296,12 @@ impl App {
                 id: id.to_owned(),
                 sealed,
             });
-            let known = record
-                .map(|record| Entry::open(&key, &record))
-                .transpose()?;
-            let said = change(known.map(|entry| entry.said()))?;
+            // What was sealed under another key counts for nothing, and must not stand in the way.
+            let known = record.map(|record| {
+                let opened = Entry::open(&key, &record);
+                opened.map_or_else(|_| Said::default(), |entry| entry.said())
+            });
+            let said = change(known)?;
             let sealed = said.map(|said| said.sealed(&key, id)).transpose()?;
             Ok::<_, AccountError>((sealed, ()))
         });
@@ -448,7 +458,8 @@ impl Roster for App {
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), AccountError>> {
         let in_file = ids(&self.pools_of_file()).contains(id);
         Box::pin(self.change_entry(id, move |known| match known {
-            Some(said) if said.pool.is_some() => Ok(None),
+            // Also a change of an account that is gone, and what cannot be opened any more.
+            Some(said) if said.pool.is_some() || !in_file => Ok(None),
             _ if in_file => Err(AccountError::InFile(id.to_owned())),
             _ => Err(AccountError::NoSuchAccount(id.to_owned())),
         }))
