@@ -12,6 +12,7 @@ mod present;
 mod register;
 mod slots;
 mod source;
+mod unclaimed;
 mod written;
 
 pub use client::{Client, Grant};
