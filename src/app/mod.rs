@@ -139,7 +139,7 @@ struct Handing {
     /// It has handed over.
     agreed: Notify,
     /// Told when orders come to this process.
-    reachable: Mutex<Option<mpsc::Sender<()>>>,
+    reachable: Mutex<Option<mpsc::Sender<Result<()>>>>,
 }
 
 /// The process that serves now, or why none took over.

@@ -224,18 +224,7 @@ pub(super) async fn take(app: &Arc<App>) {
     if app.handing.is_heir.load(Ordering::SeqCst) {
         app.handing.agreed.notified().await;
     }
-    let opened = Socket::open(&app.first.state.dir);
-    if let Some(told) = app.handing.reachable.lock().take() {
-        // Without the socket this gateway serves all the same.
-        let _ = told.send(());
-    }
-    let (_socket, listener) = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            tracing::error!("the command line cannot reach this gateway: {error:#}");
-            return std::future::pending().await;
-        }
-    };
+    let (_socket, listener) = opened(app).await;
     let places = Arc::new(Semaphore::new(MOST));
     loop {
         // Its permit is never taken away, so waiting for one does not fail.
@@ -256,6 +245,34 @@ pub(super) async fn take(app: &Arc<App>) {
                 tokio::time::sleep(PATIENCE).await;
             }
         }
+    }
+}
+
+/// The socket, as soon as it can be had: without it this gateway serves all the same. Only an heir whose
+/// predecessor takes orders is not needed then.
+async fn opened(app: &App) -> (Socket, UnixListener) {
+    let mut is_told = false;
+    loop {
+        let opened = Socket::open(&app.first.state.dir);
+        let heard = app.handing.reachable.lock().take();
+        match opened {
+            Ok(opened) => {
+                if let Some(told) = heard {
+                    let _ = told.send(Ok(()));
+                }
+                return opened;
+            }
+            Err(error) => {
+                if !is_told {
+                    tracing::error!("the command line cannot reach this gateway: {error:#}");
+                }
+                is_told = true;
+                if let Some(told) = heard {
+                    let _ = told.send(Err(error));
+                }
+            }
+        }
+        tokio::time::sleep(PATIENCE).await;
     }
 }
 
