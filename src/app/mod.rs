@@ -49,6 +49,7 @@ use crate::store::{Store, Usage};
 use crate::telemetry::{self, Access, Metrics};
 
 pub use orders::{Done, Given, Order, give};
+pub use roster::added_accounts;
 pub use upgrade::Predecessor;
 
 /// How `run` was called.

@@ -23,6 +23,7 @@ use super::renewals::seal_key;
 use crate::admin::{AccountError, Keys, Roster};
 use crate::config::{self, Config, is_account_id, outside_account, overlaid};
 use crate::credential::seal::Key;
+use crate::key::Place;
 use crate::secret::Secret;
 use crate::store::{AccountRecord, Store};
 
@@ -236,6 +237,31 @@ impl Entry {
         pool.accounts.push(account);
         Ok(())
     }
+}
+
+/// Where the accounts are that the API added, for commands that work with nothing running too; one that
+/// cannot be opened here may be in every pool.
+///
+/// # Errors
+/// The records cannot be read.
+pub async fn added_accounts(config: &Config, store: &Store) -> anyhow::Result<Vec<Place>> {
+    let is_there = config.state.key.file().is_none_or(|path| path.exists());
+    let key = is_there.then(|| seal_key(&config.state).ok()).flatten();
+    let place = |record: &AccountRecord, pool: &str| Place {
+        account: record.id.clone(),
+        pool: pool.to_owned(),
+    };
+    let places = |record: &AccountRecord| -> Vec<Place> {
+        let entry = key.as_ref().and_then(|key| Entry::open(key, record).ok());
+        match entry.map(|entry| entry.said().pool) {
+            Some(pool) => pool.iter().map(|pool| place(record, pool)).collect(),
+            None => {
+                let pools = config.pools.iter();
+                pools.map(|pool| place(record, &pool.name)).collect()
+            }
+        }
+    };
+    Ok(store.accounts().await?.iter().flat_map(places).collect())
 }
 
 fn ids(pools: &[config::Pool]) -> HashSet<String> {
