@@ -108,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn a_clock_that_jumps_ahead_deletes_no_more_than_a_day_of_records_an_hour() {
         let dir = tempfile::tempdir().unwrap();
-        let time = async |wall, minutes| {
+        let time = async |wall: i64, minutes: u64| {
             let store = Store::open(dir.path()).await.unwrap();
             let passed = Duration::from_secs(60 * minutes);
             store.sweep_time(wall, passed).await.unwrap()
