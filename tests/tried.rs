@@ -1,5 +1,8 @@
 //! A gateway that is tried from the command line: `test`, `doctor`, `bench`.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::Value;
 
 use crate::support::{Gateway, Mock, Request, chat, free_address, get, pool};
@@ -112,6 +115,31 @@ fn a_doctor_finds_what_is_wrong_and_says_what_to_do() {
         lost["said"].as_str().unwrap().contains("cannot be reached"),
         "{lost}"
     );
+    assert_eq!(of("gateway")["ok"], true);
+    let files = of("open files")["said"].as_str().unwrap().to_owned();
+    assert!(files.contains("for the running gateway"), "{files}");
+    // What a start would refuse, and what everybody may read.
+    let data = gateway.program.folder().join("data");
+    for name in ["state.key", "own.token"] {
+        let path = data.join(name);
+        fs::write(&path, "0123456789abcdef0123456789abcdef").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let listed = "tokens: [{name: me, token: {file: data/own.token}, role: admin}]";
+    let path = gateway.program.folder().join("poolgate.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replacen("admin: {", &format!("admin: {{{listed}, "), 1);
+    gateway.program.write("poolgate.yaml", &text);
+    let (_, report, text) = said(&gateway, &["doctor", "--json"]);
+    let wrong = |what: &str, word: &str| {
+        let all = report["findings"].as_array().unwrap().iter();
+        let mut wrong = all.filter(|one| one["ok"] == false && one["what"] == what);
+        let is_said = wrong.any(|one| one["said"].as_str().unwrap().contains(word));
+        assert!(is_said, "{what}: {text}");
+    };
+    wrong("state.key", "chmod 600");
+    wrong("admin.token", "chmod 600");
+    wrong("gateway", "does not accept our admin token");
     gateway.program.write("poolgate.yaml", "pools: 3\n");
     let (code, out, _) = gateway.program.command(&["doctor"]);
     assert_eq!(code, Some(1));

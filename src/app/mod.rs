@@ -48,7 +48,7 @@ use crate::pool::{Groups, Moment, Pool};
 use crate::store::{Store, Usage};
 use crate::telemetry::{self, Access, Metrics};
 
-pub use orders::{Done, Given, Order, give};
+pub use orders::{Done, Given, Order, give, process};
 pub use roster::added_accounts;
 pub use upgrade::Predecessor;
 

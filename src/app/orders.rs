@@ -88,6 +88,11 @@ pub fn give(state: &Path, order: &Order, patience: Duration) -> Result<(Done, Gi
     Ok((done, Given { line }))
 }
 
+/// The process that takes orders for this `state.dir`, where one does and this one may ask.
+pub fn process(state: &Path) -> Option<i32> {
+    connect(state).ok()?.peer()
+}
+
 /// # Errors
 /// Nothing runs there.
 pub(super) fn connect(state: &Path) -> Result<Line> {
@@ -138,11 +143,15 @@ impl Line {
         self.reader.get_ref().set_read_timeout(Some(patience))
     }
 
+    /// The process at the other end; none: it counts its processes otherwise than we do.
+    fn peer(&self) -> Option<i32> {
+        let peer = getsockopt(self.reader.get_ref(), PeerCredentials);
+        peer.ok().map(|peer| peer.pid()).filter(|pid| *pid > 0)
+    }
+
     /// Has the process at the other end surely ended?
     pub(super) fn is_alone(&self) -> bool {
-        let peer = getsockopt(self.reader.get_ref(), PeerCredentials);
-        // None: it counts its processes otherwise than we do.
-        let Some(peer) = peer.ok().map(|peer| peer.pid()).filter(|pid| *pid > 0) else {
+        let Some(peer) = self.peer() else {
             return false;
         };
         match fs::read_to_string(format!("/proc/{peer}/stat")) {
@@ -280,6 +289,10 @@ fn serve(app: &Arc<App>, stream: tokio::net::UnixStream) -> Result<()> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     let mut line = Line::new(stream)?;
+    if line.reader.fill_buf()?.is_empty() {
+        // Somebody looked whether anybody is here.
+        return Ok(());
+    }
     let order: Order = line.receive()?;
     match order {
         Order::Reload => {

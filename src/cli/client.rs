@@ -110,10 +110,7 @@ impl Admin {
         let ask = request(method, &url, self.token.as_ref(), body)?;
         let (status, answer) = match self.server.exchange_within(ask, patience).await {
             Ok(answer) => answer,
-            Err(Trouble::Nobody) => bail!(
-                "nothing runs at {}; `poolgate run` starts the gateway",
-                self.url()
-            ),
+            Err(Trouble::Nobody) => bail!(Nobody(self.url().to_owned())),
             Err(trouble) => bail!("{url}: {trouble}"),
         };
         if status.is_success() {
@@ -261,6 +258,11 @@ impl Server {
         exchange(client.build(connector), request, patience).await
     }
 }
+
+/// No gateway listens where the configuration says.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing runs at {0}; `poolgate run` starts the gateway")]
+pub(super) struct Nobody(String);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
