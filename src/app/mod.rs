@@ -50,6 +50,7 @@ use crate::telemetry::{self, Access, Metrics};
 
 pub use orders::{Done, Given, Order, give, process};
 pub use roster::added_accounts;
+pub use state::prepare_dir;
 pub use upgrade::Predecessor;
 
 /// How `run` was called.

@@ -34,7 +34,11 @@ pub(super) fn host_name() -> String {
         .unwrap_or_default()
 }
 
-pub(super) fn prepare_dir(dir: &Path) -> Result<()> {
+/// Makes the state folder, for its owner only, unless it is there.
+///
+/// # Errors
+/// It cannot be made.
+pub fn prepare_dir(dir: &Path) -> Result<()> {
     let made = fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -12,7 +12,7 @@ use clap::Args;
 use super::block_on;
 use super::out;
 use super::source::Source;
-use crate::app::keys_may_be_issued;
+use crate::app::{keys_may_be_issued, prepare_dir};
 use crate::config::{SecretSource, State, read_secret};
 use crate::secret::Secret;
 use crate::store::{Counts, Store};
@@ -95,7 +95,7 @@ impl Restore {
 
     async fn read(&self, state: &State) -> anyhow::Result<(Counts, Option<Secret>)> {
         let mut lines = BufReader::new(File::open(&self.file)?);
-        std::fs::create_dir_all(&state.dir)?;
+        prepare_dir(&state.dir)?;
         keys_may_be_issued(&state.dir)?;
         Ok(Store::of(state)?.restore_from(&mut lines).await?)
     }

@@ -243,3 +243,17 @@ fn a_key_is_bound_to_an_account_that_the_api_added() {
         "{complaints}"
     );
 }
+
+#[test]
+fn the_lines_for_a_client_know_whether_a_key_is_asked() {
+    let vendors = Mock::several(1, &[]);
+    let gateway = Gateway::start(&pool(&vendors, ""));
+    let lines = || gateway.program.command(&["env", "claude"]).1;
+    assert!(lines().contains("AUTH_TOKEN=any"), "{}", lines());
+    let key = create(&gateway.program, &["--name", "me"]);
+    becomes(&gateway, &key, 200);
+    wait_for("keys to be asked", || {
+        (status(&gateway, "no-key") == 401).then_some(())
+    });
+    assert!(lines().contains("AUTH_TOKEN=YOUR_KEY"), "{}", lines());
+}
