@@ -66,24 +66,28 @@ pub struct Limits {
     pub(super) rules: Vec<Rule>,
 }
 
+/// Laid out as written: what each request looks at comes first.
+#[repr(C)]
 #[derive(Debug)]
 pub(super) struct Rule {
-    /// What it counts; the same for as long as that is the same, whatever the amount.
-    pub(super) id: String,
+    pub(super) count: Arc<Mutex<Count>>,
+    pub(super) most: u64,
+    pub(super) unit: LimitUnit,
     /// None: all of them.
     models: Option<WildMatch>,
-    pub(super) unit: LimitUnit,
-    pub(super) most: u64,
     pub(super) span: Duration,
     pub(super) said: Arc<str>,
-    pub(super) count: Arc<Mutex<Count>>,
+    /// What it counts; the same for as long as that is the same, whatever the amount.
+    pub(super) id: String,
 }
 
+/// Laid out as written: the beginning of the window lies in one cache line with its lock.
+#[repr(C)]
 #[derive(Debug)]
 pub(super) struct Count {
-    pub(super) window: Window,
     /// For requests under way whose amount is not known yet.
     pub(super) held: u64,
+    pub(super) window: Window,
     /// Of what all gateways share: drawn and not used yet, and used without having been drawn.
     pub(super) left: u64,
     pub(super) owed: u64,
@@ -101,6 +105,8 @@ pub(super) struct Count {
 pub struct Hold {
     limits: Arc<Limits>,
     at: Instant,
+    /// A limit lets no more through than this one.
+    is_last: bool,
     pub(super) taken: SmallVec<[Taken; 2]>,
 }
 
@@ -109,6 +115,8 @@ pub(super) struct Taken {
     /// The place of its rule.
     pub(super) rule: usize,
     pub(super) amount: u64,
+    /// How much the limit lets through.
+    most: u64,
     /// It is the only one under way, and may come to more than is left.
     pub(super) is_alone: bool,
     /// How much of what all gateways share was drawn for it.
@@ -172,13 +180,15 @@ impl Limits {
         let mut hold = Hold {
             limits: self.clone(),
             at: now,
+            is_last: false,
             taken: SmallVec::new(),
         };
         for (place, rule) in self.rules.iter().enumerate() {
             if rule.is_for(ask.model) {
                 // What was taken before goes back with `hold`.
-                hold.taken
-                    .push(rule.take(place, ask, now, part(rule.most))?);
+                let (taken, is_last) = rule.take(place, ask, now, part(rule.most))?;
+                hold.taken.push(taken);
+                hold.is_last |= is_last;
             }
         }
         Ok(hold)
@@ -255,8 +265,8 @@ impl Rule {
             }
             .into(),
             count: Arc::new(Mutex::new(Count {
-                window: Window::new(limit.window),
                 held: 0,
+                window: Window::new(limit.window),
                 left: 0,
                 owed: 0,
                 ahead: 0,
@@ -273,13 +283,14 @@ impl Rule {
         }
     }
 
+    /// What it takes, and whether nothing is left then.
     fn take(
         &self,
         place: usize,
         ask: &Ask<'_>,
         now: Instant,
         most: u64,
-    ) -> Result<Taken, Exceeded> {
+    ) -> Result<(Taken, bool), Exceeded> {
         let mut count = self.count.lock();
         let used = count.window.used(now);
         let (amount, is_alone) = match self.unit {
@@ -298,16 +309,24 @@ impl Rule {
                 ..self.exceeded(BUSY)
             });
         }
-        match self.unit {
-            LimitUnit::Requests => count.window.add(1, now),
-            LimitUnit::Tokens | LimitUnit::Cost => count.held += amount,
-        }
-        Ok(Taken {
+        let is_last = match self.unit {
+            LimitUnit::Requests => {
+                count.window.add(1, now);
+                used + 1 >= most
+            }
+            LimitUnit::Tokens | LimitUnit::Cost => {
+                count.held += amount;
+                false
+            }
+        };
+        let taken = Taken {
             rule: place,
             amount,
+            most,
             is_alone,
             drawn: 0,
-        })
+        };
+        Ok((taken, is_last))
     }
 
     fn frees_in(&self, count: &mut Count, most: u64, now: Instant) -> Duration {
@@ -343,8 +362,8 @@ impl Rule {
         }
     }
 
-    /// Ends what `taken` holds; `spent`: what it came to, if it counts at all.
-    fn settle(&self, taken: &Taken, at: Instant, spent: Option<(Spent, Instant)>) {
+    /// Ends what `taken` holds; `spent`: what it came to, if it counts at all. Returns whether nothing is left.
+    fn settle(&self, taken: &Taken, at: Instant, spent: Option<(Spent, Instant)>) -> bool {
         let mut count = self.count.lock();
         let used = match (self.unit, spent) {
             (LimitUnit::Requests, Some(_)) => 1,
@@ -368,18 +387,25 @@ impl Rule {
             taken.drawn.saturating_sub(used),
             used.saturating_sub(taken.drawn),
         );
+        let now = spent.map_or(at, |(_, now)| now);
+        count.window.used(now) >= taken.most
     }
 }
 
 impl Hold {
-    /// The request has ended at `now` and used this much.
-    pub fn settle(mut self, spent: Spent, now: Instant) {
-        self.end(|_| Some((spent, now)));
+    /// Does a limit let no more through after this one?
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    /// The request has ended at `now` and used this much. Returns whether a limit lets no more through now.
+    pub fn settle(mut self, spent: Spent, now: Instant) -> bool {
+        self.end(|_| Some((spent, now)))
     }
 
     /// The request has ended at `now`, and nobody knows what it used: what is held for it counts, which is no more
     /// than the strictest limit lets through.
-    pub fn settle_as_held(mut self, now: Instant) {
+    pub fn settle_as_held(mut self, now: Instant) -> bool {
         let least = |unit: LimitUnit| {
             let rule = |taken: &&Taken| self.limits.rules.get(taken.rule);
             let of_unit = |taken: &&Taken| rule(taken).is_some_and(|rule| rule.unit == unit);
@@ -387,7 +413,7 @@ impl Hold {
             amounts.min().unwrap_or(0)
         };
         let (tokens, cost) = (least(LimitUnit::Tokens), least(LimitUnit::Cost));
-        self.end(|_| Some((Spent { tokens, cost }, now)));
+        self.end(|_| Some((Spent { tokens, cost }, now)))
     }
 
     /// What it took there, and of which limit.
@@ -396,12 +422,14 @@ impl Hold {
         Some((taken, limits.rules.get(taken.rule)?))
     }
 
-    fn end(&mut self, spent: impl Fn(&Taken) -> Option<(Spent, Instant)>) {
+    fn end(&mut self, spent: impl Fn(&Taken) -> Option<(Spent, Instant)>) -> bool {
+        let mut nothing_left = false;
         for taken in std::mem::take(&mut self.taken) {
             if let Some(rule) = self.limits.rules.get(taken.rule) {
-                rule.settle(&taken, self.at, spent(&taken));
+                nothing_left |= rule.settle(&taken, self.at, spent(&taken));
             }
         }
+        nothing_left
     }
 }
 

@@ -14,14 +14,21 @@ const GRAINS: u32 = 512;
 /// What was used and when. An amount counts from its time until the window's length later, to the
 /// nanosecond. Of a window with more than [`MOST`] entries neighbours are put together at the time of
 /// the last one, so that a part of them counts longer, by at most a 512th of the window, and never shorter.
+///
+/// Laid out as written: the entries lie elsewhere, and what a look needs lies in one cache line, for with
+/// many windows each one that is touched is a miss.
+#[repr(C)]
 #[derive(Debug)]
 pub struct Window {
+    used: u64,
+    /// The times of the first and of the last entry.
+    first: Option<Instant>,
+    last: Option<Instant>,
     span: Duration,
     /// The oldest first.
     entries: VecDeque<Entry>,
-    used: u64,
-    /// The latest time at which it was looked at: what had gone out of it by then is not in it.
-    seen: Option<Instant>,
+    /// The time of the last entry that has gone out of it.
+    gone: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,16 +45,18 @@ pub(super) fn grain(span: Duration) -> Duration {
 impl Window {
     pub fn new(span: Duration) -> Self {
         Window {
+            used: 0,
+            first: None,
+            last: None,
             span,
             entries: VecDeque::new(),
-            used: 0,
-            seen: None,
+            gone: None,
         }
     }
 
     /// Was nothing ever used, or is it long over?
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.first.is_none()
     }
 
     /// What was used and when, the oldest first; see [`Window::used`].
@@ -58,14 +67,21 @@ impl Window {
 
     /// How much counts now.
     pub fn used(&mut self, now: Instant) -> u64 {
-        self.seen = self.seen.max(Some(now));
-        while let Some(oldest) = self.entries.front()
-            && now.saturating_duration_since(oldest.at) >= self.span
-        {
-            self.used = self.used.saturating_sub(oldest.amount);
-            self.entries.pop_front();
+        let is_over = |at: Instant| now.saturating_duration_since(at) >= self.span;
+        if self.first.is_some_and(is_over) {
+            while let Some(oldest) = self.entries.pop_front_if(|oldest| is_over(oldest.at)) {
+                self.used = self.used.saturating_sub(oldest.amount);
+                self.gone = Some(oldest.at);
+            }
+            self.note_ends();
         }
         self.used
+    }
+
+    /// The entries have changed.
+    fn note_ends(&mut self) {
+        let ends = [self.entries.front(), self.entries.back()];
+        [self.first, self.last] = ends.map(|entry| entry.map(|entry| entry.at));
     }
 
     /// `amount` was used at `at`, which may lie before what is known.
@@ -76,20 +92,30 @@ impl Window {
             return;
         }
         self.used += amount;
-        let place = self.entries.partition_point(|entry| entry.at < at);
-        match self.entries.get_mut(place) {
-            Some(entry) if entry.at == at => entry.amount += amount,
-            _ => self.entries.insert(place, Entry { at, amount }),
+        if self.last.is_none_or(|last| last < at) {
+            self.entries.push_back(Entry { at, amount });
+            self.first = self.first.or(Some(at));
+            self.last = Some(at);
+        } else {
+            self.add_earlier(amount, at);
         }
         if self.entries.len() > MOST {
             self.put_together();
         }
     }
 
+    fn add_earlier(&mut self, amount: u64, at: Instant) {
+        let place = self.entries.partition_point(|entry| entry.at < at);
+        match self.entries.get_mut(place) {
+            Some(entry) if entry.at == at => entry.amount += amount,
+            _ => self.entries.insert(place, Entry { at, amount }),
+        }
+        self.note_ends();
+    }
+
     /// `amount` of what was used at `at` was not used after all.
     pub fn take_back(&mut self, amount: u64, at: Instant) {
-        let gone = |seen: Instant| seen.saturating_duration_since(at) >= self.span;
-        if self.seen.is_some_and(gone) {
+        if self.gone.is_some_and(|gone| at <= gone) {
             return;
         }
         // Entries are only ever put together at a later time: that is the one it is in.
@@ -137,6 +163,7 @@ impl Window {
             }
         }
         self.entries = kept;
+        self.note_ends();
     }
 }
 

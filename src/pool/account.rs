@@ -22,6 +22,8 @@ use crate::telemetry::AccountMetrics;
 pub struct Account {
     pub(super) live: Arc<Live>,
     pub(super) slot: u32,
+    /// As configured, at least 1: here too, where it is compared.
+    pub(super) weight: u32,
     /// Its own `rate_limits`, where it has some.
     pub(super) limits: Option<Arc<Limits>>,
     pub id: Arc<str>,
@@ -31,15 +33,20 @@ pub struct Account {
     pub host: HeaderValue,
     /// What its upstream must show and what is shown to it, where that is configured.
     pub tls: Option<Arc<PeerTls>>,
-    pub config: config::Account,
+    pub config: Box<config::Account>,
 }
+
+/// With the counts of its references it fills two cache lines: nothing that stands beside it shares them, and the
+/// accounts of a pool lie close together.
+const _: () = assert!(size_of::<Account>() == 2 * LINE - 2 * size_of::<usize>());
+const LINE: usize = 64;
 
 /// An account as a request has just taken it.
 pub(super) struct Taken {
     pub(super) account: Arc<Account>,
     pub(super) entry: Entry,
-    /// What it holds of the account's limits.
-    pub(super) charge: Option<Charge>,
+    /// What it holds of the account's limits. In a box, as most accounts have none and a lease is moved about.
+    pub(super) charge: Option<Box<Charge>>,
     /// It tries whether the account serves its model again.
     pub(super) trial: Option<Trial>,
 }

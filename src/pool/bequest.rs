@@ -75,7 +75,7 @@ impl Pool {
     pub fn bequeath(&self, callers: usize, now: Instant) -> Vec<Bequest> {
         let ticks = self.ticks(now);
         let table = self.table.load();
-        let mut homes = self.homes.load().by_slot(callers, ticks);
+        let mut homes = self.table.load().homes.by_slot(callers, ticks);
         let mut answers = self.answers.by_slot(callers, ticks);
         let bequests = table.accounts().map(|account| Bequest {
             homes: homes.remove(&account.slot).unwrap_or_default(),

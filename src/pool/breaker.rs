@@ -31,6 +31,8 @@ pub(super) enum Entry {
     Probe,
 }
 
+/// Laid out as written: what each request looks at comes first.
+#[repr(C)]
 #[derive(Default)]
 pub(super) struct Breaker {
     mode: AtomicU32,

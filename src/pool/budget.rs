@@ -105,7 +105,7 @@ impl Pool {
 
     /// May another account be asked because an upstream failed?
     pub fn retry(self: &Arc<Self>, now: Instant) -> Option<Retrying> {
-        let share = self.settings.load().retry.budget;
+        let share = self.settings().retry.budget;
         if !self.budget.begin(share, self.ticks(now)) {
             self.metrics.retry_budget_exhausted();
             return None;

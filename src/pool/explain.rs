@@ -32,7 +32,7 @@ impl Pool {
             account.is_some_and(|account| account.slot == slot)
         };
         let allows = |slot| limited(slot).is_none() && (only.is_none() || is_named(slot));
-        let home = self.home(demand, now).filter(|home| allows(*home));
+        let home = table.home(demand, now).filter(|home| allows(*home));
         let chosen = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
             view.groups.iter().find_map(|group| {
                 let ready = group.ready(&table);

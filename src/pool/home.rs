@@ -9,7 +9,7 @@ use super::account::{Account, Taken};
 use super::affinity::Kept;
 use super::live::reason;
 use super::table::{Group, Table};
-use super::{Demand, Pool, marks};
+use super::{Demand, Pool};
 use crate::clock::Instant;
 
 /// So many requests in flight are never too many for an account that others stay at home on.
@@ -25,17 +25,18 @@ fn answer_id(answer: &str) -> u64 {
     xxh3_64(answer.as_bytes())
 }
 
-impl Pool {
+impl Table {
     /// The slot of the account where this demand's caller is at home.
     pub(super) fn home(&self, demand: &Demand, now: u64) -> Option<u32> {
-        let settings = self.settings.load();
-        let lifetime = settings.affinity.lifetime.as_secs();
+        let lifetime = self.settings.affinity.lifetime.as_secs();
         if lifetime == 0 {
             return None;
         }
-        self.homes.load().get(demand.session?, lifetime, now)
+        self.homes.get(demand.session?, lifetime, now)
     }
+}
 
+impl Pool {
     /// Takes the account where the caller is at home, if it is of this group and can serve.
     pub(super) fn take_home(
         &self,
@@ -79,8 +80,8 @@ impl Pool {
         };
         let home = home.and_then(|home| table.account(home));
         if !home.is_some_and(stays) {
-            let most = self.settings.load().affinity.max_entries;
-            self.homes.load().put(session, account.slot, most, now);
+            let most = table.settings.affinity.max_entries;
+            table.homes.put(session, account.slot, most, now);
         }
     }
 
@@ -107,11 +108,11 @@ impl Pool {
 
     /// A predecessor's callers, and answers that were given to them, are at home here.
     pub(super) fn take_in(&self, account: &Account, callers: &[Kept], answers: &[Kept], now: u64) {
-        let most = self.settings.load().affinity.max_entries;
+        let table = self.table.load();
+        let most = table.settings.affinity.max_entries;
         let used = |away: u32| now.saturating_sub(u64::from(away) * 1000);
-        let homes = self.homes.load();
         for (caller, away) in callers.iter().take(most) {
-            homes.put(*caller, account.slot, most, used(*away));
+            table.homes.put(*caller, account.slot, most, used(*away));
         }
         for (answer, away) in answers.iter().take(ANSWERS) {
             self.answers
@@ -121,8 +122,8 @@ impl Pool {
 
     /// Has the account said that it does not know the model, or may not serve it now?
     pub(super) fn is_marked(&self, account: &Account, demand: &Demand, now: u64) -> bool {
-        let model = demand.model.as_deref().map(marks::model_id);
-        model.is_some_and(|model| self.marks.until(account.slot, model, now).is_some())
+        let marks = self.marks.of_model(demand.model.as_deref());
+        marks.is_some_and(|marks| marks.until(account.slot, now).is_some())
     }
 
     /// Does it have a quarter more to do than the accounts of this group on average (bounded load,

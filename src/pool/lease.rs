@@ -21,7 +21,7 @@ pub struct Lease {
     /// The request it is for, where the account has a program of its own.
     pub(super) request: Option<Arc<str>>,
     /// What it holds of the account's limits.
-    pub(super) charge: Option<Charge>,
+    pub(super) charge: Option<Box<Charge>>,
     /// It tries whether the account serves its model again.
     trial: Option<Trial>,
 }

@@ -40,8 +40,8 @@ const RECENT: usize = 128;
 const FADES_MS: u64 = 7_000;
 
 /// Aligned so that two accounts never share a cache line, and laid out as written: what a lease
-/// touches comes first, for with many accounts each line it touches is one missed in the cache.
-#[repr(C, align(128))]
+/// touches lies in the first one, for with many accounts each line it touches is one missed in the cache.
+#[repr(C, align(64))]
 pub(super) struct Live {
     in_flight: AtomicU32,
     /// Most requests at a time here; `u32::MAX` = no limit. Here and not read from the configuration a
@@ -51,9 +51,12 @@ pub(super) struct Live {
     blocked: AtomicU32,
     /// Places that a predecessor's requests still hold.
     elsewhere: AtomicU32,
-    pub(super) breaker: Breaker,
     pub(super) requests: AtomicU64,
     pub(super) last_used: AtomicU64,
+    pub(super) breaker: Breaker,
+    /// Moving average of the time to first byte, microseconds; 0 = none yet.
+    first_byte_us: AtomicU64,
+    first_byte_at: AtomicU64,
     pub(super) successes: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) tokens: AtomicU64,
@@ -62,12 +65,9 @@ pub(super) struct Live {
     pub(super) last_heartbeat: AtomicU64,
     /// Refusals of the credential in a row: 1 cools, more need a login.
     pub(super) auth_refusals: AtomicU32,
-    /// Moving average of the time to first byte, microseconds; 0 = none yet.
-    first_byte_us: AtomicU64,
-    first_byte_at: AtomicU64,
-    recent: [AtomicU32; RECENT],
     recent_next: AtomicU32,
-    pub(super) rare: Mutex<Rare>,
+    recent: Box<[AtomicU32; RECENT]>,
+    pub(super) rare: Box<Mutex<Rare>>,
 }
 
 /// What changes so seldom that a short lock is no matter.
@@ -117,9 +117,9 @@ impl Default for Live {
             auth_refusals: AtomicU32::new(0),
             first_byte_us: AtomicU64::new(0),
             first_byte_at: AtomicU64::new(0),
-            recent: [const { AtomicU32::new(u32::MAX) }; RECENT],
+            recent: Box::new([const { AtomicU32::new(u32::MAX) }; RECENT]),
             recent_next: AtomicU32::new(0),
-            rare: Mutex::new(Rare::default()),
+            rare: Box::default(),
         }
     }
 }

@@ -23,12 +23,14 @@ pub(super) const MOST: usize = 1_000;
 /// For so many milliseconds the one that tries is alone.
 const ALONE_MS: u64 = 5_000;
 
-/// Hash of the model's name -> the accounts marked for it, by slot.
+/// Hash of the model's name -> the accounts marked for it, in the order of their slots.
 type Map = HashMap<u64, Vec<(u32, Arc<Mark>)>>;
 
 #[derive(Default)]
 pub(super) struct Marks {
     map: ArcSwap<Map>,
+    /// There are some: what a request reads before the map, nearly always in vain.
+    any: AtomicBool,
     /// So often the map was changed.
     changes: AtomicU64,
     writer: Mutex<()>,
@@ -107,10 +109,9 @@ pub(super) fn model_id(model: &str) -> u64 {
 }
 
 fn find(map: &Map, slot: u32, model: u64) -> Option<&Arc<Mark>> {
-    let mut marked = map.get(&model)?.iter();
-    marked
-        .find(|(marked, _)| *marked == slot)
-        .map(|(_, mark)| mark)
+    let marked = map.get(&model)?;
+    let at = marked.binary_search_by_key(&slot, |(slot, _)| *slot);
+    Some(&marked[at.ok()?].1)
 }
 
 impl Marks {
@@ -125,16 +126,21 @@ impl Marks {
     }
 
     fn store(&self, map: Map) {
+        // Whoever sees none by the flag comes before the first or after the last of them.
+        self.any.store(!map.is_empty(), Ordering::SeqCst);
         self.map.store(map.into());
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// The map, unless it is empty.
+    fn load(&self) -> Option<Guard<Arc<Map>>> {
+        let any = self.any.load(Ordering::SeqCst);
+        any.then(|| self.map.load())
+    }
+
     /// Until when this account cannot serve this model, if it cannot.
     pub(super) fn until(&self, slot: u32, model: u64, now: u64) -> Option<u64> {
-        let map = self.map.load();
-        if map.is_empty() {
-            return None;
-        }
+        let map = self.load()?;
         find(&map, slot, model)?.holds(now)
     }
 
@@ -148,11 +154,10 @@ impl Marks {
         model: Option<&str>,
         now: u64,
     ) -> Result<Option<Trial>, Marked> {
-        let map = self.map.load();
-        let Some(model) = model.filter(|_| !map.is_empty()).map(model_id) else {
+        let Some(map) = self.load() else {
             return Ok(None);
         };
-        let Some(mark) = find(&map, slot, model) else {
+        let Some(mark) = model.and_then(|model| find(&map, slot, model_id(model))) else {
             return Ok(None);
         };
         if mark.holds(now).is_some() {
@@ -210,8 +215,8 @@ impl Marks {
 
     /// The marks of this model; none where the pool has no marks at all, as nearly always.
     pub(super) fn of_model(&self, model: Option<&str>) -> Option<OfModel> {
-        let map = self.map.load();
-        let model = model.filter(|_| !map.is_empty()).map(model_id)?;
+        let map = self.load()?;
+        let model = model_id(model?);
         Some(OfModel { map, model })
     }
 
@@ -245,7 +250,9 @@ impl Marks {
             tried_at: AtomicU64::new(0),
             slow_since: AtomicU64::new(0),
         };
-        map.entry(model).or_default().push((slot, Arc::new(mark)));
+        let marked = map.entry(model).or_default();
+        let at = marked.partition_point(|(marked, _)| *marked < slot);
+        marked.insert(at, (slot, Arc::new(mark)));
         let fits = map.values().map(Vec::len).sum::<usize>() <= MOST;
         if fits {
             self.store(map);

@@ -35,11 +35,12 @@ mod table;
 mod tests;
 mod view;
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
@@ -104,14 +105,24 @@ impl Demand {
 /// Slots of accounts already tried.
 pub type Tried = SmallVec<[u32; 4]>;
 
+/// The settings of a pool, without its accounts' live state, as they are now.
+pub struct Settings(Guard<Arc<Table>>);
+
+impl Deref for Settings {
+    type Target = config::Pool;
+
+    fn deref(&self) -> &config::Pool {
+        &self.0.settings
+    }
+}
+
 /// Interchangeable accounts with one strategy.
 pub struct Pool {
     pub name: Arc<str>,
-    settings: ArcSwap<config::Pool>,
     table: ArcSwap<Table>,
     /// So often the table was changed.
     changes: AtomicU64,
-    /// Who changes the table or the settings.
+    /// Who changes the table.
     writer: Mutex<()>,
     queue: queue::Queue,
     due: due::Due,
@@ -120,8 +131,6 @@ pub struct Pool {
     groups: Arc<Groups>,
     /// Where others are told of what happens to accounts here.
     outbox: OnceLock<mpsc::Sender<News>>,
-    /// Of callers.
-    homes: ArcSwap<affinity::Homes>,
     /// Of answers that others may go on from.
     answers: affinity::Homes,
     budget: budget::Budget,
@@ -152,8 +161,7 @@ impl Pool {
     ) -> Arc<Self> {
         let pool = Arc::new(Pool {
             name: config.name.as_str().into(),
-            settings: ArcSwap::from_pointee(config.clone()),
-            table: ArcSwap::from_pointee(Table::new(Vec::new(), config.strategy)),
+            table: ArcSwap::from_pointee(Table::new(Vec::new(), config.clone(), Arc::default())),
             changes: AtomicU64::new(0),
             writer: Mutex::default(),
             queue: queue::Queue::default(),
@@ -162,7 +170,6 @@ impl Pool {
             sharing: share::Sharing::default(),
             groups: groups.clone(),
             outbox: OnceLock::new(),
-            homes: ArcSwap::default(),
             answers: affinity::Homes::default(),
             budget: budget::Budget::default(),
             in_flight: AtomicU32::new(0),
@@ -180,8 +187,8 @@ impl Pool {
     }
 
     /// The pool's settings, without its accounts' live state.
-    pub fn settings(&self) -> arc_swap::Guard<Arc<config::Pool>> {
-        self.settings.load()
+    pub fn settings(&self) -> Settings {
+        Settings(self.table.load())
     }
 
     /// Takes an account for one attempt, `now` or after a wait in the queue that ends at `deadline`
@@ -201,7 +208,7 @@ impl Pool {
                 Ok(lease) => return Ok(lease),
                 Err(_) => {
                     let refusal = self.refusal(demand, now);
-                    if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
+                    if !refusal.is_worth_waiting(&self.settings().queue, deadline) {
                         self.sharing.miss();
                         return Err(refusal);
                     }
@@ -226,10 +233,11 @@ impl Pool {
         if ticks >= self.due.next() {
             self.recover_due(ticks);
         }
-        if !self.enter() {
+        // The one look at what is configured: all that follows goes by it.
+        let table = self.table.load();
+        if !self.enter(&table.settings) {
             return Err(Refused::Out);
         }
-        let table = self.table.load();
         let taken = match &demand.only {
             Some(id) => self.take_named(id, &table, demand, ticks),
             None => self.take_any(&table, demand, ticks),
@@ -251,7 +259,7 @@ impl Pool {
     /// Takes the account where the caller is at home, or else the one that the strategy proposes; an
     /// account of a better priority before either.
     fn take_any(&self, table: &Table, demand: &Demand, now: u64) -> Result<Taken, Refused> {
-        let home = self.home(demand, now);
+        let home = table.home(demand, now);
         let taken = table.with_view(demand.lane(), demand.model.as_deref(), |view| {
             let mut why = Refused::Out;
             for group in &view.groups {
@@ -312,7 +320,7 @@ impl Pool {
             };
             let account = table.account(slot).ok_or(Refused::Out)?;
             let share = {
-                let settings = &self.settings.load().breaker;
+                let settings = &table.settings.breaker;
                 let of_model = marks.map_or(1.0, |marks| marks.share(slot, settings, now));
                 of_model.min(account.live.breaker.share(settings, now))
             };
@@ -336,8 +344,8 @@ impl Pool {
     }
 
     /// Takes one of the pool's own places.
-    fn enter(&self) -> bool {
-        let most = self.settings.load().max_concurrent;
+    fn enter(&self, settings: &config::Pool) -> bool {
+        let most = settings.max_concurrent;
         let elsewhere = self.elsewhere.load(Ordering::SeqCst);
         let take = |n: u32| (most == 0 || n.saturating_add(elsewhere) < most).then_some(n + 1);
         self.in_flight
@@ -347,7 +355,7 @@ impl Pool {
 
     /// Are all of the pool's own places taken?
     fn is_full(&self) -> bool {
-        let most = self.settings.load().max_concurrent;
+        let most = self.settings().max_concurrent;
         let places = [&self.in_flight, &self.elsewhere];
         let [here, elsewhere] = places.map(|places| places.load(Ordering::SeqCst));
         most != 0 && here.saturating_add(elsewhere) >= most

@@ -43,7 +43,7 @@ impl Pool {
         let table = self.table.load();
         let ticks = self.ticks(now);
         let model = demand.model.as_deref().map(marks::model_id);
-        let waits = self.settings.load().queue.wait_for_recovery;
+        let waits = self.settings().queue.wait_for_recovery;
         let mut candidates = Vec::new();
         table.with_view(demand.lane(), demand.model.as_deref(), |view| {
             for (rank, group) in (0..).zip(&view.groups) {

@@ -76,7 +76,7 @@ impl Pool {
         account: &Account,
         demand: &Demand,
         now: u64,
-    ) -> Result<Option<Charge>, Reached> {
+    ) -> Result<Option<Box<Charge>>, Reached> {
         let (Some(limits), Some(tokens)) = (&account.limits, demand.tokens) else {
             return Ok(None);
         };
@@ -87,13 +87,15 @@ impl Pool {
         };
         match limits.admit_part(&ask, self.at(now), &self.sharing.part()) {
             Ok(hold) => {
-                self.look_at_limits(account, limits, None, now);
+                if hold.is_last() {
+                    self.look_at_limits(account, limits, None, now);
+                }
                 let (tokens, is_sent) = (None, false);
-                Ok(Some(Charge {
+                Ok(Some(Box::new(Charge {
                     hold,
                     tokens,
                     is_sent,
-                }))
+                })))
             }
             Err(exceeded) if exceeded.is_held => Err(Reached::Room),
             Err(exceeded) => {
@@ -103,8 +105,8 @@ impl Pool {
         }
     }
 
-    /// Sets right whether the account waits for a limit. Whoever changes what it has used calls this.
-    /// `refused`: a request was.
+    /// Sets right whether the account waits for a limit. Called when nothing is left of one, and when something
+    /// may be left again. `refused`: a request was.
     fn look_at_limits(
         &self,
         account: &Account,
@@ -153,10 +155,17 @@ impl Pool {
     }
 
     /// `has_worked`: the account has, so that what it used counts.
-    fn settle_charge(&self, account: &Arc<Account>, charge: Charge, has_worked: bool, now: u64) {
+    fn settle_charge(
+        &self,
+        account: &Arc<Account>,
+        charge: Box<Charge>,
+        has_worked: bool,
+        now: u64,
+    ) {
+        let charge = *charge;
         let at = self.at(now);
         let tokens = if has_worked { charge.tokens } else { Some(0) };
-        match tokens {
+        let nothing_left = match tokens {
             _ if !charge.is_sent => {
                 drop(charge.hold);
                 // Others of its group may have waited for what is given back.
@@ -166,11 +175,14 @@ impl Pool {
                         pool.limits_due(other, pool.ticks(at));
                     }
                 });
+                false
             }
             Some(tokens) => charge.hold.settle(Spent { tokens, cost: 0 }, at),
             None => charge.hold.settle_as_held(at),
+        };
+        if nothing_left || account.live.blocked() & reason::LIMITED != 0 {
+            self.limits_due(account, now);
         }
-        self.limits_due(account, now);
     }
 }
 

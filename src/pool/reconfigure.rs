@@ -45,16 +45,16 @@ impl Pool {
         for gone in old.accounts().filter(|a| !stay.contains(&*a.id)) {
             gone.live.block(reason::DRAINING);
             self.marks.clear(gone.slot);
-            self.homes.load().clear(gone.slot);
+            old.homes.clear(gone.slot);
             self.answers.clear(gone.slot);
         }
         let most = config.affinity.max_entries;
-        if most != self.settings.load().affinity.max_entries {
-            self.homes.rcu(|homes| homes.of_size(most));
-        }
-        self.settings.store(Arc::new(config.clone()));
-        self.table
-            .store(Arc::new(Table::new(slots, config.strategy)));
+        let homes = match most == old.settings.affinity.max_entries {
+            true => old.homes.clone(),
+            false => Arc::new(old.homes.of_size(most)),
+        };
+        let table = Table::new(slots, config.clone(), homes);
+        self.table.store(Arc::new(table));
         self.changes.fetch_add(1, Ordering::SeqCst);
         let now = clock::now();
         for account in self.table.load().accounts() {
@@ -101,10 +101,11 @@ impl Pool {
             id: config.id.as_str().into(),
             host: host(&config.upstream),
             tls: tls(config, known),
-            config: config.clone(),
+            config: Box::new(config.clone()),
             credential,
             metrics,
             slot,
+            weight: config.weight.max(1),
             limits,
             live,
         })

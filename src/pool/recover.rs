@@ -118,7 +118,7 @@ impl Pool {
         }
         if let Some(trial) = &trial {
             self.marks.lift(trial, ticks);
-            let slow_start = self.settings.load().breaker.slow_start;
+            let slow_start = self.settings().breaker.slow_start;
             self.due
                 .add(account.slot, self.ticks_after(slow_start, now));
         }
@@ -126,7 +126,7 @@ impl Pool {
     }
 
     fn failed(&self, account: &Arc<Account>, ticks: u64) {
-        let settings = self.settings.load();
+        let settings = self.settings();
         let Some(until) = account.live.breaker.failure(&settings.breaker, ticks) else {
             return;
         };
@@ -254,7 +254,7 @@ impl Pool {
             self.end_shares(ticks);
         }
         let table = self.table.load();
-        let settings = self.settings.load();
+        let settings = self.settings();
         for account in slots.into_iter().filter_map(|slot| table.account(slot)) {
             let live = &account.live;
             let blocked = live.blocked();
@@ -426,7 +426,7 @@ impl Pool {
     pub fn set_strategy(self: &Arc<Self>, strategy: Strategy) {
         let settings = config::Pool {
             strategy,
-            ..config::Pool::clone(&self.settings.load())
+            ..config::Pool::clone(&self.settings())
         };
         self.reconfigure(&settings);
     }

@@ -141,7 +141,7 @@ impl Pool {
     /// queue's timeout all those who wait now are gone, one way or the other.
     pub(super) fn retry_after(&self, now: Instant) -> Duration {
         const SOONEST: Duration = Duration::from_secs(1);
-        let longest = self.settings.load().queue.timeout.max(SOONEST);
+        let longest = self.settings().queue.timeout.max(SOONEST);
         self.queue.expected_wait(now).clamp(SOONEST, longest)
     }
 }

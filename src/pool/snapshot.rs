@@ -16,8 +16,8 @@ impl Pool {
     /// All accounts, in the order of the configuration.
     pub fn accounts(&self) -> Vec<Arc<Account>> {
         let table = self.table.load();
-        self.settings
-            .load()
+        table
+            .settings
             .accounts
             .iter()
             .filter_map(|a| table.find(&a.id).cloned())
@@ -107,7 +107,8 @@ impl Pool {
     }
 
     pub fn summary(&self) -> PoolView {
-        let (table, settings) = (self.table.load(), self.settings.load());
+        let table = self.table.load();
+        let settings = &table.settings;
         PoolView {
             name: self.name.to_string(),
             strategy: settings.strategy.name(),

@@ -10,10 +10,11 @@ use arc_swap::ArcSwap;
 use wildmatch::WildMatch;
 
 use super::account::Account;
+use super::affinity::Homes;
 use super::offers::Offer;
 use super::ready::{Members, Ready, ReadyMembers};
 use super::select::Picker;
-use crate::config::{Models, Strategy};
+use crate::config::{self, Models};
 use crate::dialect::Dialect;
 
 /// Views for model names are remembered for at most so many names; others are found anew each time.
@@ -23,13 +24,20 @@ pub(super) struct Table {
     /// By slot; a hole where an account was removed.
     pub(super) slots: Vec<Option<Arc<Account>>>,
     pub(super) ready: Ready,
-    pub(super) strategy: Strategy,
+    /// Of the pool: with the accounts here, so that a request sees both as one reload made them.
+    pub(super) settings: config::Pool,
+    /// Of callers.
+    pub(super) homes: Arc<Homes>,
     by_id: HashMap<String, u32>,
     /// An account knows a model by another name than its clients.
     pub(super) renames: bool,
     /// The different `models` of the accounts; nearly always one, `*`.
     model_sets: Vec<ModelSet>,
-    /// Which accounts serve each lane and, of it, each set of model sets that was asked for.
+    /// Every account serves every model.
+    serves_any: bool,
+    /// Which accounts serve each lane, whatever the model.
+    any_model: Vec<Arc<View>>,
+    /// Which of them serve each set of model sets that was asked for.
     views: ArcSwap<Views>,
     /// By dialect; made when somebody asks for a list of models.
     pub(super) offers: [OnceLock<Arc<[Offer]>>; Dialect::ALL.len()],
@@ -44,7 +52,6 @@ struct ModelSet {
 
 #[derive(Default, Clone)]
 struct Views {
-    any_model: [Option<Arc<View>>; Lane::COUNT],
     by_model: [HashMap<Box<str>, Arc<View>>; Lane::COUNT],
     by_sets: HashMap<(Lane, Box<[usize]>), Arc<View>>,
 }
@@ -69,6 +76,7 @@ impl Lane {
         Dialect::ALL.into_iter().flat_map(both)
     }
 
+    /// Its place among [`Lane::all`].
     fn index(self) -> usize {
         2 * self.dialect as usize + usize::from(self.websocket)
     }
@@ -99,7 +107,11 @@ impl Group {
 }
 
 impl Table {
-    pub(super) fn new(slots: Vec<Option<Arc<Account>>>, strategy: Strategy) -> Self {
+    pub(super) fn new(
+        slots: Vec<Option<Arc<Account>>>,
+        settings: config::Pool,
+        homes: Arc<Homes>,
+    ) -> Self {
         let accounts = || slots.iter().flatten();
         let by_id = accounts().map(|a| (a.config.id.clone(), a.slot)).collect();
         let mut sets: HashMap<&Models, Vec<u32>> = HashMap::new();
@@ -115,30 +127,30 @@ impl Table {
         let mut written = accounts().map(|account| &account.config.models);
         let renames = written.any(|models| matches!(models, Models::Map(_)));
         model_sets.sort_by_key(|set| set.slots.first().copied());
-        let table = Table {
+        let serves_any = model_sets.iter().all(|set| set.any);
+        let mut table = Table {
             ready: Ready::with_slots(slots.len()),
-            strategy,
+            settings,
+            homes,
             by_id,
             renames,
             model_sets,
+            serves_any,
+            any_model: Vec::new(),
             views: ArcSwap::default(),
             offers: Default::default(),
             slots,
         };
-        table.build_first_views();
-        table
-    }
-
-    /// Views that every pool needs are built before a request asks for them.
-    fn build_first_views(&self) {
-        let every: Box<[usize]> = (0..self.model_sets.len()).collect();
+        // Views that every pool needs are built before a request asks for them.
+        let every: Box<[usize]> = (0..table.model_sets.len()).collect();
         let mut views = Views::default();
         for lane in Lane::all() {
-            let view = Arc::new(self.build(lane, &every));
-            views.any_model[lane.index()] = Some(view.clone());
-            views.by_sets.insert((lane, every.clone()), view);
+            let view = Arc::new(table.build(lane, &every));
+            views.by_sets.insert((lane, every.clone()), view.clone());
+            table.any_model.push(view);
         }
-        self.views.store(views.into());
+        table.views.store(views.into());
+        table
     }
 
     pub(super) fn account(&self, slot: u32) -> Option<&Arc<Account>> {
@@ -160,15 +172,13 @@ impl Table {
         model: Option<&str>,
         look: impl FnOnce(&View) -> R,
     ) -> R {
-        let views = self.views.load();
-        let every_set = self.model_sets.iter().all(|set| set.any);
-        let found = match model {
-            Some(model) if !every_set => views.by_model[lane.index()].get(model),
-            _ => views.any_model[lane.index()].as_ref(),
+        let Some(model) = model.filter(|_| !self.serves_any) else {
+            return look(&self.any_model[lane.index()]);
         };
-        match (found, model) {
-            (Some(view), _) => look(view),
-            (None, model) => look(&self.make_view(lane, model.unwrap_or_default())),
+        let views = self.views.load();
+        match views.by_model[lane.index()].get(model) {
+            Some(view) => look(view),
+            None => look(&self.make_view(lane, model)),
         }
     }
 
@@ -217,7 +227,7 @@ impl Table {
             .chunk_by(|a, b| rank(a) == rank(b))
             .map(|group| Group {
                 members: Members::of(group.iter().map(|account| account.slot)),
-                picker: Picker::new(self.strategy, group),
+                picker: Picker::new(self.settings.strategy, group),
             });
         View {
             groups: groups.collect(),

@@ -121,7 +121,7 @@ impl Pool {
         now: Instant,
         deadline: Instant,
     ) -> Option<Waiting<'_>> {
-        let most = self.settings.load().queue.max_waiting;
+        let most = self.settings().queue.max_waiting;
         let (sender, answer) = oneshot::channel();
         let who = who(demand);
         // Who has no hope takes nobody's place.
@@ -162,7 +162,7 @@ impl Pool {
 
     fn has_hope(&self, demand: &Demand, now: Instant, deadline: Instant) -> bool {
         let refusal = self.refusal_of(demand, now);
-        refusal.is_worth_waiting(&self.settings.load().queue, deadline)
+        refusal.is_worth_waiting(&self.settings().queue, deadline)
     }
 
     /// Waits for an account, until `deadline` at the latest.
@@ -178,7 +178,7 @@ impl Pool {
                 return Ok(lease);
             }
             let refusal = self.refusal(demand, began);
-            if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
+            if !refusal.is_worth_waiting(&self.settings().queue, deadline) {
                 return Err(refusal);
             }
             self.metrics.queue_rejected("full");
@@ -190,7 +190,7 @@ impl Pool {
         let mut answer = place.answer.try_recv().ok();
         if answer.is_none() {
             let refusal = self.refusal(demand, began);
-            if !refusal.is_worth_waiting(&self.settings.load().queue, deadline) {
+            if !refusal.is_worth_waiting(&self.settings().queue, deadline) {
                 return place.answer.try_recv().unwrap_or(Err(refusal));
             }
             answer = tokio::select! {
@@ -268,7 +268,7 @@ impl Pool {
     /// The same where nothing but a place of this account has come free.
     pub(super) fn serve_freed(self: &Arc<Self>, account: &Account, now: Instant) {
         // A place of the pool goes to whichever account.
-        if self.settings.load().max_concurrent != 0 {
+        if self.settings().max_concurrent != 0 {
             self.serve(&Look::All, now);
         } else if account.is_ready() {
             self.serve(&Look::Freed(&account.id), now);
@@ -309,7 +309,7 @@ impl Pool {
         if self.queue.waiting() == 0 {
             return;
         }
-        let settings = self.settings.load();
+        let settings = self.settings();
         let is_in_vain = |waiter: &Waiter, refusal: &Refusal| {
             !refusal.is_worth_waiting(&settings.queue, waiter.deadline)
         };

@@ -21,9 +21,7 @@ pub(in crate::pool) struct Least {
 
 /// Compares the load that one more request would make, by weight.
 pub(super) fn in_flight_by_weight(a: &Account, b: &Account) -> Order {
-    let load = |x: &Account, y: &Account| {
-        (u64::from(x.live.in_flight()) + 1) * u64::from(y.config.weight.max(1))
-    };
+    let load = |x: &Account, y: &Account| (u64::from(x.live.in_flight()) + 1) * u64::from(y.weight);
     load(a, b).cmp(&load(b, a))
 }
 
