@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Gateway, Mock, Request, chat, free_address, get, pool};
 
@@ -188,5 +188,14 @@ fn a_bench_measures_and_counts_what_failed() {
     assert!(
         report["failures"]["cannot be reached"].as_u64() > Some(0),
         "{report}"
+    );
+    vendors[0].set(&json!({"behaviour": {"status": "400"}}));
+    let short = ["bench", &url, "--clients", "1", "--time", "50ms"];
+    let (code, out, _) = gateway.program.command(&short);
+    assert_eq!(code, Some(1));
+    let line = out.lines().find(|line| line.starts_with("no "));
+    assert!(
+        line.is_some_and(|line| line.contains("failed") && line.contains("400 Bad Request: ")),
+        "{out}"
     );
 }

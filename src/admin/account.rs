@@ -10,7 +10,7 @@ use super::pulse::Recent;
 use crate::clock::{self, SystemTime};
 use crate::config::LimitUnit;
 use crate::limit::Level;
-use crate::pool::{AccountView, BreakerView};
+use crate::pool::{self, AccountView, BreakerView};
 
 /// An account: what it is, and how it is. Times are RFC 3339.
 #[derive(Serialize, ToSchema)]
@@ -39,6 +39,8 @@ pub(super) struct Account {
     tokens: u64,
     breaker: Breaker,
     cooling_until: Option<String>,
+    /// Models that it does not serve now, whatever its `status`.
+    cooling_models: Vec<CoolingModel>,
     /// The limit that it has reached, in words.
     limited_by: Option<String>,
     /// Each `{requests|tokens|cost, window, used, held}`.
@@ -59,6 +61,18 @@ pub(super) struct Account {
     #[serde(rename = "override")]
     changed: Option<Vec<String>>,
     recent: Option<Recent>,
+    /// What was done is in force; this is what an operator must know of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
+}
+
+/// A model that the account does not serve for a while.
+#[derive(Serialize, ToSchema)]
+struct CoolingModel {
+    model: String,
+    until: String,
+    /// rate_limited, or model_unavailable: the vendor says that the account does not have it.
+    reason: &'static str,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -137,6 +151,7 @@ impl Account {
             tokens: account.tokens,
             breaker: Breaker::of(account.breaker),
             cooling_until: time(account.cooling_until),
+            cooling_models: account.cooling_models.iter().map(cooling).collect(),
             limited_by: account.limited_by.as_deref().map(str::to_owned),
             rate_limits: account.rate_limits.iter().map(level).collect(),
             last_used: time(account.last_used),
@@ -160,7 +175,13 @@ impl Account {
             source: about.source,
             changed: about.changed,
             recent: control.pulse().recent(account),
+            warning: None,
         }
+    }
+
+    /// The answer to what was done.
+    pub(super) fn with(self, warning: Option<String>) -> Self {
+        Account { warning, ..self }
     }
 }
 
@@ -172,6 +193,17 @@ impl Breaker {
             BreakerView::Open { until } => ("open", Some(clock::rfc3339(until))),
         };
         Breaker { state, until }
+    }
+}
+
+fn cooling(cooling: &pool::CoolingModel) -> CoolingModel {
+    CoolingModel {
+        model: cooling.model.to_string(),
+        until: clock::rfc3339(cooling.until),
+        reason: match cooling.for_limit {
+            true => "rate_limited",
+            false => "model_unavailable",
+        },
     }
 }
 

@@ -3,6 +3,10 @@
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{self, StrDeserializer};
+use utoipa::ToSchema;
 
 use super::account::{Account, Accounts};
 use super::api::{Answer, Shared};
@@ -31,9 +35,33 @@ pub(super) async fn show(State(control): State<Shared>, Path(id): Path<String>) 
     one(&*control, &id).map(Json)
 }
 
+/// What can be ordered of an account.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Action {
+    Enable,
+    Disable,
+    Reset,
+    Refresh,
+    Probe,
+    Restart,
+}
+
+impl Action {
+    fn named(word: &str) -> Result<Self, Problem> {
+        let word: StrDeserializer<'_, value::Error> = word.into_deserializer();
+        Action::deserialize(word).map_err(|_| {
+            let message =
+                "an account can be enabled, disabled, reset, refreshed, probed or restarted";
+            Problem::new(StatusCode::NOT_FOUND, "not_found", message)
+        })
+    }
+}
+
 /// `enable`, `disable`, `reset`, `refresh`, `probe` or `restart`; answers with the account as it then is.
 #[utoipa::path(post, path = "/api/v1/accounts/{id}/{action}", tag = "accounts",
-    params(("id" = String, Path), ("action" = String, Path, description = "enable, disable, reset, refresh, probe or restart")),
+    params(("id" = String, Path), ("action" = inline(Action), Path)),
+    request_body(content = Value, description = "Nothing is read of it"),
     responses(
         (status = 200, description = "The account as it then is", body = Account),
         (status = 409, description = "It has no token to renew, or no program to restart"),
@@ -43,27 +71,24 @@ pub(super) async fn act(
     Extension(actor): Extension<Actor>,
     Path((id, action)): Path<(String, String)>,
 ) -> Answer<Account> {
-    if matches!(action.as_str(), "enable" | "disable" | "reset") {
+    let order = Action::named(&action)?;
+    if matches!(order, Action::Enable | Action::Disable | Action::Reset) {
         Problem::if_alone(control.redis())?;
     }
-    let found = match action.as_str() {
-        "enable" | "disable" => {
-            control.switch(&id, action == "enable").await?;
+    let mut warning = None;
+    let found = match order {
+        Action::Enable | Action::Disable => {
+            warning = control.switch(&id, order == Action::Enable).await?;
             true
         }
-        "reset" => control.reset(&id),
-        "probe" => control.probe(Some(&id)).await,
-        "restart" => instances::restart(&*control, &id)?,
-        "refresh" => match control.refresh(&id).await {
+        Action::Reset => control.reset(&id),
+        Action::Probe => control.probe(Some(&id)).await,
+        Action::Restart => instances::restart(&*control, &id)?,
+        Action::Refresh => match control.refresh(&id).await {
             Some(Ok(())) => true,
             Some(Err(why)) => return Err(Problem::new(StatusCode::CONFLICT, "not_refreshed", why)),
             None => false,
         },
-        _ => {
-            let message =
-                "an account can be enabled, disabled, reset, refreshed, probed or restarted";
-            return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message));
-        }
     };
     if found {
         tracing::info!(
@@ -73,7 +98,8 @@ pub(super) async fn act(
             "account changed by its operator"
         );
     }
-    one(&*control, &id).map(Json)
+    let account = one(&*control, &id)?;
+    Ok(Json(account.with(warning.map(|why| why.to_string()))))
 }
 
 /// The account as it is shown now.

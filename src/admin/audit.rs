@@ -10,7 +10,9 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponseParts, Response, ResponseParts};
 use percent_encoding::percent_decode_str;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::api::{Answer, Shared};
 use super::auth::Actor;
@@ -162,10 +164,36 @@ fn words(method: &Method, template: &str, path: &str) -> (String, String) {
     (words.join("."), target)
 }
 
+/// A page of what was done.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Audit {
+    audit: Vec<Deed>,
+    /// The next page's `cursor`; null on the last one.
+    next: Option<String>,
+}
+
+/// A write that was done.
+#[derive(Serialize, ToSchema)]
+struct Deed {
+    /// A number as a text: JavaScript's numbers cannot hold it.
+    id: String,
+    at: String,
+    /// The name of the token that was shown.
+    actor: String,
+    #[schema(example = "accounts.disable")]
+    action: String,
+    /// Empty where there is only one such thing.
+    target: String,
+    /// The address that it was done from; empty where it is not known.
+    source: String,
+    /// What there is to say of it, without a secret.
+    detail: Value,
+}
+
 /// What operators did, the latest first.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "operations", params(Page),
-    responses((status = 200, description = "`audit` and `next`", body = Value)))]
-pub(super) async fn list(State(control): State<Shared>, Query(page): Query<Page>) -> Answer {
+    responses((status = 200, description = "`audit` and `next`", body = Audit)))]
+pub(super) async fn list(State(control): State<Shared>, Query(page): Query<Page>) -> Answer<Audit> {
     let most = page.most()?;
     let before = match page.cursor() {
         None => i64::MAX,
@@ -182,21 +210,22 @@ pub(super) async fn list(State(control): State<Shared>, Query(page): Query<Page>
         .last()
         .filter(|_| is_more)
         .map(|row| row.id.to_string());
-    let shown: Vec<Value> = rows.iter().map(shown).collect();
-    Ok(Json(json!({"audit": shown, "next": next})))
+    let audit = rows.into_iter().map(Deed::of).collect();
+    Ok(Json(Audit { audit, next }))
 }
 
-fn shown(row: &AuditRecord) -> Value {
-    json!({
-        // JavaScript's numbers cannot hold it.
-        "id": row.id.to_string(),
-        "at": clock::rfc3339(time(row.at)),
-        "actor": row.actor,
-        "action": row.action,
-        "target": row.target,
-        "source": row.source,
-        "detail": row.detail,
-    })
+impl Deed {
+    fn of(row: AuditRecord) -> Self {
+        Deed {
+            id: row.id.to_string(),
+            at: clock::rfc3339(time(row.at)),
+            actor: row.actor,
+            action: row.action,
+            target: row.target,
+            source: row.source,
+            detail: row.detail,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,21 +5,62 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
 
 use super::api::Shared;
 use super::audit::Noted;
 use super::auth::Actor;
 use super::control::Reloaded;
+use super::openapi::Why;
+use crate::config::{Difference, Shown};
+
+/// What is in force.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Configuration {
+    /// Of the file; null where there is none.
+    path: Option<String>,
+    #[schema(value_type = Object)]
+    config: Shown,
+}
+
+/// What a reload did, or would do.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Reload {
+    reloaded: bool,
+    changes: Vec<Change>,
+    /// Keys whose new values are in force only after an upgrade.
+    needs_upgrade: Vec<String>,
+}
+
+/// One value that differs; secrets are masked.
+#[derive(Serialize, ToSchema)]
+struct Change {
+    #[schema(example = "pools.default.accounts[a].weight")]
+    path: String,
+    /// Null: it is new.
+    #[schema(value_type = Value)]
+    before: Option<Shown>,
+    /// Null: it is gone.
+    #[schema(value_type = Value)]
+    after: Option<Shown>,
+}
+
+/// Why a file is not put in force.
+#[derive(Serialize, ToSchema)]
+pub(super) struct WrongFile {
+    error: Why,
+    /// Each mistake, with its place.
+    problems: Vec<String>,
+}
 
 /// The effective configuration, secrets masked.
 #[utoipa::path(get, path = "/api/v1/config", tag = "operations",
-    responses((status = 200, description = "`path` and `config`", body = Value)))]
-pub(super) async fn show(State(control): State<Shared>) -> Json<Value> {
+    responses((status = 200, description = "`path` and `config`", body = Configuration)))]
+pub(super) async fn show(State(control): State<Shared>) -> Json<Configuration> {
     let (path, config) = control.config();
-    Json(json!({"path": path, "config": config}))
+    Json(Configuration { path, config })
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -30,10 +71,21 @@ pub(super) struct How {
     dry_run: bool,
 }
 
+impl Change {
+    fn of(difference: Difference) -> Self {
+        Change {
+            path: difference.path,
+            before: difference.before,
+            after: difference.after,
+        }
+    }
+}
+
 /// Reads the file again and puts it in force; says every mistake of one that cannot be.
-#[utoipa::path(post, path = "/api/v1/reload", tag = "operations", params(How), responses(
-    (status = 200, description = "`reloaded`, `changes` and `needs_upgrade`", body = Value),
-    (status = 422, description = "Each mistake of the file, as `problems`", body = Value),
+#[utoipa::path(post, path = "/api/v1/reload", tag = "operations", params(How),
+    request_body(content = Value, description = "Nothing is read of it"), responses(
+    (status = 200, description = "`reloaded`, `changes` and `needs_upgrade`", body = Reload),
+    (status = 422, description = "Each mistake of the file, as `problems`", body = WrongFile),
 ))]
 pub(super) async fn reload(
     State(control): State<Shared>,
@@ -57,18 +109,19 @@ pub(super) async fn reload(
                 true => Noted::nothing(),
                 false => Noted::with(json!({"changes": paths})),
             };
-            let shown = |change: &crate::config::Difference| json!({"path": change.path, "before": change.before, "after": change.after});
-            let answer = json!({
-                "reloaded": !dry_run,
-                "changes": changes.iter().map(shown).collect::<Vec<_>>(),
-                "needs_upgrade": needs_upgrade,
-            });
+            let answer = Reload {
+                reloaded: !dry_run,
+                changes: changes.into_iter().map(Change::of).collect(),
+                needs_upgrade,
+            };
             return (noted, Json(answer)).into_response();
         }
         Ok(Err(problems)) => problems,
         Err(error) => vec![error.to_string()],
     };
-    let error = json!({"code": "invalid_configuration", "message": problems.join("\n")});
-    let answer = json!({"error": error, "problems": problems});
+    let answer = WrongFile {
+        error: Why::of("invalid_configuration", problems.join("\n")),
+        problems,
+    };
     (StatusCode::UNPROCESSABLE_ENTITY, Json(answer)).into_response()
 }

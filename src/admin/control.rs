@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::keys::Issuer;
 use super::pulse::Pulse;
-use super::roster::{AccountError, Roster};
+use super::roster::{AccountError, NotKept, Roster};
 use super::route::Question;
 use super::slots::{SlotPlace, SlotsView};
 use crate::clock::SystemTime;
@@ -38,11 +38,15 @@ pub trait Control: Send + Sync {
     fn upstream(&self, id: &str) -> Option<String>;
 
     /// Lets the account serve again, or gives it no new requests; those in flight finish. It holds over
-    /// restarts.
+    /// restarts, unless the answer says why it will not.
     ///
     /// # Errors
-    /// There is no such account; or it is in force, and cannot be kept.
-    fn switch<'a>(&'a self, id: &'a str, enabled: bool) -> BoxFuture<'a, Result<(), AccountError>>;
+    /// There is no such account.
+    fn switch<'a>(
+        &'a self,
+        id: &'a str,
+        enabled: bool,
+    ) -> BoxFuture<'a, Result<Option<NotKept>, AccountError>>;
 
     /// Closes the breaker, ends every cooldown and sets the account's failures to zero. False: there
     /// is no such account.

@@ -3,6 +3,7 @@
 use axum::http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::Value;
 
 /// Does the asker want CSV before anything else?
@@ -13,11 +14,13 @@ pub(super) fn is_accepted(headers: &HeaderMap) -> bool {
 }
 
 /// The rows under the names of their fields; those of an object in a row as `tokens_input`.
-pub(super) fn table<'a>(rows: impl Iterator<Item = &'a Value>) -> Response {
+pub(super) fn table(rows: impl Iterator<Item = impl Serialize>) -> Response {
     let mut text = String::new();
     for row in rows {
         let mut cells = Vec::new();
-        flat("", row, &mut cells);
+        // Numbers and texts are JSON whatever they are.
+        let row = serde_json::to_value(row).unwrap_or_default();
+        flat("", &row, &mut cells);
         if text.is_empty() {
             line(&mut text, cells.iter().map(|(name, _)| name.clone()));
         }

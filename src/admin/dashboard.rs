@@ -42,6 +42,7 @@ const FILES: &[(&str, &[u8])] = page![
     "attempts.js",
     "chart.js",
     "config.js",
+    "credential.js",
     "dialog.js",
     "dom.js",
     "feed.js",

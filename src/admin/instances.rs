@@ -5,7 +5,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::account::Program;
@@ -102,6 +101,13 @@ fn state(account: &AccountView, instance: &InstanceView) -> &'static str {
     }
 }
 
+/// The last lines of a program, the oldest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Lines {
+    account: String,
+    lines: Vec<String>,
+}
+
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Tail {
@@ -116,7 +122,8 @@ pub(super) struct Tail {
 /// What an account's program said last.
 #[utoipa::path(get, path = "/api/v1/instances/{id}/logs", tag = "instances",
     params(("id" = String, Path), Tail), responses(
-        (status = 200, description = "`account` and `lines`; or events", body = Value),
+        (status = 200, description = "`account` and `lines`; or events", content(
+            (Lines = "application/json"), (String = "text/event-stream"))),
         (status = 409, description = "The account has no program"),
         (status = 429, description = "Too many listen already"),
     ))]
@@ -139,7 +146,7 @@ pub(super) async fn logs(
     let name = id.clone();
     let read = tokio::task::spawn_blocking(move || control.instance_log(&name, lines)).await;
     match read {
-        Ok(Ok((lines, _))) => Ok(Json(json!({"account": id, "lines": lines})).into_response()),
+        Ok(Ok((lines, _))) => Ok(Json(Lines { account: id, lines }).into_response()),
         Ok(Err(error)) => Err(internal(format!("the log cannot be read: {error}"))),
         Err(_) => Err(internal("see the log of the gateway".to_owned())),
     }

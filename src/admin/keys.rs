@@ -7,8 +7,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use futures::future::BoxFuture;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::api::{Answer, Shared};
@@ -18,11 +18,11 @@ use super::control::Control;
 use super::list::Page;
 use super::reply::{Problem, parse};
 use crate::clock;
-use crate::key::{Attributes, KeyError, shown};
+use crate::key::{Attributes, KeyError, KeyView};
 use crate::secret::Secret;
 use crate::store::{KeyRecord, StoreError};
 
-type NotedAnswer = Result<(Noted, Json<Value>), Problem>;
+type NotedAnswer<T> = Result<(Noted, Json<T>), Problem>;
 
 /// How long the old key is good after a rotation, where nothing is said.
 const GRACE: Duration = Duration::from_secs(86_400);
@@ -51,22 +51,45 @@ pub trait Issuer: Send + Sync {
     fn revoke<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<KeyRecord, KeyError>>;
 }
 
+/// A page of keys.
+#[derive(Serialize, ToSchema)]
+pub(super) struct KeyPage {
+    keys: Vec<KeyView>,
+    /// The next page's `cursor`; null on the last one.
+    next: Option<String>,
+}
+
+/// A key that was just made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NewKey {
+    /// The key itself, which is shown this once.
+    key: String,
+    #[serde(flatten)]
+    known: KeyView,
+}
+
 /// Issued and imported keys, in the order of their ids; the keys themselves are not kept.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "keys", params(Page),
-    responses((status = 200, description = "`keys` and `next`", body = Value)))]
-pub(super) async fn list(State(control): State<Shared>, Query(page): Query<Page>) -> Answer {
+    responses((status = 200, description = "`keys` and `next`", body = KeyPage)))]
+pub(super) async fn list(
+    State(control): State<Shared>,
+    Query(page): Query<Page>,
+) -> Answer<KeyPage> {
     let keys = issuer(&*control)?.keys().await?;
     let now = clock::wall();
-    page.of("keys", &keys, |key| &key.id, |key| shown(key, now))
-        .map(Json)
+    let (keys, next) = page.cut(&keys, |key| &key.id)?;
+    Ok(Json(KeyPage {
+        keys: keys.iter().map(|key| KeyView::of(key, now)).collect(),
+        next,
+    }))
 }
 
 /// One key.
 #[utoipa::path(get, path = "/api/v1/keys/{id}", tag = "keys", params(("id" = String, Path)),
-    responses((status = 200, description = "What is known of the key", body = Value)))]
-pub(super) async fn one(State(control): State<Shared>, Path(id): Path<String>) -> Answer {
+    responses((status = 200, description = "What is known of the key", body = KeyView)))]
+pub(super) async fn one(State(control): State<Shared>, Path(id): Path<String>) -> Answer<KeyView> {
     let key = issuer(&*control)?.key(&id).await?;
-    Ok(Json(shown(&key, clock::wall())))
+    Ok(Json(KeyView::of(&key, clock::wall())))
 }
 
 /// Issues a key. The key itself is shown this once.
@@ -74,14 +97,14 @@ pub(super) async fn one(State(control): State<Shared>, Path(id): Path<String>) -
     request_body(content = Object, description = "`name`, `tier`, `account`, `days`, `models`, `limits`, `max_concurrent`, `allowed_ips`, `labels`, `notes`; all may be left out",
         example = json!({"name": "ci", "tier": "default", "days": 30})),
     responses(
-        (status = 201, description = "The key, and what is known of it", body = Value),
+        (status = 201, description = "The key, and what is known of it", body = NewKey),
         (status = 409, description = "The name is another key's"),
     ))]
 pub(super) async fn create(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     body: Bytes,
-) -> Result<(StatusCode, Noted, Json<Value>), Problem> {
+) -> Result<(StatusCode, Noted, Json<NewKey>), Problem> {
     let asked: Attributes = parse(or_nothing(&body))?;
     let (record, key) = issuer(&*control)?.create(asked).await?;
     tell(&actor, &record, "a key was created");
@@ -89,23 +112,23 @@ pub(super) async fn create(
         &record.id,
         json!({"name": record.name, "tier": record.tier}),
     );
-    Ok((StatusCode::CREATED, noted, Json(with_key(&record, &key))))
+    Ok((StatusCode::CREATED, noted, Json(NewKey::of(&record, &key))))
 }
 
 /// Changes what a key may do.
 #[utoipa::path(patch, path = "/api/v1/keys/{id}", tag = "keys", params(("id" = String, Path)),
     request_body(content = Object, description = "As for a new key; what is not said stays"),
-    responses((status = 200, description = "What is known of the key", body = Value)))]
+    responses((status = 200, description = "What is known of the key", body = KeyView)))]
 pub(super) async fn change(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
     body: Bytes,
-) -> NotedAnswer {
+) -> NotedAnswer<KeyView> {
     let asked: Attributes = parse(&body)?;
     let record = issuer(&*control)?.change(&id, asked).await?;
     tell(&actor, &record, "a key was changed");
-    Ok((named(&record), Json(shown(&record, clock::wall()))))
+    Ok((named(&record), Json(KeyView::of(&record, clock::wall()))))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -118,32 +141,32 @@ pub(super) struct Rotation {
 /// A new key in the place of this one, which is good for a while yet. The new one is shown this once.
 #[utoipa::path(post, path = "/api/v1/keys/{id}/rotate", tag = "keys", params(("id" = String, Path)),
     request_body = Rotation,
-    responses((status = 200, description = "The key, and what is known of it", body = Value)))]
+    responses((status = 200, description = "The key, and what is known of it", body = NewKey)))]
 pub(super) async fn rotate(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
     body: Bytes,
-) -> NotedAnswer {
+) -> NotedAnswer<NewKey> {
     let Rotation { grace } = parse(or_nothing(&body))?;
     let grace = grace.map_or(Ok(GRACE), |text| humantime::parse_duration(&text));
     let grace = grace.map_err(|_| Problem::bad("grace", "must be a duration such as 24h"))?;
     let (record, key) = issuer(&*control)?.rotate(&id, grace).await?;
     tell(&actor, &record, "a key was rotated");
-    Ok((named(&record), Json(with_key(&record, &key))))
+    Ok((named(&record), Json(NewKey::of(&record, &key))))
 }
 
 /// Revokes a key: from now on nobody is let in with it.
 #[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "keys", params(("id" = String, Path)),
-    responses((status = 200, description = "What is known of the key", body = Value)))]
+    responses((status = 200, description = "What is known of the key", body = KeyView)))]
 pub(super) async fn revoke(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-) -> NotedAnswer {
+) -> NotedAnswer<KeyView> {
     let record = issuer(&*control)?.revoke(&id).await?;
     tell(&actor, &record, "a key was revoked");
-    Ok((named(&record), Json(shown(&record, clock::wall()))))
+    Ok((named(&record), Json(KeyView::of(&record, clock::wall()))))
 }
 
 /// An id says nothing to whoever reads the record of changes.
@@ -167,10 +190,13 @@ fn or_nothing(body: &[u8]) -> &[u8] {
     if body.is_empty() { b"{}" } else { body }
 }
 
-fn with_key(record: &KeyRecord, key: &Secret) -> Value {
-    let mut answer = shown(record, clock::wall());
-    answer["key"] = json!(key.expose());
-    answer
+impl NewKey {
+    fn of(record: &KeyRecord, key: &Secret) -> Self {
+        NewKey {
+            key: key.expose().to_owned(),
+            known: KeyView::of(record, clock::wall()),
+        }
+    }
 }
 
 fn tell(actor: &Actor, record: &KeyRecord, what: &str) {

@@ -180,11 +180,12 @@ async fn act(
         "enable" | "disable" => {
             let enabled = action == "enable";
             let switched = control.switch(&id, enabled).await;
-            switched.map_err(|error| Problem::from(error).with_detail())?;
-            if enabled { "enabled" } else { "disabled" }
+            let warning = switched.map_err(|error| Problem::from(error).with_detail())?;
+            let done = if enabled { "enabled" } else { "disabled" };
+            warning.map_or(done.to_owned(), |why| format!("{done}; {why}"))
         }
         "reset" if !control.reset(&id) => return Err(Problem::no_account(&id).with_detail()),
-        "reset" => "reset",
+        "reset" => "reset".to_owned(),
         _ => {
             let message = "an account can be enabled, disabled or reset";
             return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message).with_detail());

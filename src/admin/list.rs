@@ -1,7 +1,6 @@
 //! Lists in pages: `{"<name>":[…],"next":cursor|null}`.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
 use utoipa::IntoParams;
 
 use super::reply::Problem;
@@ -39,19 +38,6 @@ impl Page {
         self.cursor.as_deref()
     }
 
-    /// The page of `items` that was asked for, shown under `name`.
-    pub(super) fn of<T>(
-        &self,
-        name: &str,
-        items: &[T],
-        id: fn(&T) -> &str,
-        show: impl Fn(&T) -> Value,
-    ) -> Result<Value, Problem> {
-        let (items, next) = self.cut(items, id)?;
-        let page: Vec<Value> = items.iter().map(show).collect();
-        Ok(json!({name: page, "next": next}))
-    }
-
     /// The page of `items` that was asked for, and the cursor of the next one: the id of the last item,
     /// so that items added or removed elsewhere in between shift nothing.
     pub(super) fn cut<'a, T>(
@@ -76,32 +62,24 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::Page;
-    use serde_json::{Value, json};
 
-    fn page(limit: Option<usize>, cursor: Option<&str>) -> Option<Value> {
+    fn page(limit: Option<usize>, cursor: Option<&str>) -> Option<(String, Option<String>)> {
         let items: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
         let page = Page {
             limit,
             cursor: cursor.map(String::from),
         };
-        page.of("things", &items, |s| s.as_str(), |s| json!(s)).ok()
+        let (things, next) = page.cut(&items, |item| item).ok()?;
+        Some((things.concat(), next))
     }
 
     #[test]
     fn following_the_cursor_shows_each_item_once() {
-        assert_eq!(
-            page(Some(2), None),
-            Some(json!({"things": ["a", "b"], "next": "b"}))
-        );
-        assert_eq!(
-            page(Some(2), Some("b")),
-            Some(json!({"things": ["c"], "next": null}))
-        );
-        assert_eq!(
-            page(None, None),
-            Some(json!({"things": ["a", "b", "c"], "next": null}))
-        );
-        assert_eq!(page(Some(3), None).unwrap()["next"], Value::Null);
+        let first = page(Some(2), None);
+        assert_eq!(first, Some(("ab".to_owned(), Some("b".to_owned()))));
+        assert_eq!(page(Some(2), Some("b")), Some(("c".to_owned(), None)));
+        assert_eq!(page(None, None), Some(("abc".to_owned(), None)));
+        assert_eq!(page(Some(3), None), Some(("abc".to_owned(), None)));
     }
 
     #[test]

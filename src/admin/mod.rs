@@ -49,7 +49,7 @@ pub use auth::{Auth, Hosts};
 pub use control::{About, Control, Records, Reloaded, StrategyChange};
 pub use keys::Issuer;
 pub use pulse::Pulse;
-pub use roster::{AccountError, Keys, Roster};
+pub use roster::{AccountError, Keys, NotKept, Roster};
 pub use route::Question;
 pub use serve::{AdminApp, answer};
 pub use slots::{SlotKey, SlotPlace, SlotsView};

@@ -21,11 +21,17 @@ struct Refusal {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Why {
+pub(super) struct Why {
     /// Stable, for programs.
-    code: String,
+    code: &'static str,
     /// For people.
     message: String,
+}
+
+impl Why {
+    pub(super) fn of(code: &'static str, message: String) -> Self {
+        Why { code, message }
+    }
 }
 
 /// The document without its paths, which the routes bring along.
@@ -65,22 +71,41 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(document: Bytes, auth: &A
 /// The document as it is served. Each call may be refused, always in the same shape.
 pub(super) fn finished(mut document: utoipa::openapi::OpenApi) -> String {
     let refusal = ContentBuilder::new().schema(Some(Ref::from_schema_name("Refusal")));
+    let refusal = refusal.build();
     let refused = ResponseBuilder::new()
         .description("Refused")
-        .content("application/json", refusal.build())
+        .content("application/json", refusal.clone())
         .build();
-    for item in document.paths.paths.values_mut() {
-        let operations: [&mut Option<Operation>; 5] = [
-            &mut item.get,
-            &mut item.post,
-            &mut item.put,
-            &mut item.patch,
-            &mut item.delete,
+    for (path, item) in &mut document.paths.paths {
+        let operations: [(&str, &mut Option<Operation>); 5] = [
+            ("get", &mut item.get),
+            ("post", &mut item.post),
+            ("put", &mut item.put),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
         ];
-        for operation in operations.into_iter().flatten() {
+        for (method, operation) in operations {
+            let Some(operation) = operation else { continue };
+            // Functions of several screens have the same name; programs that are made of this must not.
+            operation.operation_id = Some(format!("{method}{}", words(path)));
             let responses = &mut operation.responses.responses;
+            for (status, response) in responses.iter_mut() {
+                if let RefOr::T(response) = response
+                    && status.starts_with('4')
+                    && response.content.is_empty()
+                {
+                    let kind = "application/json".to_owned();
+                    response.content.insert(kind, RefOr::T(refusal.clone()));
+                }
+            }
             responses.insert("default".to_owned(), RefOr::T(refused.clone()));
         }
     }
     document.to_json().unwrap_or_default()
+}
+
+/// `_accounts_id` for `/api/v1/accounts/{id}`.
+fn words(path: &str) -> String {
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    path.replace('/', "_").replace(['{', '}'], "")
 }

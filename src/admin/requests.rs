@@ -6,9 +6,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::api::Shared;
 use super::control::{Control, Records};
@@ -33,25 +32,76 @@ pub(super) struct Asked {
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// The `next` of the page before.
+    #[param(pattern = "^[0-9]{1,15}--?[0-9]{1,18}$")]
     cursor: Option<String>,
     /// Name or id of a key.
     key: Option<String>,
     /// An account that was asked, whoever answered.
     account: Option<String>,
     /// `429`, `4xx`, or `error` for all from 400 on.
+    #[param(pattern = "^([0-9]{1,3}|[1-5]xx|error)$")]
     status: Option<String>,
     /// `*` stands for any run of characters.
     model: Option<String>,
 }
 
+/// A page of requests.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Requests {
+    requests: Vec<Shown>,
+    /// The next page's `cursor`; null on the last one.
+    next: Option<String>,
+}
+
+/// One request, without what was in it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Request)]
+struct Shown {
+    id: String,
+    /// The key's name; `-` where no key was asked.
+    key: String,
+    key_id: String,
+    /// Whose answer the client got.
+    account: Option<String>,
+    pool: Option<String>,
+    model: Option<String>,
+    path: String,
+    /// The accounts that were asked, in turn.
+    tries: Vec<Try>,
+    /// 0: none was sent.
+    status: i64,
+    error: Option<String>,
+    tokens: Tokens,
+    cost: f64,
+    /// The vendor stated no amount.
+    estimated: bool,
+    began: String,
+    first_byte_ms: Option<i64>,
+    duration_ms: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Try {
+    account: String,
+    outcome: String,
+}
+
+/// `cached` is a part of `input`.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+pub(super) struct Tokens {
+    pub(super) input: i64,
+    pub(super) output: i64,
+    pub(super) cached: i64,
+}
+
 /// The latest requests, the latest first: those of this gateway that are still in memory, and those in
 /// the records, which are also the other gateways'.
 #[utoipa::path(get, path = "/api/v1/requests", tag = "usage", params(Asked),
-    responses((status = 200, description = "`requests` and `next`", body = Value)))]
+    responses((status = 200, description = "`requests` and `next`", body = Requests)))]
 pub(super) async fn list(
     State(control): State<Shared>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Requests>, Problem> {
     let last = asked.limit.or(asked.last).unwrap_or(LAST);
     if !(1..=MOST).contains(&last) {
         return Err(Problem::bad("limit", "must be 1 to 1000"));
@@ -81,8 +131,8 @@ pub(super) async fn list(
         .next_back()
         .filter(|_| all.len() > last as usize);
     let next = next.map(|((began, id), _)| format!("{began}-{id}"));
-    let requests: Vec<Value> = page.map(|(_, one)| shown(one, &names)).collect();
-    Ok(Json(json!({"requests": requests, "next": next})))
+    let requests = page.map(|(_, one)| Shown::of(one, &names)).collect();
+    Ok(Json(Requests { requests, next }))
 }
 
 /// The place in all requests that a cursor stands for.
@@ -146,33 +196,40 @@ pub(super) fn time(millis: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(millis.try_into().unwrap_or(0))
 }
 
-fn shown(request: &RequestRecord, names: &HashMap<&str, &str>) -> Value {
-    let tried = |one: &str| {
+impl Shown {
+    fn of(request: &RequestRecord, names: &HashMap<&str, &str>) -> Self {
+        Shown {
+            id: request.request.clone(),
+            key: name(&request.key, names).to_owned(),
+            key_id: request.key.clone(),
+            account: request.account.clone(),
+            pool: request.pool.clone(),
+            model: request.model.clone(),
+            path: request.path.clone(),
+            tries: request.tries.split(',').filter_map(Try::of).collect(),
+            status: request.status,
+            error: request.error.clone(),
+            tokens: Tokens {
+                input: request.tokens_in,
+                output: request.tokens_out,
+                cached: request.tokens_cached,
+            },
+            cost: money(request.cost),
+            estimated: request.estimated,
+            began: clock::rfc3339(time(request.began)),
+            first_byte_ms: request.first_byte,
+            duration_ms: request.duration,
+        }
+    }
+}
+
+impl Try {
+    fn of(written: &str) -> Option<Self> {
         // An account's id holds no colon.
-        let (account, outcome) = one.split_once(':')?;
-        Some(json!({"account": account, "outcome": outcome}))
-    };
-    let tries: Vec<Value> = request.tries.split(',').filter_map(tried).collect();
-    json!({
-        "id": request.request,
-        "key": name(&request.key, names),
-        "key_id": request.key,
-        "account": request.account,
-        "pool": request.pool,
-        "model": request.model,
-        "path": request.path,
-        "tries": tries,
-        "status": request.status,
-        "error": request.error,
-        "tokens": {
-            "input": request.tokens_in,
-            "output": request.tokens_out,
-            "cached": request.tokens_cached,
-        },
-        "cost": money(request.cost),
-        "estimated": request.estimated,
-        "began": clock::rfc3339(time(request.began)),
-        "first_byte_ms": request.first_byte,
-        "duration_ms": request.duration,
-    })
+        let (account, outcome) = written.split_once(':')?;
+        Some(Try {
+            account: account.to_owned(),
+            outcome: outcome.to_owned(),
+        })
+    }
 }

@@ -5,7 +5,9 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use futures::future::BoxFuture;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::account::Account;
 use super::accounts::one;
@@ -54,12 +56,14 @@ pub enum AccountError {
     /// It cannot be sealed, or not be opened again.
     #[error("what is known of the account cannot be read: {0}")]
     Sealed(String),
-    /// It was done all the same.
-    #[error("it is in force, and forgotten with the next start: it cannot be written down: {0}")]
-    NotKept(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// What was done is in force, but could not be written down: an operator must know, and it is no failure.
+#[derive(Debug, thiserror::Error)]
+#[error("it is in force, and forgotten with the next start: it cannot be written down: {0}")]
+pub struct NotKept(pub String);
 
 impl From<AccountError> for Problem {
     fn from(error: AccountError) -> Self {
@@ -70,15 +74,38 @@ impl From<AccountError> for Problem {
             }
             AccountError::Taken(_) | AccountError::InFile(_) => (StatusCode::CONFLICT, "conflict"),
             AccountError::Sealed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            AccountError::NotKept(_) | AccountError::Store(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable")
-            }
+            AccountError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
         };
         Problem::new(status, code, error.to_string())
     }
 }
 
-type Done = Result<(Noted, Json<Value>), Problem>;
+type Done = Result<(Noted, Json<Seen>), Problem>;
+
+/// The account as it now is; or, while it is not in force yet, what was said of it.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Seen {
+    Account(Box<Account>),
+    Said(Said),
+}
+
+/// What was done is done, and told so, where it is not in force yet.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Said {
+    id: String,
+    /// The keys; `changed` where the value may be a secret.
+    #[schema(value_type = Object)]
+    said: Value,
+}
+
+/// An account that has been taken away.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Removed {
+    id: String,
+    /// Its requests that finish.
+    in_flight: u32,
+}
 
 fn roster(control: &dyn Control) -> Result<&dyn Roster, Problem> {
     let none = || {
@@ -96,14 +123,14 @@ fn roster(control: &dyn Control) -> Result<&dyn Roster, Problem> {
     request_body(content = Object, description = "`pool`, `id`, `upstream`, `credential` and the other keys of an account",
         example = json!({"pool": "default", "id": "b", "upstream": "openai", "credential": {"api_key": "sk-…"}, "weight": 2})),
     responses(
-        (status = 201, description = "The account", body = Account),
+        (status = 201, description = "The account", body = Seen),
         (status = 409, description = "There is one of this id already"),
     ))]
 pub(super) async fn add(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     body: Bytes,
-) -> Result<(StatusCode, Noted, Json<Value>), Problem> {
+) -> Result<(StatusCode, Noted, Json<Seen>), Problem> {
     let mut keys: Keys = parse(&body)?;
     let mut text = |key: &str| match keys.remove(key) {
         Some(Value::String(text)) => Ok(text),
@@ -122,15 +149,14 @@ pub(super) async fn add(
         "account added by the API"
     );
     let noted = Noted::at(&id, json!({"pool": pool, "keys": said}));
-    let said = json!({"id": id, "pool": pool, "said": shown});
-    Ok((StatusCode::CREATED, noted, Json(seen(&*control, &id, said))))
+    Ok((StatusCode::CREATED, noted, Json(seen(&*control, id, shown))))
 }
 
 /// Changes keys of an account; of one in the file that is an override.
 #[utoipa::path(patch, path = "/api/v1/accounts/{id}", tag = "accounts", params(("id" = String, Path)),
     request_body(content = Object, description = "The keys to change; `null` takes one back. Another `upstream` needs the `credential` anew.",
         example = json!({"weight": 5, "max_concurrent": 10})),
-    responses((status = 200, description = "The account", body = Account)))]
+    responses((status = 200, description = "The account", body = Seen)))]
 pub(super) async fn change(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
@@ -149,21 +175,20 @@ pub(super) async fn change(
     let shown = visible(&keys);
     roster(&*control)?.change(&id, keys).await?;
     tracing::info!(actor = &*actor.name, account = id, changed = %shown, "account changed by the API");
-    let said = json!({"id": id, "said": shown});
-    Ok((Noted::with(shown), Json(seen(&*control, &id, said))))
+    Ok((Noted::with(shown.clone()), Json(seen(&*control, id, shown))))
 }
 
 /// Takes away an account that came by the API; its requests finish.
 #[utoipa::path(delete, path = "/api/v1/accounts/{id}", tag = "accounts", params(("id" = String, Path)),
     responses(
-        (status = 200, description = "`id` and `in_flight`: the requests that finish", body = Value),
+        (status = 200, description = "`id` and `in_flight`: the requests that finish", body = Removed),
         (status = 409, description = "It is in the file"),
     ))]
 pub(super) async fn remove(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-) -> Done {
+) -> Result<(Noted, Json<Removed>), Problem> {
     let in_flight = control.account(&id).map_or(0, |account| account.in_flight);
     roster(&*control)?.remove(&id).await?;
     tracing::info!(
@@ -171,15 +196,12 @@ pub(super) async fn remove(
         account = id,
         "account taken away by the API"
     );
-    Ok((
-        Noted::default(),
-        Json(json!({"id": id, "in_flight": in_flight})),
-    ))
+    Ok((Noted::default(), Json(Removed { id, in_flight })))
 }
 
 /// Drops what was changed of an account of the file.
 #[utoipa::path(delete, path = "/api/v1/accounts/{id}/override", tag = "accounts",
-    params(("id" = String, Path)), responses((status = 200, description = "The account", body = Account)))]
+    params(("id" = String, Path)), responses((status = 200, description = "The account", body = Seen)))]
 pub(super) async fn restore(
     State(control): State<Shared>,
     Extension(actor): Extension<Actor>,
@@ -191,14 +213,14 @@ pub(super) async fn restore(
         account = id,
         "account as the file says again"
     );
-    let said = json!({"id": id});
-    Ok((Noted::default(), Json(seen(&*control, &id, said))))
+    Ok((Noted::default(), Json(seen(&*control, id, json!({})))))
 }
 
-/// The account as it is now. What was done is done, and told so, where it is not in force yet: the answer
-/// is then what was said of it.
-fn seen(control: &dyn Control, id: &str, said: Value) -> Value {
-    one(control, id).map_or(said, |account| json!(account))
+fn seen(control: &dyn Control, id: String, said: Value) -> Seen {
+    match one(control, &id) {
+        Ok(account) => Seen::Account(Box::new(account)),
+        Err(_) => Seen::Said(Said { id, said }),
+    }
 }
 
 fn names(keys: &Keys) -> Vec<String> {

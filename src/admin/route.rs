@@ -7,8 +7,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::api::Shared;
@@ -33,27 +32,41 @@ fn chat() -> String {
     "/v1/chat/completions".to_owned()
 }
 
+/// Where a request would go.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Routed {
+    pool: String,
+    /// Null: it would wait, or be refused.
+    account: Option<String>,
+    others: Vec<NotChosen>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct NotChosen {
+    account: String,
+    reason: String,
+}
+
 /// A dry run: which account a request would get, and why not each of the others. Nothing is sent.
 #[utoipa::path(post, path = "/api/v1/route", tag = "pools", request_body = Question, responses(
-    (status = 200, description = "`pool`, `account` and `others`", body = Value),
-    (status = 422, description = "It would be refused before any account", body = Value),
+    (status = 200, description = "`pool`, `account` and `others`", body = Routed),
+    (status = 422, description = "It would be refused before any account"),
 ))]
 pub(super) async fn route(
     State(control): State<Shared>,
     body: Bytes,
-) -> Result<(Noted, Json<Value>), Problem> {
+) -> Result<(Noted, Json<Routed>), Problem> {
     let question: Question = parse(&body)?;
     let explained = control.explain(&question);
     let explained = explained
         .map_err(|reason| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not_routed", reason))?;
-    let others = explained
-        .others
-        .iter()
-        .map(|(id, reason)| json!({"account": id, "reason": reason}));
-    let shown = json!({
-        "pool": explained.pool,
-        "account": explained.account,
-        "others": others.collect::<Vec<_>>(),
-    });
-    Ok((Noted::nothing(), Json(shown)))
+    let others = explained.others.into_iter();
+    let routed = Routed {
+        pool: explained.pool,
+        account: explained.account,
+        others: others
+            .map(|(account, reason)| NotChosen { account, reason })
+            .collect(),
+    };
+    Ok((Noted::nothing(), Json(routed)))
 }

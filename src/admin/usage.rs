@@ -7,15 +7,14 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::api::Shared;
 use super::csv;
 use super::list::Page;
 use super::reply::Problem;
-use super::requests::{ON_THE_WAY, money, name, names, records, time, unreadable};
+use super::requests::{ON_THE_WAY, Tokens, money, name, names, records, time, unreadable};
 use crate::clock::{self, SystemTime};
 use crate::store::{By, KeyRecord, Total, millis};
 
@@ -47,6 +46,28 @@ pub(super) struct Asked {
     cursor: Option<String>,
     /// `csv`: all rows as a table, the same as `Accept: text/csv`.
     format: Option<String>,
+}
+
+/// A page of sums.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Usage {
+    usage: Vec<Row>,
+    /// The next page's `cursor`; null on the last one.
+    next: Option<String>,
+}
+
+/// What was used by one group: a field for each of `by`, null where it is not known.
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(as = UsageRow)]
+struct Row {
+    requests: i64,
+    tokens: Tokens,
+    cost: f64,
+    /// Requests for which the vendor stated no amount.
+    estimated: i64,
+    /// `day`, `key_id` and `key`, `account`, `model`, `label:NAME`.
+    #[serde(flatten)]
+    group: BTreeMap<String, Option<String>>,
 }
 
 /// What one column of the answer is.
@@ -96,7 +117,7 @@ struct Keys<'a> {
 /// By day, key, account, model or a label of the key, for the hours from `from` on and before `to`.
 #[utoipa::path(get, path = "/api/v1/usage", tag = "usage", params(Asked), responses(
     (status = 200, description = "`usage` and `next`; or CSV", content(
-        (Value = "application/json"), (String = "text/csv"))),
+        (Usage = "application/json"), (String = "text/csv"))),
 ))]
 pub(super) async fn list(
     State(control): State<Shared>,
@@ -146,8 +167,9 @@ pub(super) async fn list(
         return Ok(csv::table(rows.iter().map(|(_, row)| row)));
     }
     let page = Page::at(asked.limit, asked.cursor);
-    let page = page.of("usage", &rows, |(id, _)| id, |(_, row)| row.clone())?;
-    Ok(Json(page).into_response())
+    let (page, next) = page.cut(&rows, |(id, _)| id)?;
+    let usage = page.iter().map(|(_, row)| row.clone()).collect();
+    Ok(Json(Usage { usage, next }).into_response())
 }
 
 fn groups(by: &str) -> Result<Vec<Group>, Problem> {
@@ -176,7 +198,7 @@ fn bound(field: &str, text: Option<&str>, usual: SystemTime) -> Result<i64, Prob
 }
 
 /// The answer's rows, each with a text that no other has. Several keys may have one label.
-fn rows(groups: &[Group], totals: &[Total], keys: &Keys<'_>) -> Vec<(String, Value)> {
+fn rows(groups: &[Group], totals: &[Total], keys: &Keys<'_>) -> Vec<(String, Row)> {
     let mut sums: BTreeMap<Vec<(String, String)>, Total> = BTreeMap::new();
     for total in totals {
         let place = groups.iter().map(|group| group.of(total, keys)).collect();
@@ -185,25 +207,28 @@ fn rows(groups: &[Group], totals: &[Total], keys: &Keys<'_>) -> Vec<(String, Val
     let row = |(place, sum): (Vec<(String, String)>, Total)| {
         let id: Vec<&str> = place.iter().map(|(_, value)| &**value).collect();
         let id = id.join("/");
-        let mut row = Map::new();
+        let mut group = BTreeMap::new();
         for (field, value) in place {
             if field == "key_id" {
-                row.insert("key".to_owned(), json!(name(&value, &keys.names)));
+                let name = name(&value, &keys.names).to_owned();
+                group.insert("key".to_owned(), Some(name));
             }
             // What is not known is no empty name.
             let value = (!value.is_empty()).then_some(value);
-            row.insert(field, json!(value));
+            group.insert(field, value);
         }
-        row.insert("requests".to_owned(), json!(sum.requests));
-        let tokens = json!({
-            "input": sum.tokens_in,
-            "output": sum.tokens_out,
-            "cached": sum.tokens_cached,
-        });
-        row.insert("tokens".to_owned(), tokens);
-        row.insert("cost".to_owned(), json!(money(sum.cost)));
-        row.insert("estimated".to_owned(), json!(sum.estimated));
-        (id, Value::Object(row))
+        let row = Row {
+            requests: sum.requests,
+            tokens: Tokens {
+                input: sum.tokens_in,
+                output: sum.tokens_out,
+                cached: sum.tokens_cached,
+            },
+            cost: money(sum.cost),
+            estimated: sum.estimated,
+            group,
+        };
+        (id, row)
     };
     sums.into_iter().map(row).collect()
 }

@@ -17,8 +17,8 @@ use super::news::Order;
 use super::roster::Origin;
 use super::shared;
 use crate::admin::{
-    self, About, AccountError, Control, Issuer, Pulse, Question, Records, Reloaded, Roster,
-    SlotPlace, SlotsView, StrategyChange,
+    self, About, AccountError, Control, Issuer, NotKept, Pulse, Question, Records, Reloaded,
+    Roster, SlotPlace, SlotsView, StrategyChange,
 };
 use crate::clock::{self, SystemTime};
 use crate::config::{self, Host, Models, Shown, Strategy};
@@ -141,7 +141,11 @@ impl Control for App {
         })
     }
 
-    fn switch<'a>(&'a self, id: &'a str, enabled: bool) -> BoxFuture<'a, Result<(), AccountError>> {
+    fn switch<'a>(
+        &'a self,
+        id: &'a str,
+        enabled: bool,
+    ) -> BoxFuture<'a, Result<Option<NotKept>, AccountError>> {
         Box::pin(self.switch_account(id, enabled))
     }
 

@@ -12,7 +12,7 @@ use super::shared::Sharing;
 use crate::clock;
 use crate::config::Strategy;
 use crate::pool;
-use crate::store::shared;
+use crate::store::{Place, shared};
 
 /// So much may wait to be told. More would be old when it is.
 const MOST: usize = 1_000;
@@ -49,22 +49,24 @@ pub(super) enum Order {
     },
 }
 
-/// What waits to be told.
+/// What waits to be told, and what was heard and waits to be written down.
 pub(super) struct Outbox {
     pools: (
         mpsc::Sender<pool::News>,
         Mutex<Option<mpsc::Receiver<pool::News>>>,
     ),
     others: (mpsc::Sender<News>, Mutex<Option<mpsc::Receiver<News>>>),
+    heard: (mpsc::Sender<Order>, Mutex<Option<mpsc::Receiver<Order>>>),
 }
 
 impl Outbox {
     pub(super) fn new() -> Self {
         let channel = mpsc::channel(MOST);
-        let others = mpsc::channel(MOST);
+        let (others, heard) = (mpsc::channel(MOST), mpsc::channel(MOST));
         Outbox {
             pools: (channel.0, Mutex::new(Some(channel.1))),
             others: (others.0, Mutex::new(Some(others.1))),
+            heard: (heard.0, Mutex::new(Some(heard.1))),
         }
     }
 
@@ -116,6 +118,24 @@ pub(super) async fn tell(app: &App, sharing: &Sharing) {
     }
 }
 
+/// Writes down which accounts operators took out at other gateways: one with records of its own would
+/// have them serve again after its next start.
+pub(super) async fn keep(app: &App, sharing: &Sharing) {
+    let Some(mut heard) = sharing.news.heard.1.lock().take() else {
+        return;
+    };
+    while let Some(order) = heard.recv().await {
+        let (account, enabled) = match &order {
+            Order::Enable { account } => (account, true),
+            Order::Disable { account } => (account, false),
+            Order::Reset { .. } | Order::Strategy { .. } => continue,
+        };
+        if let Err(error) = app.keep_switched(account, enabled).await {
+            tracing::debug!(account, "an order of another gateway is not kept: {error}");
+        }
+    }
+}
+
 /// Tells all that holds of accounts here.
 fn tell_standing(app: &App, sharing: &Sharing) {
     let now = clock::now();
@@ -136,27 +156,31 @@ pub(super) async fn listen(app: &App, sharing: &Sharing) {
             tracing::debug!("another gateway told something unknown");
             return;
         };
-        app.hear(&told, news.ago, news.is_old);
+        app.hear(told, news.ago, news.is_old);
     };
     sharing.redis.listen(begins, hears).await;
 }
 
 impl App {
-    fn hear(&self, news: &News, ago: Duration, is_old: bool) {
+    fn hear(&self, news: News, ago: Duration, is_old: bool) {
         let now = clock::now();
         let pools = self.pools.load();
         match news {
             News::Pool(news) => {
-                let _ = pools.iter().any(|pool| pool.hear(news, ago, now));
+                let _ = pools.iter().any(|pool| pool.hear(&news, ago, now));
             }
             // A start goes by the file.
             News::Order(_) | News::Renewed { .. } if is_old => {}
             News::Order(order) => {
                 tracing::info!(?order, "an operator's order at another gateway");
-                self.carry_out(order);
+                let is_known = self.carry_out(&order);
+                let is_alone_with_it = is_known && matches!(self.store.place(), Place::File(_));
+                if let Some(sharing) = self.sharing.as_ref().filter(|_| is_alone_with_it) {
+                    let _ = sharing.news.heard.0.try_send(order);
+                }
             }
             News::Renewed { account } => {
-                let accounts = pools.iter().filter_map(|pool| pool.account_named(account));
+                let accounts = pools.iter().filter_map(|pool| pool.account_named(&account));
                 for account in accounts {
                     account.credential.renewed_elsewhere();
                 }

@@ -86,10 +86,10 @@ async fn say_ready(app: &Arc<App>, mut stop: ShutdownWatch) {
         .load()
         .listen
         .iter()
-        .map(|listen| reachable(listen.address))
+        .map(|listen| listen.address)
         .collect();
     for address in &addresses {
-        while TcpStream::connect(address).await.is_err() {
+        while TcpStream::connect(reachable(*address)).await.is_err() {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 _ = stop.changed() => return,

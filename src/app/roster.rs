@@ -20,7 +20,7 @@ use super::App;
 use super::keys::Issued;
 use super::news::Order;
 use super::renewals::seal_key;
-use crate::admin::{AccountError, Keys, Roster};
+use crate::admin::{AccountError, Keys, NotKept, Roster};
 use crate::config::{self, Config, is_account_id, outside_account, overlaid};
 use crate::credential::seal::Key;
 use crate::key::Place;
@@ -419,10 +419,23 @@ impl App {
 
     /// Takes the account out, or puts it back, at once; then it is written down, so that a restart and a
     /// gateway that comes later know of it.
-    pub(super) async fn switch_account(&self, id: &str, enabled: bool) -> Result<(), AccountError> {
+    pub(super) async fn switch_account(
+        &self,
+        id: &str,
+        enabled: bool,
+    ) -> Result<Option<NotKept>, AccountError> {
         if !self.order(switched(id, enabled)) {
             return Err(AccountError::NoSuchAccount(id.to_owned()));
         }
+        self.keep_switched(id, enabled).await
+    }
+
+    /// Writes down that the account is taken out, or put back.
+    pub(super) async fn keep_switched(
+        &self,
+        id: &str,
+        enabled: bool,
+    ) -> Result<Option<NotKept>, AccountError> {
         let pools = self.pools_of_file();
         let mut of_file = pools.iter().flat_map(|pool| &pool.accounts);
         let of_file = of_file.find(|account| account.id == id);
@@ -446,8 +459,18 @@ impl App {
             }
             Ok(Some(said).filter(|said| said.pool.is_some() || !said.keys.is_empty()))
         });
-        kept.await
-            .map_err(|error| AccountError::NotKept(error.to_string()))
+        match kept.await {
+            Ok(()) => Ok(None),
+            Err(error @ AccountError::NoSuchAccount(_)) => Err(error),
+            Err(error) => {
+                tracing::warn!(
+                    account = id,
+                    enabled,
+                    "in force, and not written down: {error}"
+                );
+                Ok(Some(NotKept(error.to_string())))
+            }
+        }
     }
 }
 

@@ -145,6 +145,7 @@ pub(super) async fn keep(app: &App) {
             settle_limits(app, sharing),
             news::tell(app, sharing),
             news::listen(app, sharing),
+            news::keep(app, sharing),
         );
     }
 }

@@ -58,6 +58,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// So many times are kept of each kind, of all clients together.
 const KEPT: usize = 1_000_000;
 
+/// Of an error's body, in bytes.
+const SAID: usize = 8 << 10;
+/// Failures that are told apart.
+const KINDS: usize = 32;
+
 /// What was measured so far.
 #[derive(Default)]
 struct Measured {
@@ -67,6 +72,14 @@ struct Measured {
     first_bytes: Vec<u32>,
     /// Microseconds between two pieces of a stream.
     gaps: Vec<u32>,
+}
+
+impl Measured {
+    fn failed(&mut self, why: String) {
+        let is_told = self.failures.len() < KINDS || self.failures.contains_key(&why);
+        let why = if is_told { why } else { "otherwise".to_owned() };
+        *self.failures.entry(why).or_default() += 1;
+    }
 }
 
 struct Load<C> {
@@ -130,7 +143,7 @@ impl Bench {
                 out::print(&format!("between events {gaps}\n"))?;
             }
             for (why, count) in &measured.failures {
-                out::print(&format!("failed {count}: {why}\n"))?;
+                out::print(&call::line(false, &format!("{count} failed"), why))?;
             }
         }
         Ok(match failed == 0 && measured.requests > 0 {
@@ -151,7 +164,7 @@ where
             let mut measured = self.measured.lock();
             measured.requests += 1;
             if let Err(why) = result {
-                *measured.failures.entry(why).or_default() += 1;
+                measured.failed(why);
             }
         }
     }
@@ -166,9 +179,13 @@ where
         let answer = answer.map_err(|_| "cannot be reached".to_owned())?;
         let status = answer.status();
         let mut body = answer.into_body();
-        let mut last = None;
+        let (mut last, mut said) = (None, Vec::new());
         while let Some(frame) = body.frame().await {
-            frame.map_err(|_| "broke off".to_owned())?;
+            let frame = frame.map_err(|_| "broke off".to_owned())?;
+            if let (false, Some(bytes)) = (status.is_success(), frame.data_ref()) {
+                let room = SAID - said.len().min(SAID);
+                said.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
             let now = clock::now();
             let mut measured = self.measured.lock();
             let Measured {
@@ -186,7 +203,7 @@ where
         }
         match status.is_success() {
             true => Ok(()),
-            false => Err(status.to_string()),
+            false => Err(call::refusal(status, &said)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::client::Admin;
@@ -35,6 +36,18 @@ pub(super) fn is_whole(stream: &str) -> bool {
     ["data: [DONE]", "\"message_stop\"", "\"finishReason\""]
         .iter()
         .any(|end| stream.contains(end))
+}
+
+/// What an error answer says: its status, and the error's word where there is one.
+pub(super) fn refusal(status: StatusCode, body: &[u8]) -> String {
+    let said: Value = serde_json::from_slice(body).unwrap_or_default();
+    // As OpenAI, Anthropic and Gemini call it.
+    let words = ["code", "type", "status"];
+    let word = words.iter().find_map(|name| said["error"][name].as_str());
+    match word {
+        Some(word) => format!("{status}: {}", clean(word)),
+        None => status.to_string(),
+    }
 }
 
 /// A client key as given, or from standard input for `-`.
@@ -76,7 +89,8 @@ pub(super) fn line(well: bool, what: &str, said: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{chat, is_whole, line};
+    use super::{chat, is_whole, line, refusal};
+    use http::StatusCode;
 
     #[test]
     fn a_models_name_says_its_dialect() {
@@ -95,6 +109,25 @@ mod tests {
         assert_eq!(line.matches('\n').count(), 1, "{line:?}");
         let text = line.trim_end().trim_start_matches("\u{1b}[31mno\u{1b}[0m");
         assert!(!text.contains(char::is_control), "{line:?}");
+    }
+
+    #[test]
+    fn an_error_is_told_by_its_word() {
+        let told = |body: &str| refusal(StatusCode::SERVICE_UNAVAILABLE, body.as_bytes());
+        let plain = "503 Service Unavailable";
+        assert_eq!(
+            told(r#"{"error": {"code": "overloaded", "type": "x"}}"#),
+            format!("{plain}: overloaded")
+        );
+        assert_eq!(
+            told(r#"{"type": "error", "error": {"type": "api_error"}}"#),
+            format!("{plain}: api_error")
+        );
+        assert_eq!(
+            told(r#"{"error": {"code": 503, "status": "UNAVAILABLE"}}"#),
+            format!("{plain}: UNAVAILABLE")
+        );
+        assert_eq!(told("<html>"), plain);
     }
 
     #[test]

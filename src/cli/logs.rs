@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anstream::adapter::strip_str;
 use clap::Args;
 use serde_json::Value;
 
@@ -43,10 +44,11 @@ impl Logs {
     }
 }
 
-/// The line with what would move the cursor or change the terminal taken out.
+/// The line without colours and whatever else would move the cursor or change the terminal.
 fn harmless(line: &str) -> String {
+    let text = strip_str(line).to_string();
     let shown = |c: &char| *c == '\t' || !c.is_control();
-    line.chars().filter(shown).chain(['\n']).collect()
+    text.chars().filter(shown).chain(['\n']).collect()
 }
 
 #[cfg(test)]
@@ -55,6 +57,9 @@ mod tests {
 
     #[test]
     fn a_program_cannot_write_to_the_terminal_what_it_likes() {
-        assert_eq!(harmless("a\tb \u{1b}[2Jc\u{7}\r"), "a\tb [2Jc\n");
+        assert_eq!(harmless("a\tb \u{1b}[2Jc\u{7}\r"), "a\tb c\n");
+        let coloured = "\u{1b}[1;31mERROR\u{1b}[0m \u{1b}]0;title\u{7}no";
+        assert_eq!(harmless(coloured), "ERROR no\n");
+        assert!(!harmless("\u{9b}2Ja\u{1b}").contains('\u{1b}'));
     }
 }

@@ -10,7 +10,7 @@ use http::HeaderValue;
 use http::header::HOST;
 use serde_json::{Value, json};
 
-use super::client::{Server, request};
+use super::client::{Server, Trouble, request};
 use super::source::Source;
 use super::{block_on, call, out};
 use crate::clock;
@@ -151,7 +151,13 @@ impl Tried<'_> {
             ask.headers_mut().insert(HOST, host);
         }
         let answer = self.server.exchange_within(ask, PATIENCE).await;
-        let (status, body) = answer.map_err(|trouble| trouble.to_string())?;
+        let (status, body) = answer.map_err(|trouble| match trouble {
+            Trouble::Nobody => format!(
+                "nothing runs at {}; `poolgate run` starts the gateway",
+                self.server.url
+            ),
+            trouble => trouble.to_string(),
+        })?;
         let text = String::from_utf8_lossy(&body).into_owned();
         if status.is_success() {
             return Ok(text);

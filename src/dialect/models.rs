@@ -1,9 +1,11 @@
 //! Lists of models: what a vendor lists, and the list that a client gets, each in its dialect.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Dialect;
@@ -11,20 +13,24 @@ use super::Dialect;
 /// A list is read up to so many models.
 const MOST: usize = 10_000;
 
-/// A model, as a list of its dialect has it.
+/// A model, as a list of its dialect has it. A copy costs next to nothing, and so does a list of many: each is
+/// rendered once, as the vendor did it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed {
     /// The name that requests use.
-    pub id: String,
-    entry: Value,
+    pub id: Arc<str>,
+    /// JSON.
+    entry: Arc<str>,
 }
 
 #[derive(Deserialize)]
-struct List {
+struct List<'a> {
     /// OpenAI and Anthropic.
-    data: Option<Vec<Value>>,
+    #[serde(borrow)]
+    data: Option<Vec<&'a RawValue>>,
     /// Gemini.
-    models: Option<Vec<Value>>,
+    #[serde(borrow)]
+    models: Option<Vec<&'a RawValue>>,
 }
 
 /// The path, without its version, and the query of the one request that lists all of a vendor's models.
@@ -51,42 +57,53 @@ impl Listed {
                 "supportedGenerationMethods": ["generateContent", "countTokens"],
             }),
         };
-        let id = id.to_owned();
-        Listed { id, entry }
+        Listed {
+            id: id.into(),
+            entry: entry.to_string().into(),
+        }
     }
 
-    fn of(dialect: Dialect, entry: Value) -> Option<Listed> {
+    /// None: it has no name.
+    fn of(dialect: Dialect, entry: &str) -> Option<Listed> {
+        let read: Value = serde_json::from_str(entry).ok()?;
         let id = match dialect {
-            Dialect::OpenAi | Dialect::Anthropic => entry.get("id")?.as_str()?,
+            Dialect::OpenAi | Dialect::Anthropic => read.get("id")?.as_str()?,
             Dialect::Gemini => {
-                let name = entry.get("name")?.as_str()?;
+                let name = read.get("name")?.as_str()?;
                 name.strip_prefix("models/").unwrap_or(name)
             }
         };
-        let id = id.to_owned();
-        Some(Listed { id, entry })
+        Some(Listed {
+            id: id.into(),
+            entry: entry.into(),
+        })
     }
 
     /// The same model under another name.
     pub fn renamed(&self, dialect: Dialect, id: &str) -> Listed {
-        let mut entry = self.entry.clone();
-        match dialect {
-            Dialect::OpenAi | Dialect::Anthropic => entry["id"] = json!(id),
-            Dialect::Gemini => entry["name"] = json!(format!("models/{id}")),
+        let (key, name) = match dialect {
+            Dialect::OpenAi | Dialect::Anthropic => ("id", json!(id)),
+            Dialect::Gemini => ("name", json!(format!("models/{id}"))),
+        };
+        let Ok(Value::Object(mut entry)) = serde_json::from_str(&self.entry) else {
+            return Listed::named(dialect, id);
+        };
+        entry.insert(key.to_owned(), name);
+        Listed {
+            id: id.into(),
+            entry: Value::Object(entry).to_string().into(),
         }
-        let id = id.to_owned();
-        Listed { id, entry }
     }
 
     /// The answer to who asks for this one.
     pub fn render(&self) -> Bytes {
-        self.entry.to_string().into()
+        Bytes::copy_from_slice(self.entry.as_bytes())
     }
 }
 
 /// The models that a vendor lists; none: that is no such list.
 pub fn listed(dialect: Dialect, body: &[u8]) -> Option<Vec<Listed>> {
-    let list: List = serde_json::from_slice(body).ok()?;
+    let list: List<'_> = serde_json::from_slice(body).ok()?;
     let entries = match dialect {
         Dialect::OpenAi | Dialect::Anthropic => list.data?,
         Dialect::Gemini => list.models?,
@@ -94,7 +111,7 @@ pub fn listed(dialect: Dialect, body: &[u8]) -> Option<Vec<Listed>> {
     let known = entries.into_iter().take(MOST);
     Some(
         known
-            .filter_map(|entry| Listed::of(dialect, entry))
+            .filter_map(|entry| Listed::of(dialect, entry.get()))
             .collect(),
     )
 }
@@ -102,17 +119,27 @@ pub fn listed(dialect: Dialect, body: &[u8]) -> Option<Vec<Listed>> {
 /// The answer to who asks for all of them. Of models with one name the first counts.
 pub fn render_list<'a>(dialect: Dialect, models: impl IntoIterator<Item = &'a Listed>) -> Bytes {
     let mut seen = HashSet::new();
-    let models = models.into_iter().filter(|model| seen.insert(&model.id));
-    let (ids, entries): (Vec<&str>, Vec<&Value>) =
-        models.map(|model| (&*model.id, &model.entry)).unzip();
-    let list = match dialect {
-        Dialect::OpenAi => json!({"object": "list", "data": entries}),
-        Dialect::Anthropic => json!({
-            "data": entries, "has_more": false, "first_id": ids.first(), "last_id": ids.last(),
-        }),
-        Dialect::Gemini => json!({"models": entries}),
+    let models = models.into_iter().filter(|model| seen.insert(&*model.id));
+    let models: Vec<&Listed> = models.collect();
+    let id = |model: Option<&&Listed>| json!(model.map(|model| &*model.id));
+    let (begin, end) = match dialect {
+        Dialect::OpenAi => (r#"{"object":"list","data":["#, "]}".to_owned()),
+        Dialect::Anthropic => {
+            let (first, last) = (id(models.first()), id(models.last()));
+            let end = format!(r#"],"has_more":false,"first_id":{first},"last_id":{last}}}"#);
+            (r#"{"data":["#, end)
+        }
+        Dialect::Gemini => (r#"{"models":["#, "]}".to_owned()),
     };
-    list.to_string().into()
+    let length: usize = models.iter().map(|model| model.entry.len() + 1).sum();
+    let mut list = String::with_capacity(begin.len() + length + end.len());
+    list.push_str(begin);
+    for (n, model) in models.iter().enumerate() {
+        list.push_str(if n == 0 { "" } else { "," });
+        list.push_str(&model.entry);
+    }
+    list.push_str(&end);
+    list.into()
 }
 
 #[cfg(test)]
@@ -127,8 +154,13 @@ mod tests {
             let read = listed(dialect, &list).unwrap();
             assert_eq!(read, models[..2], "{dialect:?}");
             let other = read[0].renamed(dialect, "z");
-            assert_eq!(other, Listed::of(dialect, other.entry.clone()).unwrap());
-            assert_eq!(other.id, "z");
+            assert_eq!(other, Listed::of(dialect, &other.entry).unwrap());
+            assert_eq!(&*other.id, "z");
+            let none: Value = serde_json::from_slice(&render_list(dialect, [])).unwrap();
+            assert_eq!(
+                none["data"].as_array().or(none["models"].as_array()),
+                Some(&vec![])
+            );
         }
     }
 
@@ -137,8 +169,8 @@ mod tests {
         let body = br#"{"object":"list","data":[{"id":"m","object":"model","context_window":7},{"no":1},3]}"#;
         let read = listed(Dialect::OpenAi, body).unwrap();
         assert_eq!(read.len(), 1);
-        let entry: Value = serde_json::from_slice(&read[0].render()).unwrap();
-        assert_eq!(entry["context_window"], 7);
+        let own = &br#"{"id":"m","object":"model","context_window":7}"#[..];
+        assert_eq!(read[0].render(), own, "as the vendor wrote it");
         for body in [&b"{}"[..], b"[]", b"{\"data\":{}}", b"", b"{\"models\":[]}"] {
             assert_eq!(listed(Dialect::OpenAi, body), None);
         }

@@ -59,7 +59,7 @@ impl Vendor {
         let list = catalogue
             .of(&self.account, Dialect::OpenAi, is_alone)
             .await?;
-        Some(list[0].id.clone())
+        Some(list[0].id.to_string())
     }
 
     async fn model(&self, catalogue: &Arc<Catalogue>) -> Option<String> {

@@ -10,6 +10,7 @@ mod index;
 mod issued;
 mod present;
 mod register;
+mod shown;
 mod slots;
 mod source;
 mod unclaimed;
@@ -24,5 +25,6 @@ pub use present::{
     client_keys, is_credential_header, is_key_protocol, protocols, without_key_parameter,
 };
 pub use register::{KeyError, Place, Register};
+pub use shown::{KeyView, LimitView, status};
 pub use slots::{NoSlot, Scope, Seat, Seated, Sits, Slots};
-pub use written::{Attributes, WrittenLimit, Wrong, shown, status};
+pub use written::{Attributes, WrittenLimit, Wrong};

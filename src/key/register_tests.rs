@@ -3,7 +3,8 @@
 use super::*;
 use crate::clock;
 use crate::config;
-use crate::key::written::{Time, status};
+use crate::key::status;
+use crate::key::written::Time;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -76,7 +77,7 @@ async fn a_key_has_the_attributes_that_were_asked_for() {
     assert_eq!(key, house.store.key(&key.id).await.unwrap().unwrap());
     assert_eq!(key.expires_at, Some(key.created_at + 30 * 86_400_000));
     assert_eq!(key.limits[0].window, 5 * HOUR);
-    let shown = crate::key::shown(&key, clock::wall());
+    let shown = serde_json::json!(crate::key::KeyView::of(&key, clock::wall()));
     assert_eq!(
         shown["limits"][1],
         serde_json::json!({"models": "*", "cost": 2.5, "window": "1day"})

@@ -1,5 +1,4 @@
-//! How keys are written: their attributes as the API and `keys import` are given them, checked, and as
-//! they are shown.
+//! How keys are written: their attributes as the API and `keys import` are given them, checked.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,10 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
 
-use super::source::at;
-use crate::clock::{self, SystemTime};
+use crate::clock::SystemTime;
 use crate::config::{Limit, LimitUnit};
 use crate::store::{KeyRecord, millis};
 
@@ -241,52 +238,4 @@ impl Attributes {
         }
         Ok(())
     }
-}
-
-/// What becomes of a request with this key now: `active`, `disabled`, `revoked` or `expired`.
-pub fn status(key: &KeyRecord, now: SystemTime) -> &'static str {
-    if key.revoked_at.is_some() {
-        "revoked"
-    } else if !key.enabled {
-        "disabled"
-    } else if key.expires_at.is_some_and(|until| until <= millis(now)) {
-        "expired"
-    } else {
-        "active"
-    }
-}
-
-/// The key as everybody may see it who may see keys: without its hashes.
-pub fn shown(key: &KeyRecord, now: SystemTime) -> Value {
-    let time = |millis: Option<i64>| millis.map(|millis| clock::rfc3339(at(millis)));
-    let limits = key.limits.iter().map(|limit| {
-        let unit = match limit.unit {
-            LimitUnit::Requests => "requests",
-            LimitUnit::Tokens => "tokens",
-            LimitUnit::Cost => "cost",
-        };
-        let window = humantime::format_duration(limit.window).to_string();
-        json!({"models": limit.models, unit: limit.amount, "window": window})
-    });
-    let former = key.previous.as_ref().map(|(_, until)| *until);
-    json!({
-        "id": key.id,
-        "name": key.name,
-        "hint": key.hint,
-        "status": status(key, now),
-        "tier": key.tier,
-        "account": key.account,
-        "created_at": time(Some(key.created_at)),
-        "expires_at": time(key.expires_at),
-        "revoked_at": time(key.revoked_at),
-        "previous_valid_until": time(former.filter(|until| *until > millis(now))),
-        "models": key.models,
-        "limits": limits.collect::<Vec<_>>(),
-        "max_concurrent": key.max_concurrent,
-        "allowed_ips": key.allowed_ips,
-        "labels": key.labels,
-        "notes": key.notes,
-        "enabled": key.enabled,
-        "expose_account": key.expose_account,
-    })
 }

@@ -354,6 +354,7 @@ impl Rule {
         }
     }
 
+    #[cold]
     pub(super) fn exceeded(&self, wait: Duration) -> Exceeded {
         Exceeded {
             limit: self.said.clone(),
@@ -406,13 +407,16 @@ impl Hold {
     /// The request has ended at `now`, and nobody knows what it used: what is held for it counts, which is no more
     /// than the strictest limit lets through.
     pub fn settle_as_held(mut self, now: Instant) -> bool {
-        let least = |unit: LimitUnit| {
-            let rule = |taken: &&Taken| self.limits.rules.get(taken.rule);
-            let of_unit = |taken: &&Taken| rule(taken).is_some_and(|rule| rule.unit == unit);
-            let amounts = self.taken.iter().filter(of_unit).map(|taken| taken.amount);
-            amounts.min().unwrap_or(0)
-        };
-        let (tokens, cost) = (least(LimitUnit::Tokens), least(LimitUnit::Cost));
+        let (mut tokens, mut cost) = (None::<u64>, None::<u64>);
+        for taken in &self.taken {
+            let least = match self.limits.rules.get(taken.rule).map(|rule| rule.unit) {
+                Some(LimitUnit::Tokens) => &mut tokens,
+                Some(LimitUnit::Cost) => &mut cost,
+                Some(LimitUnit::Requests) | None => continue,
+            };
+            *least = Some(least.map_or(taken.amount, |least| least.min(taken.amount)));
+        }
+        let [tokens, cost] = [tokens, cost].map(Option::unwrap_or_default);
         self.end(|_| Some((Spent { tokens, cost }, now)))
     }
 
@@ -424,11 +428,12 @@ impl Hold {
 
     fn end(&mut self, spent: impl Fn(&Taken) -> Option<(Spent, Instant)>) -> bool {
         let mut nothing_left = false;
-        for taken in std::mem::take(&mut self.taken) {
+        for taken in &self.taken {
             if let Some(rule) = self.limits.rules.get(taken.rule) {
-                nothing_left |= rule.settle(&taken, self.at, spent(&taken));
+                nothing_left |= rule.settle(taken, self.at, spent(taken));
             }
         }
+        self.taken.clear();
         nothing_left
     }
 }

@@ -21,8 +21,9 @@ const GRAINS: u32 = 512;
 #[derive(Debug)]
 pub struct Window {
     used: u64,
-    /// The times of the first and of the last entry.
-    first: Option<Instant>,
+    /// When the first entry goes out of it: before that nothing has to be counted anew.
+    next_out: Option<Instant>,
+    /// The time of the last entry.
     last: Option<Instant>,
     span: Duration,
     /// The oldest first.
@@ -46,7 +47,7 @@ impl Window {
     pub fn new(span: Duration) -> Self {
         Window {
             used: 0,
-            first: None,
+            next_out: None,
             last: None,
             span,
             entries: VecDeque::new(),
@@ -56,7 +57,7 @@ impl Window {
 
     /// Was nothing ever used, or is it long over?
     pub fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.entries.is_empty()
     }
 
     /// What was used and when, the oldest first; see [`Window::used`].
@@ -67,21 +68,27 @@ impl Window {
 
     /// How much counts now.
     pub fn used(&mut self, now: Instant) -> u64 {
-        let is_over = |at: Instant| now.saturating_duration_since(at) >= self.span;
-        if self.first.is_some_and(is_over) {
-            while let Some(oldest) = self.entries.pop_front_if(|oldest| is_over(oldest.at)) {
-                self.used = self.used.saturating_sub(oldest.amount);
-                self.gone = Some(oldest.at);
-            }
-            self.note_ends();
+        if self.next_out.is_some_and(|out| out <= now) {
+            self.let_go(now);
         }
         self.used
     }
 
+    #[cold]
+    fn let_go(&mut self, now: Instant) {
+        let is_over = |at: Instant| now.saturating_duration_since(at) >= self.span;
+        while let Some(oldest) = self.entries.pop_front_if(|oldest| is_over(oldest.at)) {
+            self.used = self.used.saturating_sub(oldest.amount);
+            self.gone = Some(oldest.at);
+        }
+        self.note_ends();
+    }
+
     /// The entries have changed.
     fn note_ends(&mut self) {
-        let ends = [self.entries.front(), self.entries.back()];
-        [self.first, self.last] = ends.map(|entry| entry.map(|entry| entry.at));
+        let first = self.entries.front().map(|entry| entry.at);
+        self.next_out = first.and_then(|first| first.checked_add(self.span));
+        self.last = self.entries.back().map(|entry| entry.at);
     }
 
     /// `amount` was used at `at`, which may lie before what is known.
@@ -92,23 +99,28 @@ impl Window {
             return;
         }
         self.used += amount;
-        if self.last.is_none_or(|last| last < at) {
-            self.entries.push_back(Entry { at, amount });
-            self.first = self.first.or(Some(at));
-            self.last = Some(at);
-        } else {
-            self.add_earlier(amount, at);
-        }
-        if self.entries.len() > MOST {
-            self.put_together();
+        match self.entries.back_mut() {
+            Some(last) if Some(at) == self.last => last.amount += amount,
+            Some(_) if Some(at) > self.last => {
+                self.entries.push_back(Entry { at, amount });
+                self.last = Some(at);
+                if self.entries.len() > MOST {
+                    self.put_together();
+                }
+            }
+            _ => self.add_earlier(amount, at),
         }
     }
 
+    #[cold]
     fn add_earlier(&mut self, amount: u64, at: Instant) {
         let place = self.entries.partition_point(|entry| entry.at < at);
         match self.entries.get_mut(place) {
             Some(entry) if entry.at == at => entry.amount += amount,
             _ => self.entries.insert(place, Entry { at, amount }),
+        }
+        if self.entries.len() > MOST {
+            self.put_together();
         }
         self.note_ends();
     }

@@ -46,6 +46,9 @@ pub struct Bequest {
     /// Hash of a model, whether it is limited, and until when the account cannot serve it.
     #[serde(default)]
     marked: Vec<(u64, bool, i64)>,
+    /// The names of those models, by their hashes, as far as they are known.
+    #[serde(default)]
+    model_names: HashMap<u64, String>,
     /// What it has used of its own limits.
     #[serde(default)]
     limits: Vec<Kept>,
@@ -101,7 +104,10 @@ impl Pool {
             fingerprint: account.credential.fingerprint(),
             tried_at: (rare.login_probe_at != u64::MAX).then(|| from_now(rare.login_probe_at)),
         });
-        let marks = self.marks.of(account.slot).into_iter();
+        let marks = self.marks.of(account.slot);
+        let names = marks
+            .iter()
+            .filter_map(|said| Some((said.model.id, said.model.name.as_deref()?.to_owned())));
         Bequest {
             id: account.config.id.clone(),
             in_flight: live.in_flight(),
@@ -123,8 +129,10 @@ impl Pool {
             cooling: from_now(rare.cooling_until),
             cooling_for_limit: rare.cooling_for_limit,
             expected_us: live.expected_us(now),
+            model_names: names.collect(),
             marked: marks
-                .map(|(model, is_limit, until)| (model, is_limit, from_now(until)))
+                .iter()
+                .map(|said| (said.model.id, said.is_limit, from_now(said.until)))
                 .collect(),
             limits: account
                 .limits
@@ -198,8 +206,10 @@ impl Pool {
         live.block(blocked);
         live.breaker.restore(&left.breaker, now);
         for (model, is_limit, until) in left.marked.iter().take(marks::MOST) {
+            let name = left.model_names.get(model).map(String::as_str);
+            let model = marks::Model::told(*model, name);
             let marks = &self.marks;
-            marks.mark(account.slot, *model, *is_limit, at(*until), now);
+            marks.mark(account.slot, &model, *is_limit, at(*until), now);
         }
         if let Some(limits) = &account.limits {
             limits.go_on(&left.limits, self.at(now));

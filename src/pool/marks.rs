@@ -20,6 +20,9 @@ use crate::config;
 /// Marks in one pool, all together (`contract/http.md` §2).
 pub(super) const MOST: usize = 1_000;
 
+/// Names of models are kept up to so many bytes; longer ones were invented by a client.
+const NAME_BYTES: usize = 128;
+
 /// For so many milliseconds the one that tries is alone.
 const ALONE_MS: u64 = 5_000;
 
@@ -36,8 +39,17 @@ pub(super) struct Marks {
     writer: Mutex<()>,
 }
 
+/// A model as marks know it: by a hash, and by its name for those who look on.
+#[derive(Clone)]
+pub(super) struct Model {
+    pub(super) id: u64,
+    /// None: it is too long, or was not told.
+    pub(super) name: Option<Arc<str>>,
+}
+
 /// Of one account and one model.
 pub(super) struct Mark {
+    name: Option<Arc<str>>,
     until: AtomicU64,
     /// Of a limit; else the account does not have the model.
     is_limit: AtomicBool,
@@ -62,6 +74,29 @@ pub(super) struct Trial {
 
 /// The account does not serve this model now.
 pub(super) struct Marked;
+
+/// What a mark says of its account.
+pub(super) struct Said {
+    pub(super) model: Model,
+    /// Of a limit; else the account does not have the model.
+    pub(super) is_limit: bool,
+    pub(super) until: u64,
+}
+
+impl Model {
+    pub(super) fn of(name: &str) -> Model {
+        Model::told(model_id(name), Some(name))
+    }
+
+    /// One of which another process tells.
+    pub(super) fn told(id: u64, name: Option<&str>) -> Model {
+        let name = name.filter(|name| name.len() <= NAME_BYTES);
+        Model {
+            id,
+            name: name.map(Arc::from),
+        }
+    }
+}
 
 impl Mark {
     /// When it may be tried; now at the earliest, where that is done already. None: it may be tried.
@@ -229,10 +264,17 @@ impl Marks {
 
     /// Marks the account, because of a limit or because it does not have the model. False: there are too
     /// many marks already.
-    pub(super) fn mark(&self, slot: u32, model: u64, is_limit: bool, until: u64, now: u64) -> bool {
+    pub(super) fn mark(
+        &self,
+        slot: u32,
+        model: &Model,
+        is_limit: bool,
+        until: u64,
+        now: u64,
+    ) -> bool {
         let _writer = self.writer.lock();
         let map = self.map.load();
-        if let Some(mark) = find(&map, slot, model) {
+        if let Some(mark) = find(&map, slot, model.id) {
             mark.until.fetch_max(until, Ordering::SeqCst);
             // Whoever tried before this says nothing about the time after it.
             mark.tried_at.store(0, Ordering::SeqCst);
@@ -245,12 +287,13 @@ impl Marks {
             retain(&mut map, |_, mark| mark.holds(now).is_some());
         }
         let mark = Mark {
+            name: model.name.clone(),
             until: AtomicU64::new(until),
             is_limit: AtomicBool::new(is_limit),
             tried_at: AtomicU64::new(0),
             slow_since: AtomicU64::new(0),
         };
-        let marked = map.entry(model).or_default();
+        let marked = map.entry(model.id).or_default();
         let at = marked.partition_point(|(marked, _)| *marked < slot);
         marked.insert(at, (slot, Arc::new(mark)));
         let fits = map.values().map(Vec::len).sum::<usize>() <= MOST;
@@ -264,21 +307,24 @@ impl Marks {
     pub(super) fn next(&self, slot: u32, now: u64) -> Option<u64> {
         let marks = self.of(slot).into_iter();
         marks
-            .map(|(_, _, until)| until)
+            .map(|said| said.until)
             .filter(|until| *until > now)
             .min()
     }
 
-    /// The marks of an account: model, whether it is a limit, and until when; also those that are over, and
-    /// untried.
-    pub(super) fn of(&self, slot: u32) -> Vec<(u64, bool, u64)> {
+    /// The marks of an account; also those that are over, and untried.
+    pub(super) fn of(&self, slot: u32) -> Vec<Said> {
         let map = self.map.load();
         let of_model = |(model, marked): (&u64, &Vec<(u32, Arc<Mark>)>)| {
             let own = marked.iter().find(|(marked, _)| *marked == slot);
             let own = own.filter(|(_, mark)| mark.slow_since().is_none());
-            own.map(|(_, mark)| {
-                let is_limit = mark.is_limit.load(Ordering::SeqCst);
-                (*model, is_limit, mark.until.load(Ordering::SeqCst))
+            own.map(|(_, mark)| Said {
+                model: Model {
+                    id: *model,
+                    name: mark.name.clone(),
+                },
+                is_limit: mark.is_limit.load(Ordering::SeqCst),
+                until: mark.until.load(Ordering::SeqCst),
             })
         };
         map.iter().filter_map(of_model).collect()
@@ -304,10 +350,15 @@ fn retain(map: &mut Map, stays: impl Fn(u32, &Mark) -> bool) {
 mod tests {
     use super::*;
 
+    /// A model whose name is not known.
+    fn nameless(id: u64) -> Model {
+        Model::told(id, None)
+    }
+
     #[test]
     fn a_mark_holds_for_its_account_and_model_until_its_time() {
         let marks = Marks::default();
-        assert!(marks.mark(3, 7, true, 100, 0));
+        assert!(marks.mark(3, &nameless(7), true, 100, 0));
         assert_eq!(marks.until(3, 7, 99), Some(100));
         assert_eq!(marks.until(3, 7, 100), None);
         assert_eq!(marks.until(4, 7, 0), None);
@@ -320,14 +371,14 @@ mod tests {
     fn when_it_is_over_one_request_tries_until_it_says_how_it_went() {
         let marks = Marks::default();
         let enter = |now| marks.enter(3, Some("m"), now);
-        marks.mark(3, model_id("m"), true, 100, 0);
+        marks.mark(3, &Model::of("m"), true, 100, 0);
         assert!(enter(99).is_err());
         let trial = enter(100).ok().flatten().unwrap();
         assert!(enter(100).is_err());
         assert_eq!(marks.until(3, model_id("m"), 150), Some(150));
         drop(trial);
         let trial = enter(100).ok().flatten().unwrap();
-        marks.mark(3, model_id("m"), true, 300, 200);
+        marks.mark(3, &Model::of("m"), true, 300, 200);
         marks.lift(&trial, 200);
         assert!(enter(250).is_err(), "what came meanwhile holds");
         drop(trial);
@@ -342,14 +393,14 @@ mod tests {
     fn one_that_tries_for_long_is_not_alone_for_long() {
         let marks = Marks::default();
         let enter = |now| marks.enter(3, Some("m"), now);
-        marks.mark(3, model_id("m"), true, 100, 0);
+        marks.mark(3, &Model::of("m"), true, 100, 0);
         let slow = enter(100).ok().flatten().unwrap();
         assert!(enter(100 + ALONE_MS - 1).is_err());
         let later = 100 + ALONE_MS;
         assert_eq!(marks.until(3, model_id("m"), later), None);
         assert!(matches!(enter(later), Ok(None)) && matches!(enter(later), Ok(None)));
         // A refusal that comes meanwhile holds, and is tried by one again.
-        marks.mark(3, model_id("m"), true, 9_000, later);
+        marks.mark(3, &Model::of("m"), true, 9_000, later);
         assert!(enter(8_999).is_err());
         let next = enter(9_000).ok().flatten().unwrap();
         drop(slow);
@@ -361,8 +412,26 @@ mod tests {
     #[test]
     fn invented_model_names_fill_at_most_a_thousand_marks() {
         let marks = Marks::default();
-        assert!((0..MOST as u64).all(|model| marks.mark(1, model, true, 100, 0)));
-        assert!(!marks.mark(1, 5_000, true, 100, 0));
-        assert!(marks.mark(1, 5_000, true, 300, 200), "old ones make room");
+        assert!((0..MOST as u64).all(|model| marks.mark(1, &nameless(model), true, 100, 0)));
+        let one_more = nameless(5_000);
+        assert!(!marks.mark(1, &one_more, true, 100, 0));
+        assert!(
+            marks.mark(1, &one_more, true, 300, 200),
+            "old ones make room"
+        );
+    }
+
+    #[test]
+    fn the_name_of_a_marked_model_is_kept_unless_it_is_absurdly_long() {
+        let marks = Marks::default();
+        let long = "x".repeat(NAME_BYTES + 1);
+        for name in ["m", &long[1..], &long] {
+            marks.mark(3, &Model::of(name), true, 100, 0);
+            assert!(marks.until(3, model_id(name), 0).is_some());
+        }
+        let said = marks.of(3).into_iter();
+        let mut names: Vec<_> = said.filter_map(|said| said.model.name).collect();
+        names.sort();
+        assert_eq!(names, [Arc::from("m"), Arc::from(&long[1..])]);
     }
 }

@@ -310,7 +310,8 @@ impl Pool {
                 table,
                 ready,
                 allows: &allows,
-                caller: demand.caller,
+                // A caller's own order is the same at each look: half of them go on with others.
+                caller: demand.caller.filter(|_| held.len() < TOO_LARGE_FOR / 2),
                 now,
             };
             let (slot, must) = match group.picker.pick(&choice) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::live::reason;
+use super::marks::Model;
 use super::{Account, Pool};
 use crate::clock::Instant;
 
@@ -26,6 +27,9 @@ pub enum News {
     Lacks {
         account: String,
         model: u64,
+        /// Its name, for those who look on.
+        #[serde(default)]
+        name: Option<String>,
         ms: u64,
         /// For a limit; else it does not have the model.
         #[serde(default)]
@@ -81,10 +85,14 @@ impl Pool {
         match news {
             News::Cools { for_limit, .. } => self.cool_until(account, until, *for_limit, ticks),
             News::Lacks {
-                model, for_limit, ..
+                model,
+                name,
+                for_limit,
+                ..
             } => {
+                let model = Model::told(*model, name.as_deref());
                 let marks = &self.marks;
-                marks.mark(account.slot, *model, *for_limit, until, ticks);
+                marks.mark(account.slot, &model, *for_limit, until, ticks);
                 self.due.add(account.slot, until);
             }
             News::Opened { .. } => {
@@ -124,12 +132,13 @@ impl Pool {
         let opened = live.breaker.open_until().and_then(left);
         all.extend(opened.map(|ms| News::Opened { account: id(), ms }));
         let marks = self.marks.of(account.slot).into_iter();
-        all.extend(marks.filter_map(|(model, for_limit, until)| {
+        all.extend(marks.filter_map(|said| {
             Some(News::Lacks {
                 account: id(),
-                model,
-                ms: left(until)?,
-                for_limit,
+                model: said.model.id,
+                name: said.model.name.as_deref().map(str::to_owned),
+                ms: left(said.until)?,
+                for_limit: said.is_limit,
             })
         }));
     }

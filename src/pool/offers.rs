@@ -10,7 +10,7 @@ use super::account::Account;
 use super::table::{Lane, Table};
 use super::{Pool, live::reason};
 use crate::config::{Models, Upstream};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Listed};
 
 /// Accounts of an offer that are known by name: any of them can say what its upstream has.
 const KNOWN: usize = 8;
@@ -21,14 +21,14 @@ const MOST: usize = 256;
 /// What accounts of one upstream serve.
 pub struct Offer {
     /// Models by their names.
-    pub names: Vec<String>,
+    pub names: Vec<Listed>,
     /// Patterns: of these the upstream itself knows the names.
     pub patterns: Vec<WildMatch>,
     accounts: Vec<Arc<Account>>,
 }
 
 impl Offer {
-    fn of(models: &Models) -> Offer {
+    fn of(models: &Models, dialect: Dialect) -> Offer {
         let written: Vec<&String> = match models {
             Models::List(list) => list.iter().collect(),
             Models::Map(map) => map.keys().collect(),
@@ -37,7 +37,10 @@ impl Offer {
         let (patterns, names): (Vec<&String>, Vec<&String>) =
             written.into_iter().partition(is_pattern);
         Offer {
-            names: names.into_iter().cloned().collect(),
+            names: names
+                .into_iter()
+                .map(|name| Listed::named(dialect, name))
+                .collect(),
             patterns: patterns.into_iter().map(|it| WildMatch::new(it)).collect(),
             accounts: Vec::new(),
         }
@@ -88,7 +91,7 @@ impl Table {
                 if place == MOST {
                     break;
                 }
-                offers.push(Offer::of(of.0));
+                offers.push(Offer::of(of.0, dialect));
             }
             let accounts = &mut offers[place].accounts;
             if accounts.len() < KNOWN {

@@ -162,7 +162,6 @@ impl Pool {
         has_worked: bool,
         now: u64,
     ) {
-        let charge = *charge;
         let at = self.at(now);
         let tokens = if has_worked { charge.tokens } else { Some(0) };
         let nothing_left = match tokens {
@@ -221,7 +220,7 @@ impl Lease {
             )
         });
         let pool: &Arc<Pool> = &self.pool;
-        pool.settle_charge(&self.account, charge, has_worked, pool.ticks(now));
+        pool.settle_charge(&self.account, *charge, has_worked, pool.ticks(now));
     }
 }
 

@@ -147,12 +147,14 @@ impl Pool {
 
     /// A vendor's limit: of one model where it is stated so, and of all accounts that share it.
     fn limit(&self, account: &Arc<Account>, wait: Duration, model: Option<&str>, now: Instant) {
+        let model = model.map(marks::Model::of);
         self.each_of_group(account, |pool, limited| {
             let (ticks, until) = (pool.ticks(now), pool.ticks_after(wait, now));
-            let model = model.map(marks::model_id);
-            let marked =
-                model.is_some_and(|model| pool.marks.mark(limited.slot, model, true, until, ticks));
-            if let Some(model) = model.filter(|_| marked) {
+            let is_marked = |model: &&marks::Model| {
+                let marks = &pool.marks;
+                marks.mark(limited.slot, model, true, until, ticks)
+            };
+            if let Some(model) = model.as_ref().filter(is_marked) {
                 pool.due.add(limited.slot, until);
                 pool.tell_lack(limited, model, wait, true);
             } else {
@@ -196,10 +198,11 @@ impl Pool {
         self.due.add(account.slot, until);
     }
 
-    fn tell_lack(&self, account: &Account, model: u64, wait: Duration, for_limit: bool) {
+    fn tell_lack(&self, account: &Account, model: &marks::Model, wait: Duration, for_limit: bool) {
         self.tell(|| News::Lacks {
             account: account.config.id.clone(),
-            model,
+            model: model.id,
+            name: model.name.as_deref().map(str::to_owned),
             ms: wait.as_millis() as u64,
             for_limit,
         });
@@ -240,9 +243,9 @@ impl Pool {
             .account(account.slot)
             .is_some_and(|current| current.is(account))
         {
-            let model = marks::model_id(model);
-            if self.marks.mark(account.slot, model, false, until, ticks) {
-                self.tell_lack(account, model, MODEL_UNAVAILABLE, false);
+            let model = marks::Model::of(model);
+            if self.marks.mark(account.slot, &model, false, until, ticks) {
+                self.tell_lack(account, &model, MODEL_UNAVAILABLE, false);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::account::Account;
 use super::breaker::State;
 use super::live::{Live, Rare, reason};
-use super::view::{AccountView, BreakerView, ResponseTimes, Status};
+use super::view::{AccountView, BreakerView, CoolingModel, ResponseTimes, Status};
 use super::{Pool, PoolView, QueueView};
 use crate::clock::{Instant, Moment, SystemTime};
 use crate::config::{self, Host};
@@ -81,6 +81,7 @@ impl Pool {
             consecutive_failures: live.breaker.consecutive_failures(),
             breaker,
             cooling_until: cooling.map(time),
+            cooling_models: self.cooling_models(account, at),
             limited_by,
             rate_limits: account
                 .limits
@@ -104,6 +105,21 @@ impl Pool {
             current_request,
             has_instance: instance.is_some(),
         }
+    }
+
+    fn cooling_models(&self, account: &Account, at: Moment) -> Vec<CoolingModel> {
+        let ticks = self.ticks(at.now);
+        let said = self.marks.of(account.slot).into_iter();
+        let cooling = said.filter(|said| said.until > ticks).filter_map(|said| {
+            Some(CoolingModel {
+                model: said.model.name?,
+                until: wall(self.at(said.until), at),
+                for_limit: said.is_limit,
+            })
+        });
+        let mut cooling: Vec<_> = cooling.collect();
+        cooling.sort_by(|one, other| one.model.cmp(&other.model));
+        cooling
     }
 
     pub fn summary(&self) -> PoolView {

@@ -56,6 +56,11 @@ pub struct Health {
 }
 
 impl Health {
+    /// `healthy` while one account can serve.
+    pub fn word(&self) -> &'static str {
+        word(self.ready)
+    }
+
     /// `redis`: whether it answers; None without one.
     pub fn of(
         accounts: &[AccountView],
@@ -75,7 +80,7 @@ impl Health {
                 .count()
         };
         let body = json!({
-            "status": if ready { "healthy" } else { "unhealthy" },
+            "status": word(ready),
             "degraded": available < total,
             "timestamp": clock::rfc3339(at),
             "instances": {"total": total, "healthy": available, "unhealthy": total - available},
@@ -90,6 +95,10 @@ impl Health {
         });
         Health { ready, body }
     }
+}
+
+fn word(ready: bool) -> &'static str {
+    if ready { "healthy" } else { "unhealthy" }
 }
 
 fn could_serve(account: &AccountView) -> bool {
@@ -148,6 +157,7 @@ mod tests {
             consecutive_failures: 0,
             breaker: BreakerView::Closed,
             cooling_until: None,
+            cooling_models: Vec::new(),
             limited_by: None,
             rate_limits: Vec::new(),
             last_used: None,

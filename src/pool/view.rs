@@ -66,6 +66,8 @@ pub struct AccountView {
     pub consecutive_failures: u32,
     pub breaker: BreakerView,
     pub cooling_until: Option<SystemTime>,
+    /// Models that it does not serve now, while it may serve others; those whose names are known, in order.
+    pub cooling_models: Vec<CoolingModel>,
     /// Its own limit that it has reached, in words.
     pub limited_by: Option<Arc<str>>,
     /// All of them.
@@ -90,6 +92,14 @@ pub struct AccountView {
     /// The id of a request that its program has in hand.
     pub current_request: Option<Arc<str>>,
     pub has_instance: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoolingModel {
+    pub model: Arc<str>,
+    pub until: SystemTime,
+    /// The account is limited for it; else it does not have the model.
+    pub for_limit: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -67,7 +67,7 @@ pub(super) async fn answer(
         None if known.models.is_empty() && known.is_partial => None,
         None => Some(render_list(question.dialect, &known.models)),
         Some(id) => {
-            let one = known.models.iter().find(|model| model.id == id);
+            let one = known.models.iter().find(|model| *model.id == *id);
             if one.is_none() && !known.is_partial {
                 return Err(Reject::not_found().into());
             }
@@ -152,10 +152,8 @@ async fn known(
         }
     }
     for (pool, offer) in all() {
-        let names = offer.names.iter().filter(|name| may(pool, name));
-        known
-            .models
-            .extend(names.map(|name| Listed::named(dialect, name)));
+        let names = offer.names.iter().filter(|name| may(pool, &name.id));
+        known.models.extend(names.cloned());
     }
     for (name, model, pool) in route::aliases(&config.routes, client) {
         let pool = offers.iter().find(|(other, _)| *other.name == *pool);
@@ -164,7 +162,7 @@ async fn known(
         {
             continue;
         }
-        let described = listed.iter().find(|listed| listed.id == model);
+        let described = listed.iter().find(|listed| *listed.id == *model);
         known.models.push(match described {
             Some(listed) => listed.renamed(dialect, &name),
             None => Listed::named(dialect, &name),

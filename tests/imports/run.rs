@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ os.execv(os.environ["POOLGATE"], ["poolgate", "mock", "--port", port, "--name", 
 
 /// A gateway over imported settings.
 struct Running {
-    _program: Program,
+    program: Program,
     clients: SocketAddr,
     token: String,
 }
@@ -26,12 +27,16 @@ struct Running {
 impl Running {
     /// Runs with these arguments. `state`: the folder that the token is in.
     fn start(older: &Older, arguments: &[&str], clients: SocketAddr, state: &str) -> Running {
-        let mut program = Program::start(arguments, &[], &[("PATH", "/usr/bin:/bin")]);
-        program.wait_until_it_serves(clients, "/livez");
+        let program = Program::start(arguments, &[], &[("PATH", "/usr/bin:/bin")]);
         let token = older.path(state).join("admin.token");
-        let token = wait_for("the admin token", || fs::read_to_string(&token).ok());
+        Running::once_ready(program, clients, &token)
+    }
+
+    fn once_ready(mut program: Program, clients: SocketAddr, token: &Path) -> Running {
+        program.wait_until_it_serves(clients, "/livez");
+        let token = wait_for("the admin token", || fs::read_to_string(token).ok());
         let running = Running {
-            _program: program,
+            program,
             clients,
             token: token.trim().to_owned(),
         };
@@ -59,6 +64,20 @@ impl Running {
         )
     }
 
+    /// Nothing but the older variables, at ports of its own, in an empty folder.
+    fn of_variables(older: &Older) -> Running {
+        let (clients, admin) = (free_address(), free_address());
+        let ports = format!("PORT={}\nADMIN_PORT={}\n", clients.port(), admin.port());
+        older.write("dot.env", &(older.read("dot.env") + &ports));
+        let program = Program::start(
+            &variables_of("run", older).each_ref().map(|it| &**it),
+            &[],
+            &[],
+        );
+        let token = program.folder().join("data/admin.token");
+        Running::once_ready(program, clients, &token)
+    }
+
     fn send(&self, request: &Request) -> Answer {
         request.send(self.clients)
     }
@@ -69,6 +88,12 @@ impl Running {
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()
     }
+}
+
+/// The command over the older variables.
+fn variables_of(command: &str, older: &Older) -> [String; 4] {
+    let file = older.path("dot.env").display().to_string();
+    [command, "--env-compat", "--env-file", &file].map(str::to_owned)
 }
 
 /// Programs are poolgate's own simulated vendor.
@@ -152,43 +177,27 @@ fn the_amazon_q_pool_runs_on_its_variables_alone() {
     let vendor = Mock::start(&[]);
     vendor.set(&json!({"oauth": {"refresh_tokens": ["aor-refresh-one", "aor-refresh-two"]}}));
     let older = Older::of("amazonq");
-    let (clients, admin) = (free_address(), free_address());
-    older.replace(
-        "dot.env",
-        "PORT=8080",
-        &format!("PORT={}\nADMIN_PORT={}", clients.port(), admin.port()),
-    );
+    older.replace("dot.env", "PORT=8080\n", "");
     let url = vendor.url();
     let text = older.read("dot.env");
     older.write(
         "dot.env",
         &format!("{text}AMAZONQ_API_ENDPOINT={url}\nAMAZONQ_TOKEN_ENDPOINT={url}/oauth/token\n"),
     );
-    let file = older.path("dot.env");
-    let mut program = Program::start(
-        &["run", "--env-compat", "--env-file", file.to_str().unwrap()],
-        &[],
-        &[],
-    );
-    program.wait_until_it_serves(clients, "/readyz");
-    wait_for("it to be ready", || {
-        (get("/readyz").send(clients).status == 200).then_some(())
-    });
+    let gateway = Running::of_variables(&older);
     let message = post(
         "/v1/messages",
         &json!({"model": "claude-sonnet-4-5", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}),
     );
     for _ in 0..15 {
-        assert_eq!(message.send(clients).status, 200);
+        assert_eq!(gateway.send(&message).status, 200);
     }
-    let token = fs::read_to_string(program.folder().join("data/admin.token")).unwrap();
-    let shown = |path: &str| get(path).bearer(token.trim()).send(clients);
-    let stats = shown("/accounts/stats").json();
+    let stats = gateway.shown("/accounts/stats");
     assert_eq!(stats["total_accounts"], 3);
     assert_eq!(stats["available_accounts"], 2, "the third is not enabled");
     assert_eq!(stats["total_requests"], 15);
     assert_eq!(stats["circuit_breaker_enabled"], true);
-    let of = |id: &str, field: &str| shown(&format!("/accounts/{id}")).json()[field].clone();
+    let of = |id: &str, field: &str| gateway.shown(&format!("/accounts/{id}"))[field].clone();
     assert_eq!(
         (of("primary", "weight"), of("primary", "request_count")),
         (json!(10), json!(10))
@@ -198,17 +207,14 @@ fn the_amazon_q_pool_runs_on_its_variables_alone() {
         (json!(5), json!(5))
     );
     assert_eq!(of("account_3", "enabled"), false);
-    let metrics = shown("/metrics").text();
+    let metrics = get("/metrics").bearer(&gateway.token);
+    let metrics = gateway.send(&metrics).text();
     assert!(
         metrics.contains("amazonq_account_request_count{account_id=\"primary\"} 10"),
         "{metrics}"
     );
-    let (code, out, complaints) = program.command(&[
-        "status",
-        "--env-compat",
-        "--env-file",
-        file.to_str().unwrap(),
-    ]);
+    let status = variables_of("status", &older);
+    let (code, out, complaints) = gateway.program.command(&status.each_ref().map(|it| &**it));
     assert_eq!(code, Some(0), "{complaints}");
     assert!(out.contains("account_3"), "{out}");
 }
@@ -238,7 +244,13 @@ fn the_launchers_files_are_programs() {
         (get("/health").send(gateway.clients).json()["ready_instances"] == 2).then_some(())
     });
     assert_eq!(gateway.send(&chat(false)).status, 200);
-    let list = gateway.shown("/v1/instances");
+    // An answer is here a moment before its account is free again.
+    let list = wait_for("both programs to be free", || {
+        let list = gateway.shown("/v1/instances");
+        let is_ready = |one: &Value| one["status"] == "ready";
+        let all = list["instances"].as_array()?.iter().all(is_ready);
+        all.then_some(list)
+    });
     assert_eq!(list["total_instances"], 2);
     let instances = list["instances"].as_array().unwrap();
     let field = |name: &str| {
@@ -252,7 +264,6 @@ fn the_launchers_files_are_programs() {
         field("auth_file"),
         ["alice@example.com.json", "bob@example.com.json"]
     );
-    assert_eq!(field("status"), ["ready", "ready"]);
 }
 
 /// Rows 3-02, 3-06, 3-11, 3-24, 3-26, 3-28, 3-44, 3-45.
@@ -323,7 +334,6 @@ fn the_tiers_accounts_serve_keys_in_slots() {
 fn the_orchestrators_workers_are_balanced_and_limited() {
     let workers = [Mock::start(&[]), Mock::start(&[])];
     let older = Older::of("orchestrator");
-    let (clients, admin) = (free_address(), free_address());
     for (n, worker) in workers.iter().enumerate() {
         let old = format!("http://claude-worker-account{0}:400{0}", n + 1);
         older.replace("dot.env", &old, &worker.url());
@@ -336,31 +346,11 @@ fn the_orchestrators_workers_are_balanced_and_limited() {
     servers
         .iter()
         .for_each(|line| older.replace("dot.env", line, ""));
-    let text = older.read("dot.env");
-    older.write(
-        "dot.env",
-        &format!(
-            "{text}PORT={}\nADMIN_PORT={}\n",
-            clients.port(),
-            admin.port()
-        ),
-    );
-    let file = older.path("dot.env");
-    let mut program = Program::start(
-        &["run", "--env-compat", "--env-file", file.to_str().unwrap()],
-        &[],
-        &[],
-    );
-    program.wait_until_it_serves(clients, "/readyz");
-    wait_for("it to be ready", || {
-        (get("/readyz").send(clients).status == 200).then_some(())
-    });
+    let gateway = Running::of_variables(&older);
     for _ in 0..12 {
-        assert_eq!(chat(false).send(clients).status, 200);
+        assert_eq!(gateway.send(&chat(false)).status, 200);
     }
-    let token = fs::read_to_string(program.folder().join("data/admin.token")).unwrap();
-    let shown = |path: &str| get(path).bearer(token.trim()).send(clients).json();
-    let list = shown("/api/workers");
+    let list = gateway.shown("/api/workers");
     let list = list["workers"].as_array().unwrap();
     let field = |name: &str| list.iter().map(|one| one[name].clone()).collect::<Vec<_>>();
     assert_eq!(
@@ -370,5 +360,5 @@ fn the_orchestrators_workers_are_balanced_and_limited() {
     assert_eq!(field("weight"), [1, 2]);
     // The one of more weight first, until it has reached its own limit.
     assert_eq!(workers.each_ref().map(|one| one.count("requests")), [9, 3]);
-    assert_eq!(shown("/api/queue/status")["completed"], 12);
+    assert_eq!(gateway.shown("/api/queue/status")["completed"], 12);
 }

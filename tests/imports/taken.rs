@@ -17,6 +17,15 @@ fn holds(text: &str, parts: &[&str]) {
     }
 }
 
+/// Each of the older names of strategies is one of ours.
+#[track_caller]
+fn strategies(imported: impl Fn(&str) -> String, names: &[(&str, &str)]) {
+    for (name, ours) in names {
+        let text = imported(&format!("LOAD_BALANCE_STRATEGY={name}\n"));
+        holds(&text, &[&format!("strategy: {ours}\n")]);
+    }
+}
+
 /// Rows 0-04, 0-11 to 0-23, 0-34, 0-50.
 #[test]
 fn what_the_routers_file_leaves_out_is_as_it_was_and_what_it_says_is_taken() {
@@ -107,7 +116,7 @@ fn the_amazon_q_variables_are_taken_by_their_values() {
         "token_url: \"http://127.0.0.1:1/token\"",
     ];
     holds(&text, &said);
-    for (name, ours) in [
+    let names = [
         ("round_robin", "round_robin"),
         ("weighted_round_robin", "weighted"),
         ("LEAST_USED", "least_used"),
@@ -115,10 +124,8 @@ fn the_amazon_q_variables_are_taken_by_their_values() {
         ("round-robin", "round_robin"),
         ("least-connections", "least_connections"),
         ("nonsense", "weighted"),
-    ] {
-        let text = of(&format!("LOAD_BALANCE_STRATEGY={name}\n"));
-        holds(&text, &[&format!("strategy: {ours}\n")]);
-    }
+    ];
+    strategies(of, &names);
 }
 
 /// Rows 4-30 to 4-36, 4-61, 4-82.
@@ -157,15 +164,13 @@ fn the_orchestrators_variables_are_taken_by_their_values() {
     ];
     holds(&text, &defaults);
     holds(&of("QUEUE_CONCURRENCY=3\n"), &["max_concurrent: 3\n"]);
-    for (name, ours) in [
+    let names = [
         ("round-robin", "round_robin"),
         ("weighted", "weighted"),
         ("response-time", "response_time"),
         ("nonsense", "least_connections"),
-    ] {
-        let text = of(&format!("LOAD_BALANCE_STRATEGY={name}\n"));
-        holds(&text, &[&format!("strategy: {ours}\n")]);
-    }
+    ];
+    strategies(of, &names);
 }
 
 /// Rows 2-10, 2-50, 2-62, 2-63.

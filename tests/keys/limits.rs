@@ -95,6 +95,18 @@ fn many_at_once_get_through_exactly_as_often_as_the_limit_says() {
     assert_eq!(vendors[0].count("requests") - before, 50);
 }
 
+/// So many requests have been settled: a client has its answer a moment before.
+#[track_caller]
+fn are_counted(gateway: &Gateway, requests: usize) {
+    wait_for("the requests to be counted", || {
+        let latest = crate::support::get("/api/v1/requests?last=10");
+        let rows = gateway.admin(latest).json();
+        let rows = rows["requests"].as_array()?.iter();
+        let asked = rows.filter(|row| row["model"].is_string());
+        (asked.count() >= requests).then_some(())
+    });
+}
+
 #[test]
 fn tokens_count_as_the_vendor_states_them_streamed_or_not() {
     let (gateway, _vendors) = gateway("tiers: {default: {limits: [{tokens: 100, window: 1h}]}}");
@@ -106,14 +118,9 @@ fn tokens_count_as_the_vendor_states_them_streamed_or_not() {
     let stream = post("/v1/chat/completions", &stream).bearer(&key);
     let streamed = gateway.send(&stream.header("x-mock-usage", "20,30"));
     assert_eq!(streamed.status, 200);
-    wait_for("the stream to be counted", || {
-        let used = gateway
-            .admin(crate::support::get("/api/v1/requests?last=10"))
-            .json();
-        let rows = used["requests"].as_array().unwrap().len();
-        (rows >= 2).then_some(())
-    });
+    are_counted(&gateway, 2);
     assert_eq!(asked("5,5").status, 200, "10 are left");
+    are_counted(&gateway, 3);
     let refused = asked("1,1");
     is_limited(&refused, "100 tokens in 1h");
     assert!((3_500..=3_600).contains(&wait_of(&refused)));
@@ -131,7 +138,9 @@ fn cost_counts_by_the_prices_of_the_file() {
     // 1 + 1, then 0.5 × 0.1 + 0.5 × 1 + 0.45: what is cached is cheaper.
     assert_eq!(asked("1000000,100000").status, 200);
     assert_eq!(asked("1000000,44900,500000").status, 200);
+    are_counted(&gateway, 2);
     assert_eq!(asked("1000,0").status, 200, "a tenth of a cent is left");
+    are_counted(&gateway, 3);
     is_limited(&asked("1,1"), "a cost of 3 in 1h");
     let free = gateway.send(&ask("other").bearer(&key));
     assert_eq!(free.status, 429, "whatever the next one would cost");

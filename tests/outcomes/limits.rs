@@ -52,6 +52,8 @@ fn when_every_credential_is_refused_the_client_is_told_to_wait_not_to_log_in() {
 #[test]
 fn a_rate_limited_account_is_left_alone_for_that_model_until_the_stated_time() {
     let mut house = house();
+    let faults = [("status", "429"), ("retry-after", "300")];
+    house.ask(&of_model("m0"), "a0", &faults);
     let faults = [("status", "429"), ("retry-after", "2")];
     let fate = house.ask(&of_model("m1"), "a0", &faults);
     assert_a1_took_over(&fate, "rate_limited");
@@ -79,6 +81,14 @@ fn a_rate_limited_account_is_left_alone_for_that_model_until_the_stated_time() {
     wait_for("a0 to serve the model again", || {
         (house.ask(&of_model("m1"), "nobody", &[]).tries == "a0:success").then_some(())
     });
+    let account = house.first();
+    let [cooling] = &account["cooling_models"].as_array().unwrap()[..] else {
+        panic!("{account}");
+    };
+    assert_eq!(cooling["model"], "m0");
+    assert_eq!(cooling["reason"], "rate_limited");
+    let until = cooling["until"].as_str().unwrap();
+    assert!(until.parse::<Timestamp>().is_ok(), "{cooling}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Models that an account does not have, or has too little room for: nothing that an account is to
 //! blame for.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{KEY, assert_a1_took_over, generate, house, message, of_model};
 use crate::support::{Gateway, chat, get, post, ranked};
@@ -20,6 +20,12 @@ fn a_model_that_one_account_does_not_have_is_asked_of_the_others_from_then_on() 
         "a0:success"
     );
     house.assert_all_are_healthy();
+    let shown = house.gateway.program.command(&["status", "--json"]).1;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let cooling = &shown["accounts"][0]["cooling_models"];
+    assert_eq!(cooling[0]["model"], "m1", "{cooling}");
+    assert_eq!(cooling[0]["reason"], "model_unavailable");
+    assert_eq!(shown["accounts"][1]["cooling_models"], json!([]));
 }
 
 #[test]

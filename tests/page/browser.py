@@ -12,6 +12,7 @@ from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 GIVEN = json.loads(os.environ["PAGE_TEST"])
 PATIENCE = 45
@@ -134,6 +135,11 @@ class Page:
         field = self.driver.find_element(By.ID, field.get_attribute("for"))
         field.clear()
         field.send_keys(text)
+
+    def choose(self, label, text):
+        """What the list of this label has under `text`."""
+        field = self.wait(lambda: self.named("dialog[open] label", label), f"the list {label}")
+        Select(self.driver.find_element(By.ID, field.get_attribute("for"))).select_by_visible_text(text)
 
     def row(self, name):
         """The text of the table's row of this name, in one line; nothing if there is none."""

@@ -71,6 +71,34 @@ def traffic_moves_when_an_account_is_disabled(page):
     page.wait(lambda: "healthy" in page.row("a0"), "a0 to serve again")
 
 
+def an_account_with_a_login_is_added(page):
+    """By its refresh token, which the gateway renews from then on."""
+    vendor(2, {"oauth": {"refresh_tokens": ["rt-of-the-page"]}})
+    page.go("accounts")
+    page.press("#screen .head button", "Add an account")
+    page.fill("Name", "by-login")
+    page.fill("Upstream", GIVEN["mocks"][2])
+    page.choose("Credential", "Another kind, as JSON")
+    page.fill("JSON", "{oauth2: rt-of-the-page")
+    page.press("dialog[open] button[type=submit]")
+    page.wait(lambda: page.text("dialog[open] [role=alert]") == "This is no JSON.", "the mistake in words that quote nothing")
+    page.choose("Credential", "OAuth 2")
+    page.fill("Token address", GIVEN["mocks"][2] + "/oauth/token")
+    page.fill("Client id", "page")
+    page.fill("Refresh token", "rt-of-the-page")
+    page.assert_accessible("the form for an account with a login")
+    page.shot("new-login")
+    page.press("dialog[open] button[type=submit]")
+    page.wait(lambda: "OAuth 2" in page.row("by-login"), "the account")
+    page.wait(lambda: admin("/api/v1/accounts/by-login")["credential"]["last_refresh"], "its token to be granted")
+    assert "rt-of-the-page" not in page.driver.page_source, "it is not shown again"
+    page.press("button[aria-label='Actions for by-login']")
+    page.press("[role=menuitem]", "Remove…")
+    page.press("dialog[open] footer .danger")
+    page.wait(lambda: not page.row("by-login"), "the account to be gone")
+    vendor(2, {"oauth": None})
+
+
 def a_key_is_made_and_used(page):
     page.go("keys")
     page.wait(lambda: "No key was issued yet" in page.text("#screen"), "the empty list")
@@ -196,6 +224,7 @@ with Page() as page:
     sign_in(page)
     an_account_fails_and_recovers(page)
     traffic_moves_when_an_account_is_disabled(page)
+    an_account_with_a_login_is_added(page)
     a_key_is_made_and_used(page)
     a_changed_file_is_reloaded(page)
     # What the gateway refused, as it should.

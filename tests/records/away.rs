@@ -325,4 +325,15 @@ fn accounts_of_the_api_serve_again_once_the_database_is_back_that_was_away_at_th
     let before = vendors[1].count("requests");
     serve(&gateway, 5);
     assert_eq!(vendors[1].count("requests"), before + 5);
+    server.stop();
+    // What an operator orders now is done, and the answer says how long it holds.
+    let order = post("/api/v1/accounts/a0/enable", &serde_json::json!({}));
+    let done = gateway.admin(order);
+    assert_eq!(done.status, 200, "{}", done.text());
+    assert_eq!(done.json()["enabled"], true);
+    let warning = done.json()["warning"].to_string();
+    assert!(warning.contains("PostgreSQL at 127.0.0.1"), "{warning}");
+    gateway.act("added", "disable");
+    serve(&gateway, 5);
+    assert_eq!(vendors[1].count("requests"), before + 5);
 }

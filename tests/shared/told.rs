@@ -1,8 +1,9 @@
 //! What happens to an account at one gateway the others know at once.
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
-use super::gateways;
+use super::{gateways, patient_gateways};
 use crate::support::{Gateway, Mock, Redis, chat, pool, post, wait_for};
 
 fn house() -> (Redis, Vec<Mock>, String) {
@@ -55,9 +56,18 @@ fn a_limit_that_one_gateway_meets_and_a_breaker_that_opens_there_keep_all_from_a
 #[test]
 fn what_an_operator_orders_at_one_gateway_holds_at_all() {
     let (redis, _vendors, text) = house();
-    let gateways = gateways(2, &redis.url(), &text);
+    let mut gateways = patient_gateways(2, &redis.url(), &text);
     gateways[0].act("a1", "disable");
     wait_for_status(&gateways[1], "a1", "disabled");
+    // Each has records of its own, and so writes it down itself.
+    wait_for("it to be written down", || {
+        let shown = gateways[1].account("a1");
+        (shown["override"] == json!(["enabled"])).then_some(())
+    });
+    gateways[1].program.stop(Signal::SIGTERM);
+    gateways[1].start_again();
+    super::wait_for_all(&gateways[1], 2);
+    assert_eq!(gateways[1].account("a1")["status"], "disabled");
     gateways[1].act("a1", "enable");
     wait_for_status(&gateways[0], "a1", "healthy");
     let order = post(

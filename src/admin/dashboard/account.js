@@ -95,6 +95,7 @@ function facts(cell, account) {
     [t("column.tokens"), count(account.tokens)],
     [t("account.breaker"), `${word("breaker", breaker?.state)}${breaker?.until ? ` · ${until(breaker.until) ?? ""}` : ""}`],
     [t("account.cooling"), account.cooling_until && until(account.cooling_until)],
+    [t("account.cooling_models"), account.cooling_models?.map((it) => `${it.model} · ${until(it.until) ?? ""}`).join(", ")],
     [t("form.pool"), account.pool],
     [t("account.weight"), `${account.weight} · ${account.priority}`],
     [t("form.upstream"), account.upstream],

@@ -9,11 +9,18 @@ import { changeForm } from "./account_form.js";
 /** Does one thing, and says how it went. */
 async function run(account, action, options) {
   try {
-    learn(await post(`${at("accounts", account.id)}/${action}`, {}, options));
-    toast(t(`done.${action}`, { id: account.id }));
+    const made = await post(`${at("accounts", account.id)}/${action}`, {}, options);
+    learn(made);
+    say(made, action);
   } catch (error) {
     toast(explain(error), "bad");
   }
+}
+
+/** It was done; there may be something to know of it. */
+function say(account, action) {
+  toast(t(`done.${action}`, { id: account.id }));
+  if (account.warning) toast(account.warning, "warn");
 }
 
 /** For `menu`: {text, act, danger}, with null between groups. */
@@ -40,8 +47,9 @@ export function actions(account, context) {
 const disable = (account) => ask({
   title: t("ask.disable", { id: account.id }), text: t("ask.disable_text", { n: account.in_flight }), yes: t("act.disable"),
   act: async () => {
-    learn(await post(`${at("accounts", account.id)}/disable`));
-    toast(t("done.disable", { id: account.id }));
+    const made = await post(`${at("accounts", account.id)}/disable`);
+    learn(made);
+    say(made, "disable");
   },
 });
 

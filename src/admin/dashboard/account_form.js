@@ -2,6 +2,7 @@
 
 import { choice, field, h } from "./dom.js";
 import { at, patch, post } from "./api.js";
+import { credentialFields } from "./credential.js";
 import { form, toast } from "./dialog.js";
 import { t } from "./i18n.js";
 import { learn, live } from "./live.js";
@@ -16,7 +17,7 @@ export function accountForm() {
   const pool = choice(pools, pools[0]?.[0]);
   const id = h("input", { required: true, pattern: "[A-Za-z0-9._@+\\-]+", maxlength: 64, spellcheck: "false", autocapitalize: "off" });
   const upstream = h("input", { required: true, list: "upstreams", spellcheck: "false", autocapitalize: "off", value: "openai" });
-  const key = h("input", { type: "password", required: true, autocomplete: "off", spellcheck: "false" });
+  const credential = credentialFields();
   const [weight, most, priority] = [number(1, 0), number(0), number(0, -1000)];
   form(t("accounts.add"), {
     yes: t("accounts.add"),
@@ -24,16 +25,16 @@ export function accountForm() {
       h("div", { class: "fields" }, field(t("form.id"), id, t("form.id_hint")), field(t("form.pool"), pool)),
       field(t("form.upstream"), upstream, t("form.upstream_hint")),
       h("datalist", { id: "upstreams" }, KNOWN.map((name) => h("option", { value: name }))),
-      field(t("form.credential"), key, t("form.credential_hint")),
+      credential.el,
       h("div", { class: "fields" }, field(t("form.weight"), weight), field(t("form.max_concurrent"), most, t("form.none_hint"))),
       field(t("form.priority"), priority, t("form.priority_hint")),
     ],
     async act() {
       const made = await post("/api/v1/accounts", {
-        id: id.value.trim(), pool: pool.value, upstream: upstream.value.trim(), credential: { api_key: key.value.trim() },
+        id: id.value.trim(), pool: pool.value, upstream: upstream.value.trim(), credential: credential.value(),
         weight: whole(weight) ?? 1, max_concurrent: whole(most) ?? 0, priority: whole(priority) ?? 0,
       });
-      key.value = "";
+      credential.clear();
       learn(made);
       toast(t("done.add", { id: made.id }));
     },

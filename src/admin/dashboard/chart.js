@@ -186,7 +186,9 @@ const CELL = 4;
 const TALL = 22;
 
 /** One account's last hour: a column for each step, what failed above what went well. Fills `cell`, again and again. */
-export function spark(cell, { successes = [], failures = [], every_s = 120 } = {}, most_columns = 30) {
+export function spark(cell, recent, most_columns = 30) {
+  // Of an account that has only just come there is none yet.
+  const { successes = [], failures = [], every_s = 120 } = recent ?? {};
   const steps = Math.round(3600 / every_s);
   const columns = Math.min(most_columns, steps);
   const group = Math.ceil(steps / columns);

@@ -242,8 +242,10 @@ function happened(event) {
   if (!live.events.some((one) => one.id === event.id)) live.events.unshift(event);
   live.events.length = Math.min(live.events.length, EVENTS);
   const action = event.action ?? "";
-  if (event.account) ask(event.account);
-  else if (action.startsWith("accounts.") && event.target) ask(event.target);
+  const id = event.account ?? (action.startsWith("accounts.") ? event.target : null);
+  // One that is gone is not asked for: it has no state any more.
+  if (id && (action === "accounts.delete" || (event.account && !event.to))) forget(id);
+  else if (id) ask(id);
   else if (live.complete && /^accounts\.|^reload/.test(action)) everyAccount().catch(() => {});
   if (event.kind === "operator") refresh();
   tell("events", event);
@@ -281,9 +283,14 @@ async function one(id) {
     learn(await get(at("accounts", id)));
   } catch (error) {
     if (error.status !== 404) throw error;
-    live.accounts.delete(id);
-    tell("accounts");
+    forget(id);
   }
+}
+
+function forget(id) {
+  pending.delete(id);
+  live.accounts.delete(id);
+  tell("accounts");
 }
 
 /** Takes in an account as an answer of the API shows it. */

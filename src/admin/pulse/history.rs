@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::Percentiles;
@@ -47,6 +46,28 @@ struct Point {
     sample: Sample,
     /// Since the point before.
     done: Counts,
+}
+
+/// The last hour, the oldest point first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = History)]
+pub(in crate::admin) struct Hour {
+    /// Between two points.
+    every_s: u64,
+    points: Vec<HourPoint>,
+}
+
+/// `requests`, `errors` and `tokens` are of the span before it.
+#[derive(Serialize, ToSchema)]
+struct HourPoint {
+    at: String,
+    requests: u64,
+    errors: u64,
+    tokens: u64,
+    first_byte_ms: Option<Percentiles>,
+    in_flight: u64,
+    waiting: u64,
+    available: usize,
 }
 
 fn since(before: Counts, now: Counts) -> Counts {
@@ -104,21 +125,21 @@ impl History {
         (since(*before, *counts), age(at).as_secs_f64())
     }
 
-    pub(super) fn json(&self) -> Value {
-        let point = |Point { sample, done }: &Point| {
-            json!({
-                "at": clock::rfc3339(sample.at),
-                "requests": done.requests,
-                "errors": done.errors,
-                "tokens": done.tokens,
-                "first_byte_ms": sample.first_byte_ms,
-                "in_flight": sample.in_flight,
-                "waiting": sample.waiting,
-                "available": sample.available,
-            })
+    pub(super) fn shown(&self) -> Hour {
+        let point = |Point { sample, done }: &Point| HourPoint {
+            at: clock::rfc3339(sample.at),
+            requests: done.requests,
+            errors: done.errors,
+            tokens: done.tokens,
+            first_byte_ms: sample.first_byte_ms,
+            in_flight: sample.in_flight,
+            waiting: sample.waiting,
+            available: sample.available,
         };
-        let points: Vec<Value> = self.points.iter().map(point).collect();
-        json!({"every_s": POINT.as_secs(), "points": points})
+        Hour {
+            every_s: POINT.as_secs(),
+            points: self.points.iter().map(point).collect(),
+        }
     }
 }
 
@@ -231,7 +252,7 @@ mod tests {
         }
         assert_eq!(history.per_second(Duration::from_secs(5)), (20.0, 5.0));
         assert_eq!(history.tokens_per_minute(), 6_000.0);
-        let json = history.json();
+        let json = serde_json::json!(history.shown());
         assert_eq!(json["every_s"], POINT.as_secs());
         let requests: Vec<u64> = json["points"]
             .as_array()

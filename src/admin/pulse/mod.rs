@@ -12,11 +12,10 @@ use std::time::Duration;
 use axum::body::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 use utoipa::ToSchema;
 
-pub(super) use history::{History, Recent};
+pub(super) use history::{History, Hour, Recent};
 pub(super) use places::Place;
 
 use super::Control;
@@ -253,9 +252,9 @@ impl Pulse {
         ))
     }
 
-    /// The numbers of the last look; null before the first.
-    pub(super) fn numbers(&self) -> Value {
-        json!(self.known.lock().numbers)
+    /// The numbers of the last look; none before the first.
+    pub(super) fn numbers(&self) -> Option<Numbers> {
+        self.known.lock().numbers.clone()
     }
 
     /// The latest events, the latest first.
@@ -264,8 +263,8 @@ impl Pulse {
         known.events.iter().rev().take(most).cloned().collect()
     }
 
-    pub(super) fn history(&self) -> Value {
-        self.known.lock().history.json()
+    pub(super) fn history(&self) -> Hour {
+        self.known.lock().history.shown()
     }
 
     /// How the account did in the last hour; the last step is the one under way.

@@ -12,7 +12,7 @@ async fn an_account_is_shown_with_its_whole_state() {
         sorted(
             "id pool status since until last_error enabled available weight priority in_flight \
              max_concurrent requests successes failures consecutive_failures tokens breaker \
-             cooling_until limited_by rate_limits last_used last_success last_failure last_heartbeat response_ms upstream \
+             cooling_until cooling_models limited_by rate_limits last_used last_success last_failure last_heartbeat response_ms upstream \
              credential instance dialects models source override recent"
         )
     );
@@ -78,6 +78,28 @@ async fn disabling_enabling_and_resetting_show_at_once() {
         let reply = call(&router, &format!("POST /api/v1/accounts/zz/{action}"), "").await;
         assert_eq!(reply.status, 404, "{action}");
     }
+}
+
+#[tokio::test]
+async fn an_order_that_is_in_force_and_not_written_down_is_no_failure() {
+    let gateway = Gateway::new(vec![account("unkept")]);
+    let router = served(gateway);
+    let off = call(&router, "POST /api/v1/accounts/unkept/disable", "").await;
+    assert_eq!(
+        (off.status.as_u16(), &off.json()["enabled"]),
+        (200, &json!(false))
+    );
+    let warning = off.json()["warning"].to_string();
+    assert!(
+        warning.contains("forgotten with the next start"),
+        "{warning}"
+    );
+    let older = call(&router, "POST /accounts/unkept/enable", "").await;
+    let message = older.json()["message"].to_string();
+    assert!(
+        message.contains("unkept enabled; it is in force"),
+        "{message}"
+    );
 }
 
 #[tokio::test]

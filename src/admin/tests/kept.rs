@@ -6,13 +6,23 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::{Gateway, account};
-use crate::admin::{AccountError, Keys, Roster};
+use crate::admin::{AccountError, Keys, NotKept, Roster};
 
 pub(super) type Changed<'a> = BoxFuture<'a, Result<(), AccountError>>;
 
 pub(super) fn done(is_known: bool, id: &str) -> Changed<'_> {
     let unknown = || AccountError::NoSuchAccount(id.to_owned());
     Box::pin(ready(is_known.then_some(()).ok_or_else(unknown)))
+}
+
+pub(super) type Switched<'a> = BoxFuture<'a, Result<Option<NotKept>, AccountError>>;
+
+/// An account called `unkept` is switched, and not written down.
+pub(super) fn switched(is_known: bool, id: &str) -> Switched<'_> {
+    Box::pin(async move {
+        done(is_known, id).await?;
+        Ok((id == "unkept").then(|| NotKept("the disk is full".to_owned())))
+    })
 }
 
 /// It takes every word for it.

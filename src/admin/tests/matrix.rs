@@ -164,3 +164,45 @@ async fn the_table_the_router_and_the_document_have_the_same_routes() {
         assert_ne!(status, 405, "{route} is served");
     }
 }
+
+#[tokio::test]
+async fn every_answer_of_the_document_says_of_what_it_is_made() {
+    let router = served(Gateway::new(vec![account("a")]));
+    let document = ask(&router, "GET /openapi.json", &[], "").await.json();
+    let schemas = &document["components"]["schemas"];
+    for reference in document.to_string().split("#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(schemas[name].is_object(), "there is no schema {name}");
+    }
+    let mut seen = 0;
+    let mut names = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let operations = item.as_object().unwrap().values();
+        for name in operations
+            .clone()
+            .map(|operation| &operation["operationId"])
+        {
+            assert!(names.insert(name.to_string()), "{name} is of two calls");
+        }
+        for responses in operations.filter_map(|operation| operation["responses"].as_object()) {
+            for (status, response) in responses {
+                let what = format!("{path}, {status}");
+                let kinds = response["content"].as_object();
+                assert_eq!(kinds.is_none(), status == "204", "{what} has a body");
+                let Some(json) = kinds.and_then(|kinds| kinds.get("application/json")) else {
+                    continue;
+                };
+                let named = json["schema"]["$ref"].as_str().unwrap_or_default();
+                let name = named.strip_prefix("#/components/schemas/");
+                let schema = &schemas[name.unwrap_or_default()];
+                let says = ["properties", "allOf", "oneOf"];
+                assert!(
+                    says.iter().any(|key| schema.get(key).is_some()),
+                    "{what} is of no schema: {json}"
+                );
+                seen += usize::from(status.starts_with('2'));
+            }
+        }
+    }
+    assert!(seen >= 28, "{seen}");
+}

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use self::kept::{Changed, done};
+use self::kept::{Switched, switched};
 use super::{
     About, Auth, Control, Hosts, Pulse, Question, Records, Reloaded, Roster, Site, SlotKey,
     SlotPlace, SlotsView, StrategyChange,
@@ -71,6 +71,7 @@ pub(super) fn account(id: &str) -> AccountView {
         consecutive_failures: 0,
         breaker: BreakerView::Closed,
         cooling_until: None,
+        cooling_models: Vec::new(),
         limited_by: None,
         rate_limits: Vec::new(),
         last_used: Some(at(5)),
@@ -270,12 +271,12 @@ impl Control for Gateway {
             .map(|a| format!("http://127.0.0.1:{}", a.upstream_port))
     }
 
-    fn switch<'a>(&'a self, id: &'a str, enabled: bool) -> Changed<'a> {
+    fn switch<'a>(&'a self, id: &'a str, enabled: bool) -> Switched<'a> {
         let status = [Status::Disabled, Status::Healthy][usize::from(enabled)];
         let is_known = self.change(id, |a| {
             (a.enabled, a.available, a.status) = (enabled, enabled, status)
         });
-        done(is_known, id)
+        switched(is_known, id)
     }
 
     fn test_notices(&self) -> BoxFuture<'_, Vec<Tested>> {

@@ -13,6 +13,7 @@ use super::block_on;
 use super::client::Admin;
 use super::out;
 use super::source::Source;
+use super::table::clean;
 
 /// Show, add, remove, enable, disable, reset, refresh, probe or restart accounts
 #[derive(Args)]
@@ -92,6 +93,9 @@ impl One {
             _ => admin.post(&path, &json!({})).await?,
         };
         let status = account["status"].as_str().unwrap_or_default();
+        if let Some(warning) = account["warning"].as_str() {
+            out::tell(&format!("{}: {}", self.id, clean(warning)));
+        }
         self.tell(&account, &format!("{} {done}: {status}\n", self.id))
     }
 

@@ -14,7 +14,7 @@ use super::super::out;
 use super::Which;
 use super::audit::note;
 use crate::clock;
-use crate::key::{Attributes, Register, WrittenLimit, shown};
+use crate::key::{Attributes, KeyView, Register, WrittenLimit};
 use crate::secret::Secret;
 use crate::store::KeyRecord;
 
@@ -105,15 +105,15 @@ impl Create {
 
 /// The key alone on standard output, so that it can be piped; what there is to say of it beside it.
 fn tell(record: &KeyRecord, key: &Secret, json: bool) -> anyhow::Result<()> {
-    let shown = shown(record, clock::wall());
+    let shown = KeyView::of(record, clock::wall());
     if json {
-        let mut answer = shown;
+        let mut answer = json!(shown);
         answer["key"] = json!(key.expose());
         return out::print_json(&answer);
     }
     let bound = record.account.as_deref();
     let bound = bound.map_or(String::new(), |account| format!(", bound to {account}"));
-    let until = shown["expires_at"].as_str();
+    let until = shown.expires_at;
     let until = until.map_or("for ever".to_owned(), |at| format!("until {at}"));
     out::tell(&format!(
         "key {} ({}), tier {}{bound}, good {until}; it is shown only now:",

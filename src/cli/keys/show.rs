@@ -7,7 +7,7 @@ use super::super::out::{self, Screen};
 use super::super::table::{Cell, Column, Paint, Table};
 use super::Which;
 use crate::clock;
-use crate::key::{Register, shown};
+use crate::key::{KeyView, Register};
 
 /// List the issued keys
 #[derive(Args)]
@@ -28,7 +28,10 @@ impl List {
         let now = clock::wall();
         let mut keys = register.store.keys().await?;
         keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        let keys: Vec<Value> = keys.iter().map(|key| shown(key, now)).collect();
+        let keys: Vec<Value> = keys
+            .iter()
+            .map(|key| json!(KeyView::of(key, now)))
+            .collect();
         if self.json {
             return out::print_json(&json!({"keys": keys}));
         }
@@ -98,7 +101,7 @@ pub(super) struct Show {
 impl Show {
     pub(super) async fn run(&self, register: &Register<'_>) -> anyhow::Result<()> {
         let record = self.which.find(register).await?;
-        let key = shown(&record, clock::wall());
+        let key = json!(KeyView::of(&record, clock::wall()));
         if self.json {
             return out::print_json(&key);
         }

@@ -7,6 +7,8 @@
 mod flow;
 mod keys;
 mod lines;
+#[cfg(test)]
+mod steps;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub(super) struct Queue {
     looked_at: AtomicU64,
     /// Held by the one who looks after what time brings.
     watch: Semaphore,
+    #[cfg(test)]
+    pub(super) steps: steps::Steps,
 }
 
 #[derive(Default)]
@@ -69,6 +73,8 @@ impl Default for Queue {
             state: Mutex::default(),
             looked_at: AtomicU64::new(0),
             watch: Semaphore::new(1),
+            #[cfg(test)]
+            steps: steps::Steps::default(),
         }
     }
 }
@@ -76,7 +82,12 @@ impl Default for Queue {
 impl Queue {
     /// Sequentially consistent, as [`super::ready::Ready`] explains.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::SeqCst)
+        #[cfg(test)]
+        self.steps.step();
+        let waiting = self.waiting.load(Ordering::SeqCst);
+        #[cfg(test)]
+        self.steps.step();
+        waiting
     }
 
     /// So long it takes until one who joined now would be served, as things went lately.

@@ -1,14 +1,7 @@
 //! What a successor makes of the state that is left to it.
 
 use super::{MINUTE, Outcome, Rig};
-use crate::pool::{Bequest, Status};
-
-/// The state of one pool as another process gets it.
-fn handed_over(rig: &Rig, to: &Rig) {
-    let left = serde_json::to_vec(&rig.pool.bequeath(100, rig.now)).unwrap();
-    let left: Vec<Bequest> = serde_json::from_slice(&left).unwrap();
-    to.pool.inherit(&left, to.now);
-}
+use crate::pool::Status;
 
 #[test]
 fn a_secret_that_is_refused_is_refused_in_the_successor_until_it_is_another_one() {
@@ -19,8 +12,8 @@ fn a_secret_that_is_refused_is_refused_in_the_successor_until_it_is_another_one(
     rig.one(&Outcome::AuthDead);
     assert_eq!(rig.view("a").status, Status::NeedsLogin);
     let (mut same, other) = (with("dead"), with("new"));
-    handed_over(&rig, &same);
-    handed_over(&rig, &other);
+    rig.hand_over(&same);
+    rig.hand_over(&other);
     // Its breaker has yet to see that this one is better.
     assert_ne!(other.view("a").status, Status::NeedsLogin);
     assert_eq!(same.view("a").status, Status::NeedsLogin);
@@ -36,13 +29,13 @@ fn a_secret_that_is_refused_is_refused_in_the_successor_until_it_is_another_one(
 fn an_account_goes_on_through_its_program_and_not_through_one_that_it_never_had() {
     let with_program = || Rig::new("", &["id: a, instance: {command: [x], port: 1}"]);
     let (rig, successor) = (with_program(), with_program());
-    handed_over(&rig, &successor);
+    rig.hand_over(&successor);
     assert!(successor.take().is_none(), "it was not ready there either");
     rig.pool.program_up("a");
-    handed_over(&rig, &successor);
+    rig.hand_over(&successor);
     assert!(successor.take().is_some());
     let (without, successor) = (Rig::new("", &["id: a"]), with_program());
     assert!(without.take().is_some());
-    handed_over(&without, &successor);
+    without.hand_over(&successor);
     assert!(successor.take().is_none());
 }

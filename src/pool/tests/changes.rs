@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{MINUTE, Rig, accounts, anything, config, counts, for_model, limited};
 use crate::clock;
 use crate::config::Strategy;
-use crate::pool::{Outcome, Report, Status};
+use crate::pool::{Outcome, Status};
 
 #[test]
 fn a_reload_forgets_no_live_state() {
@@ -62,18 +62,7 @@ fn a_request_of_a_removed_account_does_nothing_to_the_one_in_its_place() {
         |rig, held| drop(rig.end(held, &Outcome::Success)),
         |rig, held| drop(rig.end(held, &limited(MINUTE))),
         |rig, held| drop(rig.end(held, &Outcome::AuthDead)),
-        |rig, mut held| {
-            let about = Report {
-                model: Some("m"),
-                detail: "",
-                counts: true,
-            };
-            let outcome = Outcome::RateLimited {
-                wait: MINUTE,
-                whole_account: false,
-            };
-            held.report(&outcome, &about, rig.now);
-        },
+        |rig, held| rig.limited_for("m", held),
         |rig, held| rig.pool.lacks_model(held.account(), "m", rig.now),
     ];
     for (n, end) in ends.into_iter().enumerate() {

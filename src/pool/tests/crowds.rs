@@ -275,12 +275,18 @@ async fn of_a_crowd_that_leaves_at_random_nothing_is_left() {
     while rig.pool.summary().waiting < crowd {
         settle().await;
     }
+    // Who leaves while nothing comes free is gone at once.
+    tokio::time::sleep(20 * SECOND).await;
+    settle().await;
+    let gone = tasks.iter().filter(|task| task.is_finished()).count();
+    assert!(gone > crowd / 4, "{gone} of {crowd}");
+    assert_eq!(rig.pool.summary().waiting, crowd - gone);
     drop(held);
     let mut served = 0;
     for task in tasks {
         served += usize::from(task.await.unwrap());
     }
-    // Six places with 100 ms each for a minute, or whoever was still there.
+    // Six places with 100 ms each for forty seconds, or whoever was still there.
     assert!(served > crowd / 10, "{served} of {crowd}");
     let summary = rig.pool.summary();
     assert_eq!((summary.waiting, summary.in_flight), (0, 0));

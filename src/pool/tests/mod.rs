@@ -6,6 +6,7 @@ mod ceilings;
 mod changes;
 mod crowds;
 mod day;
+mod interleaved;
 mod invariants;
 mod logins;
 mod named;
@@ -23,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{AccountView, Demand, Lease, Moment, Outcome, Pool, Report};
+use super::{AccountView, Bequest, Demand, Lease, Moment, Outcome, Pool, Report};
 use crate::clock::Instant;
 use crate::config;
 use crate::dialect::Dialect;
@@ -142,6 +143,27 @@ impl Rig {
         };
         lease.report(outcome, &about, self.now);
         lease.account().id.to_string()
+    }
+
+    /// The attempt is answered with a limit of this model for a minute.
+    fn limited_for(&self, model: &str, mut lease: Lease) {
+        let outcome = Outcome::RateLimited {
+            wait: MINUTE,
+            whole_account: false,
+        };
+        let about = Report {
+            model: Some(model),
+            detail: "",
+            counts: true,
+        };
+        lease.report(&outcome, &about, self.now);
+    }
+
+    /// Leaves the state of its accounts to another process's pool.
+    fn hand_over(&self, to: &Rig) {
+        let left = serde_json::to_vec(&self.pool.bequeath(100, self.now)).unwrap();
+        let left: Vec<Bequest> = serde_json::from_slice(&left).unwrap();
+        to.pool.inherit(&left, to.now);
     }
 
     /// Takes an account, which must be ready, and ends the attempt with this outcome.

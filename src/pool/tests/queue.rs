@@ -314,3 +314,41 @@ async fn a_waiter_gets_the_probe_of_a_half_open_account_when_its_turn_comes() {
     let lease = served(ask(&rig.pool, anything()).await).await;
     drop(rig.end(lease, &Outcome::Success));
 }
+
+/// Looks after the pool as the program does, this long from now.
+async fn is_looked_after(rig: &Rig, after: Duration) {
+    tokio::time::sleep(after).await;
+    rig.pool.tick(clock::now());
+}
+
+/// Of accounts that others say nothing about, only a look tells that they serve nobody any more.
+#[tokio::test(start_paused = true)]
+async fn who_waits_does_not_look_again_where_somebody_has_just_looked() {
+    let millis = Duration::from_millis;
+    // The one who waits would look after 100 ms, and then each 100 ms.
+    for (looked_after, told_after) in [(80, 200), (20, 100)] {
+        let rig = Rig::new("", &["id: a, max_concurrent: 1"]);
+        let _held = rig.take().unwrap();
+        let began = clock::now();
+        let waiter = ask(&rig.pool, anything()).await;
+        is_looked_after(&rig, millis(looked_after)).await;
+        rig.pool.set_enabled("a", false);
+        assert_eq!(refused(waiter).await.cause, Cause::NoneUsable);
+        let told = (clock::now() - began).as_millis();
+        let expected = told_after..told_after + 10;
+        assert!(expected.contains(&told), "{told} ms, not {told_after}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_is_looked_at_although_somebody_has_just_looked() {
+    let millis = Duration::from_millis;
+    let rig = Rig::new("", &["id: a"]);
+    let began = clock::now();
+    rig.one(&limited(millis(90)));
+    let waiter = ask(&rig.pool, anything()).await;
+    is_looked_after(&rig, millis(80)).await;
+    drop(waiter.await.unwrap().unwrap());
+    let waited = (clock::now() - began).as_millis();
+    assert!((90..100).contains(&waited), "{waited} ms");
+}

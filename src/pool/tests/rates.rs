@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::{MINUTE, Rig, SECOND, accounts, anything, config, counts, for_model, limited};
 use crate::clock::Instant;
 use crate::limit::More;
-use crate::pool::{Bequest, Cause, Demand, Groups, Lease, Moment, Outcome, Pool, Refusal, Status};
+use crate::pool::{Cause, Demand, Groups, Lease, Moment, Outcome, Pool, Refusal, Status};
 use crate::telemetry::Metrics;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -120,14 +120,18 @@ fn what_never_went_out_does_not_count_and_what_failed_does() {
 }
 
 #[test]
-fn a_place_that_is_given_back_serves_the_next_one_at_once() {
-    let rig = Rig::new("", &["id: a, rate_limits: [{requests: 1, window: 1h}]"]);
-    let first = rig.take().unwrap();
-    assert!(rig.take().is_none());
-    assert_eq!(rig.view("a").status, Status::Cooling);
-    drop(first);
-    assert_eq!(rig.view("a").status, Status::Healthy);
-    assert!(rig.take().is_some());
+fn what_is_given_back_is_free_at_once_for_the_account_and_all_of_its_organisation() {
+    let limit = "rate_limits: [{requests: 1, window: 1h}]";
+    let alone = Rig::new("", &[format!("id: a, {limit}")]);
+    let [one, other] = two_pools(limit);
+    for (first, next, id) in [(&alone, &alone, "a"), (&one, &other, "b")] {
+        let lease = first.take().unwrap();
+        assert!(next.take().is_none());
+        assert_eq!(next.view(id).status, Status::Cooling);
+        drop(lease);
+        assert_eq!(next.view(id).status, Status::Healthy);
+        assert!(next.take().is_some());
+    }
 }
 
 #[test]
@@ -236,17 +240,6 @@ fn what_a_client_says_its_answer_may_become_is_no_more_than_a_limit_lets_through
 }
 
 #[test]
-fn what_is_given_back_is_free_for_all_of_the_organisation() {
-    let [one, other] = two_pools("rate_limits: [{requests: 1, window: 1h}]");
-    let lease = one.take().unwrap();
-    assert!(other.take().is_none());
-    assert_eq!(other.view("b").status, Status::Cooling);
-    drop(lease);
-    assert_eq!(other.view("b").status, Status::Healthy);
-    assert!(other.take().is_some());
-}
-
-#[test]
 fn accounts_of_one_organisation_count_together_whatever_each_may() {
     let rig = Rig::new(
         "strategy: round_robin,",
@@ -312,13 +305,11 @@ fn a_successor_counts_on() {
     rig.comes_to(rig.take().unwrap(), 70);
     rig.pass(MINUTE);
     rig.comes_to(rig.take().unwrap(), 30);
-    let left = serde_json::to_vec(&rig.pool.bequeath(100, rig.now)).unwrap();
-    let left: Vec<Bequest> = serde_json::from_slice(&left).unwrap();
     let successor = Rig {
         now: rig.now,
         ..successor
     };
-    successor.pool.inherit(&left, successor.now);
+    rig.hand_over(&successor);
     assert_eq!(successor.view("a").rate_limits[1].used, 100);
     assert_eq!(successor.order(2), "a-");
     let recovers = successor.refused().recovers_at.unwrap();

@@ -1,6 +1,6 @@
 //! What an outcome does to its account, and when and how the account comes back.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{MINUTE, Rig, SECOND, accounts, anything, counts, for_model, limited};
 use crate::config::HealthCheck;
@@ -56,44 +56,62 @@ fn a_shorter_wait_never_shortens_a_longer_one() {
     drop(one_request_after(&mut rig, MINUTE));
 }
 
+/// The models that the account does not serve, whether for a limit, and for how many seconds.
+fn cooling(rig: &Rig, id: &str) -> Vec<(String, bool, u64)> {
+    let shown = rig.view(id).cooling_models.into_iter();
+    let said = shown.map(|it| {
+        // The tests' wall clock stands at the epoch.
+        let left = it.until.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        (it.model.to_string(), it.for_limit, left.as_secs())
+    });
+    said.collect()
+}
+
+#[test]
+fn which_models_an_account_does_not_serve_is_told_to_other_gateways_and_left_to_a_successor() {
+    let new = || Rig::new("", &accounts(2, ""));
+    let (rig, mut other, successor) = (new(), new(), new());
+    let lease = rig.take_for(&for_model("opus")).unwrap();
+    let limited = lease.account().id.to_string();
+    rig.limited_for("opus", lease);
+    let account = rig.pool.account_named(&limited).unwrap();
+    rig.pool.lacks_model(&account, "gpt-9", rig.now);
+    let both = [("gpt-9".into(), false, 3_600), ("opus".into(), true, 60)];
+    assert_eq!(cooling(&rig, &limited), both);
+    other.now = rig.now;
+    for news in rig.pool.standing(rig.now) {
+        let told = serde_json::to_string(&news).unwrap();
+        let heard = serde_json::from_str(&told).unwrap();
+        assert!(other.pool.hear(&heard, Duration::ZERO, other.now));
+    }
+    assert_eq!(cooling(&other, &limited), both);
+    rig.hand_over(&successor);
+    assert_eq!(cooling(&successor, &limited), both);
+    let free = if limited == "a" { "b" } else { "a" };
+    assert_eq!(cooling(&successor, free), []);
+}
+
 #[test]
 fn a_limit_of_one_model_leaves_the_others() {
     let mut rig = Rig::new("", &["id: a"]);
-    let mut lease = rig.take_for(&for_model("opus")).unwrap();
-    let outcome = Outcome::RateLimited {
-        wait: MINUTE,
-        whole_account: false,
-    };
-    let about = Report {
-        model: Some("opus"),
-        detail: "",
-        counts: true,
-    };
-    lease.report(&outcome, &about, rig.now);
-    drop(lease);
+    let lease = rig.take_for(&for_model("opus")).unwrap();
+    rig.limited_for("opus", lease);
     assert!(rig.take_for(&for_model("opus")).is_none());
     assert!(rig.take_for(&for_model("haiku")).is_some());
+    assert_eq!(rig.view("a").status, Status::Healthy);
+    assert_eq!(cooling(&rig, "a"), [("opus".into(), true, 60)]);
     rig.pass(MINUTE);
     assert!(rig.take_for(&for_model("opus")).is_some());
+    assert_eq!(cooling(&rig, "a"), []);
 }
 
 #[test]
 fn the_share_of_a_model_grows_back_after_its_limit() {
     let mut rig = Rig::new("strategy: round_robin,", &accounts(2, ""));
     fastrand::seed(7);
-    let mut lease = rig.take_for(&for_model("opus")).unwrap();
+    let lease = rig.take_for(&for_model("opus")).unwrap();
     assert_eq!(&*lease.account().id, "a");
-    let outcome = Outcome::RateLimited {
-        wait: MINUTE,
-        whole_account: false,
-    };
-    let about = Report {
-        model: Some("opus"),
-        detail: "",
-        counts: true,
-    };
-    lease.report(&outcome, &about, rig.now);
-    drop(lease);
+    rig.limited_for("opus", lease);
     let share_of_a = |rig: &Rig, model: &str| {
         let by_a = |_: &i32| rig.served_by(&for_model(model)).as_deref() == Some("a");
         (0..200).filter(by_a).count()

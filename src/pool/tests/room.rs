@@ -33,14 +33,23 @@ fn what_does_not_fit_beside_others_goes_elsewhere_and_keeps_nobody_out() {
 #[test]
 fn of_very_many_accounts_with_too_little_room_few_are_asked() {
     let limits = "rate_limits: [{tokens: 1000, window: 1h}]";
-    let rig = Rig::new("strategy: round_robin,", &accounts(200, limits));
-    let held: Vec<Lease> = (0..199)
-        .map(|_| rig.take_for(&of_tokens(600)).unwrap())
-        .collect();
-    // One of them has room. Each look goes on with others.
-    let looks = (0..20).find(|_| rig.take_for(&of_tokens(900)).is_some());
-    assert!(looks.is_some());
-    drop(held);
+    for strategy in ["round_robin", "hash"] {
+        let strategy = format!("strategy: {strategy},");
+        let rig = Rig::new(&strategy, &accounts(200, limits));
+        let held: Vec<Lease> = (0..199)
+            .map(|_| rig.take_for(&of_tokens(600)).unwrap())
+            .collect();
+        // One of them has room. Each look goes on with others, whatever the caller's own order.
+        for caller in 0..20 {
+            let large = Demand {
+                caller: Some(caller),
+                ..of_tokens(900)
+            };
+            let looks = (0..20).find(|_| rig.take_for(&large).is_some());
+            assert!(looks.is_some(), "{strategy} caller {caller}");
+        }
+        drop(held);
+    }
 }
 
 /// A pool whose one account has tokens for little more than one request under way.

@@ -321,13 +321,12 @@ fn any_number_of_invented_models_is_answered() {
     }
 }
 
-/// Requests of a minute, ten a second and each under way as long as its account takes; the share of
-/// account `b` among them.
-async fn share_of_b(rig: &Rig, seconds: u32, speed: fn(&str) -> u64) -> f64 {
-    let requests = seconds * 10;
+/// So many requests so far apart, each under way as long as its account takes; the share of account `b` among
+/// them.
+async fn share_of_b(rig: &Rig, requests: u32, gap: Duration, speed: fn(&str) -> u64) -> f64 {
     let mut running = tokio::task::JoinSet::new();
     for _ in 0..requests {
-        tokio::time::sleep(SECOND / 10).await;
+        tokio::time::sleep(gap).await;
         let pool = rig.pool.clone();
         running.spawn(async move {
             let lease = pool.try_lease(&anything(), crate::clock::now()).unwrap();
@@ -348,11 +347,15 @@ async fn share_of_b(rig: &Rig, seconds: u32, speed: fn(&str) -> u64) -> f64 {
 async fn response_time_gives_a_slow_account_little_and_half_within_half_a_minute_of_its_recovery() {
     let rig = Rig::new("strategy: response_time,", &accounts(2, ""));
     let slow = |id: &str| if id == "b" { 2_000 } else { 200 };
-    let share = share_of_b(&rig, 300, slow).await;
-    assert!(share < 0.15, "{share} of the requests went to the slow one");
-    assert!(share > 0.0, "it is asked now and then");
+    // Now with next to nothing under way, so that its time alone speaks against the slow one, and now with much.
+    let often = SECOND / 10;
+    for (requests, gap) in [(600, 3 * SECOND), (3_000, often)] {
+        let share = share_of_b(&rig, requests, gap, slow).await;
+        assert!(share < 0.15, "{share} of the requests went to the slow one");
+        assert!(share > 0.0, "it is asked now and then");
+    }
     // Within this time it is found out that it is fast again.
-    share_of_b(&rig, 30, |_| 200).await;
-    let share = share_of_b(&rig, 60, |_| 200).await;
+    share_of_b(&rig, 300, often, |_| 200).await;
+    let share = share_of_b(&rig, 600, often, |_| 200).await;
     assert!((0.4..0.6).contains(&share), "{share} of the requests");
 }

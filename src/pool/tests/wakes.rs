@@ -18,20 +18,20 @@ use crate::pool::{Demand, Lease, Pool, Refusal};
 const ROUNDS: usize = 4_000;
 
 /// Accounts with one place, for which there are two ways to become free.
-const ACCOUNTS: [&str; 2] = [
+pub(super) const ACCOUNTS: [&str; 2] = [
     "id: a, max_concurrent: 1",
     "id: a, rate_limits: [{requests: 1, window: 30s}]",
 ];
 
-type Asked = Pin<Box<dyn Future<Output = Result<Lease, Refusal>> + Send>>;
+pub(super) type Asked = Pin<Box<dyn Future<Output = Result<Lease, Refusal>> + Send>>;
 
-fn ask(pool: &Arc<Pool>, demand: Demand) -> Asked {
+pub(super) fn ask(pool: &Arc<Pool>, demand: Demand) -> Asked {
     let (pool, now) = (pool.clone(), clock::now());
     Box::pin(async move { pool.lease(&demand, now, now + MINUTE).await })
 }
 
 /// Looks once whether it has its lease.
-fn look(asked: &mut Asked) -> Option<Lease> {
+pub(super) fn look(asked: &mut Asked) -> Option<Lease> {
     match asked.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(lease)) => Some(lease),
         Poll::Ready(Err(refusal)) => panic!("{refusal:?}"),
@@ -57,24 +57,24 @@ fn at_once<R: Send>(round: usize, one: impl FnOnce() + Send, other: impl FnOnce(
 }
 
 /// Timers that are asked for and never run.
-fn no_clock() -> tokio::runtime::Runtime {
+pub(super) fn no_clock() -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
     runtime.unwrap()
 }
 
-#[test]
-fn who_begins_to_wait_as_the_place_comes_free_gets_it() {
+/// Of each account: whoever asks while its place is held, and freed at some time, has it in the end. `asks`
+/// frees what is held, and says what the one who asks has got.
+#[track_caller]
+fn the_place_is_got(asks: impl Fn(usize, &Arc<Pool>, Lease) -> Option<Lease>) {
     let runtime = no_clock();
     let _inside = runtime.enter();
     for account in ACCOUNTS {
         let pool = Rig::new("", &[account]).pool;
         for round in 0..ROUNDS {
             let held = pool.try_lease(&anything(), clock::now()).unwrap();
-            let mut asked = ask(&pool, anything());
-            let lease = at_once(round, || drop(held), || look(&mut asked));
-            let lease = lease.or_else(|| look(&mut asked));
+            let lease = asks(round, &pool, held);
             assert!(
                 lease.is_some(),
                 "{account}: round {round}: it waits for good"
@@ -84,24 +84,23 @@ fn who_begins_to_wait_as_the_place_comes_free_gets_it() {
 }
 
 #[test]
+fn who_begins_to_wait_as_the_place_comes_free_gets_it() {
+    the_place_is_got(|round, pool, held| {
+        let mut asked = ask(pool, anything());
+        let lease = at_once(round, || drop(held), || look(&mut asked));
+        lease.or_else(|| look(&mut asked))
+    });
+}
+
+#[test]
 fn who_leaves_as_it_is_served_hands_on_what_it_got() {
-    let runtime = no_clock();
-    let _inside = runtime.enter();
-    for account in ACCOUNTS {
-        let pool = Rig::new("", &[account]).pool;
-        for round in 0..ROUNDS {
-            let held = pool.try_lease(&anything(), clock::now()).unwrap();
-            let mut leaves = ask(&pool, anything());
-            let mut stays = ask(&pool, anything());
-            assert!(look(&mut leaves).is_none() && look(&mut stays).is_none());
-            at_once(round, || drop(held), || drop(leaves));
-            let lease = look(&mut stays);
-            assert!(
-                lease.is_some(),
-                "{account}: round {round}: it waits for good"
-            );
-        }
-    }
+    the_place_is_got(|round, pool, held| {
+        let mut leaves = ask(pool, anything());
+        let mut stays = ask(pool, anything());
+        assert!(look(&mut leaves).is_none() && look(&mut stays).is_none());
+        at_once(round, || drop(held), || drop(leaves));
+        look(&mut stays)
+    });
 }
 
 /// A request of one of several keys, some of which go before others.
