@@ -158,7 +158,7 @@ impl Pool {
     fn settle_charge(
         &self,
         account: &Arc<Account>,
-        charge: Box<Charge>,
+        charge: Charge,
         has_worked: bool,
         now: u64,
     ) {
