@@ -1,8 +1,11 @@
 //! A gateway that is tried from the command line: `test`, `doctor`, `bench`.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Mock, free_address, pool};
+use crate::support::{Gateway, Mock, Request, chat, free_address, get, pool};
 
 fn said(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let (code, out, complaints) = gateway.program.command(arguments);
@@ -61,6 +64,26 @@ fn the_gateway_is_tried_from_the_command_line() {
 }
 
 #[test]
+fn a_gateway_of_one_name_is_probed_and_tried_by_its_address() {
+    let vendors = [Mock::start(&[])];
+    let listen = "listen: [{address: \"{listen}\", hosts: [api.example.com]}]\n";
+    let gateway = Gateway::start(&format!("{listen}{}", pool(&vendors, "")));
+    gateway.wait_until_ready();
+    for path in ["/livez", "/readyz", "/health"] {
+        assert_eq!(gateway.get(path).status, 200, "{path}");
+        let head = Request::new("HEAD", path).send(gateway.address);
+        assert_eq!(head.status, 200, "{path}");
+    }
+    for request in [chat(false), get("/"), Request::new("POST", "/readyz")] {
+        let refused = gateway.send(&request);
+        assert_eq!(refused.status, 403, "{}", refused.text());
+    }
+    assert_eq!(gateway.program.command(&["healthcheck"]).0, Some(0));
+    let (code, out, complaints) = gateway.program.command(&["test", "--parallel", "1"]);
+    assert_eq!(code, Some(0), "{out}{complaints}");
+}
+
+#[test]
 fn a_doctor_finds_what_is_wrong_and_says_what_to_do() {
     let vendors = [Mock::start(&[])];
     let gone = free_address();
@@ -92,6 +115,31 @@ fn a_doctor_finds_what_is_wrong_and_says_what_to_do() {
         lost["said"].as_str().unwrap().contains("cannot be reached"),
         "{lost}"
     );
+    assert_eq!(of("gateway")["ok"], true);
+    let files = of("open files")["said"].as_str().unwrap().to_owned();
+    assert!(files.contains("for the running gateway"), "{files}");
+    // What a start would refuse, and what everybody may read.
+    let data = gateway.program.folder().join("data");
+    for name in ["state.key", "own.token"] {
+        let path = data.join(name);
+        fs::write(&path, "0123456789abcdef0123456789abcdef").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let listed = "tokens: [{name: me, token: {file: data/own.token}, role: admin}]";
+    let path = gateway.program.folder().join("poolgate.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replacen("admin: {", &format!("admin: {{{listed}, "), 1);
+    gateway.program.write("poolgate.yaml", &text);
+    let (_, report, text) = said(&gateway, &["doctor", "--json"]);
+    let wrong = |what: &str, word: &str| {
+        let all = report["findings"].as_array().unwrap().iter();
+        let mut wrong = all.filter(|one| one["ok"] == false && one["what"] == what);
+        let is_said = wrong.any(|one| one["said"].as_str().unwrap().contains(word));
+        assert!(is_said, "{what}: {text}");
+    };
+    wrong("state.key", "chmod 600");
+    wrong("admin.token", "chmod 600");
+    wrong("gateway", "does not accept our admin token");
     gateway.program.write("poolgate.yaml", "pools: 3\n");
     let (code, out, _) = gateway.program.command(&["doctor"]);
     assert_eq!(code, Some(1));

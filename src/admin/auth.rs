@@ -267,7 +267,10 @@ impl Gate {
             None if self.older => return Err(unauthorized(NO_TOKEN)),
             None => Some(self.of_page(request)?),
         };
-        let mut actor = actor.ok_or_else(|| unauthorized("this admin token is not known"))?;
+        let Some(mut actor) = actor else {
+            self.note_stranger(request);
+            return Err(unauthorized("this admin token is not known"));
+        };
         actor.needed = self.role;
         if actor.role < self.role {
             let message = "the role of this token does not allow it";
@@ -277,6 +280,14 @@ impl Gate {
             check_json(request)?;
         }
         Ok(actor)
+    }
+
+    /// Who guesses tokens is in the log, a few times a minute, as who guesses at the page's login is.
+    fn note_stranger(&self, request: &Request) {
+        let from = request.extensions().get::<IpAddr>().copied();
+        if self.auth.sessions.failed(from, clock::now()).is_ok() {
+            tracing::warn!(client = ?from, "a request with an admin token that is not known");
+        }
     }
 
     /// Who has opened the session whose cookie this is.

@@ -124,8 +124,9 @@ pub(super) async fn finish(response: Response) -> Response {
         .is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
     let status = response.status();
     let mut response = if (status.is_client_error() || status.is_server_error()) && !is_ours {
-        let (mut head, _) = response.into_parts();
-        let (inner, body) = refusal(status).into_response().into_parts();
+        let (mut head, body) = response.into_parts();
+        let problem = wrong_query(body).await.unwrap_or_else(|| refusal(status));
+        let (inner, body) = problem.into_response().into_parts();
         head.headers.extend(inner.headers);
         Response::from_parts(head, body)
     } else {
@@ -151,6 +152,16 @@ const SAFE: [(HeaderName, &str); 5] = [
         "default-src 'none'; frame-ancestors 'none'",
     ),
 ];
+
+/// The parameter that an extractor of the query could not read, out of the words of its refusal.
+async fn wrong_query(body: Body) -> Option<Problem> {
+    const LONGEST: usize = 1_024;
+    let said = axum::body::to_bytes(body, LONGEST).await.ok()?;
+    let said = str::from_utf8(&said).ok()?;
+    let said = said.strip_prefix("Failed to deserialize query string: ")?;
+    let (field, why) = said.split_once(": ")?;
+    Some(Problem::bad(field, &without_value(why.to_owned())))
+}
 
 fn refusal(status: StatusCode) -> Problem {
     let (code, message) = match status {

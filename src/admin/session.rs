@@ -17,6 +17,9 @@ use crate::secret::Secret;
 /// The name of the cookie.
 pub(super) const NAME: &str = "poolgate_session";
 
+/// The page says by this that nobody is at it: what it asks by itself does not keep the session open.
+const AWAY: &str = "x-poolgate-away";
+
 /// A session that nobody uses for so long has ended; and any one after so long.
 const IDLE: Duration = Duration::from_secs(3_600);
 pub(super) const LONGEST: Duration = Duration::from_secs(12 * 3_600);
@@ -104,14 +107,16 @@ impl Sessions {
         Ok((cookie, known))
     }
 
-    /// The session of this request's cookie, which is used by that.
+    /// The session of this request's cookie, which is used by that, unless nobody is at the page.
     pub(super) fn of(&self, headers: &HeaderMap, now: Instant) -> Option<Known> {
         let mut open = self.open.lock();
         let mut ids = cookies(headers).map(|cookie| hash(cookie.as_bytes()));
         ids.find_map(|id| {
             let session = open.get_mut(&id)?;
             session.left(now)?;
-            session.used = now;
+            if !headers.contains_key(AWAY) {
+                session.used = now;
+            }
             Some(Known {
                 token: session.token,
                 csrf: session.csrf.clone(),
@@ -211,7 +216,7 @@ fn random() -> std::io::Result<Secret> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FAILURES, FAILURES_IN, IDLE, LINK, LONGEST, MOST, NAME, Sessions, hash};
+    use super::{AWAY, FAILURES, FAILURES_IN, IDLE, LINK, LONGEST, MOST, NAME, Sessions, hash};
     use crate::clock;
     use crate::secret::Secret;
     use axum::http::HeaderMap;
@@ -238,6 +243,17 @@ mod tests {
         assert!(sessions.of(&with(&cookie), now + IDLE).is_none(), "unused");
         assert!(sessions.of(&with(&Secret::new("guess")), now).is_none());
         assert!(sessions.of(&HeaderMap::new(), now).is_none());
+    }
+
+    #[test]
+    fn what_the_page_asks_while_nobody_is_at_it_does_not_keep_the_session() {
+        let (sessions, now) = (Sessions::default(), clock::now());
+        let (cookie, _) = sessions.open(hash(b"token"), now).unwrap();
+        let mut headers = with(&cookie);
+        headers.insert(AWAY, "1".parse().unwrap());
+        let almost = now + IDLE - Duration::from_secs(1);
+        assert!(sessions.of(&headers, almost).is_some(), "it is answered");
+        assert!(sessions.of(&headers, now + IDLE).is_none());
     }
 
     #[test]

@@ -255,8 +255,11 @@ async fn look(app: &App) {
             }
             Ok(()) | Err(_) => {}
         }
-        app.usage
-            .counts_for(app.keys.longest_window().unwrap_or_default());
+        // Of keys that are not known nobody knows the limits: nothing that they used is forgotten yet.
+        if !app.keys.is_partial() {
+            let longest = app.keys.longest_window();
+            app.usage.counts_for(longest.unwrap_or_default());
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -48,7 +48,9 @@ use crate::pool::{Groups, Moment, Pool};
 use crate::store::{Store, Usage};
 use crate::telemetry::{self, Access, Metrics};
 
-pub use orders::{Done, Given, Order, give};
+pub use orders::{Done, Given, Order, give, process};
+pub use roster::added_accounts;
+pub use state::prepare_dir;
 pub use upgrade::Predecessor;
 
 /// How `run` was called.
@@ -139,7 +141,7 @@ struct Handing {
     /// It has handed over.
     agreed: Notify,
     /// Told when orders come to this process.
-    reachable: Mutex<Option<mpsc::Sender<()>>>,
+    reachable: Mutex<Option<mpsc::Sender<Result<()>>>>,
 }
 
 /// The process that serves now, or why none took over.

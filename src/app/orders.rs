@@ -88,6 +88,11 @@ pub fn give(state: &Path, order: &Order, patience: Duration) -> Result<(Done, Gi
     Ok((done, Given { line }))
 }
 
+/// The process that takes orders for this `state.dir`, where one does and this one may ask.
+pub fn process(state: &Path) -> Option<i32> {
+    connect(state).ok()?.peer()
+}
+
 /// # Errors
 /// Nothing runs there.
 pub(super) fn connect(state: &Path) -> Result<Line> {
@@ -95,7 +100,8 @@ pub(super) fn connect(state: &Path) -> Result<Line> {
     let stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => bail!(
-            "nothing runs with the state folder {}; `poolgate run` starts the gateway",
+            "nothing runs with the state folder {}; `poolgate run` starts the gateway, and \
+             `--state DIR` reaches one that was started with another folder",
             state.display()
         ),
         Err(e) => return Err(e).with_context(|| path.display().to_string()),
@@ -137,11 +143,15 @@ impl Line {
         self.reader.get_ref().set_read_timeout(Some(patience))
     }
 
+    /// The process at the other end; none: it counts its processes otherwise than we do.
+    fn peer(&self) -> Option<i32> {
+        let peer = getsockopt(self.reader.get_ref(), PeerCredentials);
+        peer.ok().map(|peer| peer.pid()).filter(|pid| *pid > 0)
+    }
+
     /// Has the process at the other end surely ended?
     pub(super) fn is_alone(&self) -> bool {
-        let peer = getsockopt(self.reader.get_ref(), PeerCredentials);
-        // None: it counts its processes otherwise than we do.
-        let Some(peer) = peer.ok().map(|peer| peer.pid()).filter(|pid| *pid > 0) else {
+        let Some(peer) = self.peer() else {
             return false;
         };
         match fs::read_to_string(format!("/proc/{peer}/stat")) {
@@ -223,18 +233,7 @@ pub(super) async fn take(app: &Arc<App>) {
     if app.handing.is_heir.load(Ordering::SeqCst) {
         app.handing.agreed.notified().await;
     }
-    let opened = Socket::open(&app.first.state.dir);
-    if let Some(told) = app.handing.reachable.lock().take() {
-        // Without the socket this gateway serves all the same.
-        let _ = told.send(());
-    }
-    let (_socket, listener) = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            tracing::error!("the command line cannot reach this gateway: {error:#}");
-            return std::future::pending().await;
-        }
-    };
+    let (_socket, listener) = opened(app).await;
     let places = Arc::new(Semaphore::new(MOST));
     loop {
         // Its permit is never taken away, so waiting for one does not fail.
@@ -258,10 +257,42 @@ pub(super) async fn take(app: &Arc<App>) {
     }
 }
 
+/// The socket, as soon as it can be had: without it this gateway serves all the same. Only an heir whose
+/// predecessor takes orders is not needed then.
+async fn opened(app: &App) -> (Socket, UnixListener) {
+    let mut is_told = false;
+    loop {
+        let opened = Socket::open(&app.first.state.dir);
+        let heard = app.handing.reachable.lock().take();
+        match opened {
+            Ok(opened) => {
+                if let Some(told) = heard {
+                    let _ = told.send(Ok(()));
+                }
+                return opened;
+            }
+            Err(error) => {
+                if !is_told {
+                    tracing::error!("the command line cannot reach this gateway: {error:#}");
+                }
+                is_told = true;
+                if let Some(told) = heard {
+                    let _ = told.send(Err(error));
+                }
+            }
+        }
+        tokio::time::sleep(PATIENCE).await;
+    }
+}
+
 fn serve(app: &Arc<App>, stream: tokio::net::UnixStream) -> Result<()> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     let mut line = Line::new(stream)?;
+    if line.reader.fill_buf()?.is_empty() {
+        // Somebody looked whether anybody is here.
+        return Ok(());
+    }
     let order: Order = line.receive()?;
     match order {
         Order::Reload => {

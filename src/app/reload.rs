@@ -38,7 +38,12 @@ impl App {
             return Err(vec!["this gateway was started without a file".to_owned()]);
         };
         let path_text = path.display();
-        match self.read(path) {
+        let read = self.read(path).and_then(|config| {
+            let made = state::make_admin_token(&config, &self.first.state.dir);
+            made.map_err(|error| vec![format!("{error:#}")])?;
+            Ok(config)
+        });
+        match read {
             Ok(config) => {
                 let reloaded = self.apply(config);
                 self.metrics.config_reloaded(true);
@@ -69,7 +74,7 @@ impl App {
             each.collect::<Vec<_>>()
         })?;
         let mut problems = self.certificates.problems(&loaded.config);
-        if let Err(error) = state::admin_tokens(&loaded.config) {
+        if let Err(error) = state::stated_tokens(&loaded.config) {
             problems.push(format!("{error:#}"));
         }
         match problems.is_empty() {
@@ -113,7 +118,8 @@ impl App {
     }
 
     fn replace_admin_tokens(&self, config: &Config) {
-        match state::admin_tokens(config) {
+        // Not that of a state folder that counts only after the next start.
+        match state::admin_tokens(config, &self.first.state.dir) {
             Ok(tokens) => self.auth.replace(tokens),
             Err(error) => tracing::error!("the old admin tokens stay in use: {error:#}"),
         }
@@ -136,7 +142,7 @@ impl App {
             }
         }
         files.extend(self.certificates.files());
-        files.extend(state::admin_token_files(&config));
+        files.extend(state::admin_token_files(&config, &self.first.state.dir));
         files.extend(hook_files(&config).map(Path::to_owned));
         files.into_iter().collect()
     }
@@ -164,7 +170,8 @@ impl App {
         // Else what the file of before says could replace what a reload meanwhile has put in force.
         let _one_at_a_time = self.changes_accounts.lock();
         let config = self.config.load();
-        if state::admin_token_files(&config).any(|file| file == path) {
+        let tokens = state::admin_token_files(&config, &self.first.state.dir);
+        if tokens.iter().any(|file| file == path) {
             self.replace_admin_tokens(&config);
         }
         if hook_files(&config).any(|file| file == path) {

@@ -23,6 +23,7 @@ use super::renewals::seal_key;
 use crate::admin::{AccountError, Keys, NotKept, Roster};
 use crate::config::{self, Config, is_account_id, outside_account, overlaid};
 use crate::credential::seal::Key;
+use crate::key::Place;
 use crate::secret::Secret;
 use crate::store::{AccountRecord, Store};
 
@@ -156,8 +157,16 @@ impl Book {
             let told = |error: &AccountError| tracing::error!(account = record.id, "{error}");
             opened.inspect_err(told).ok()
         };
-        self.entries
-            .store(Arc::new(records.iter().filter_map(open).collect()));
+        let opened: Vec<Entry> = records.iter().filter_map(open).collect();
+        let lost = records.len() - opened.len();
+        if lost > 0 {
+            tracing::error!(
+                "{lost} of {} accounts that the API added or changed are as if it never had: \
+                 was state.key exchanged? Add, change or remove them anew",
+                records.len()
+            );
+        }
+        self.entries.store(Arc::new(opened));
     }
 
     /// What is known before the first request comes; what cannot be read now is read as soon as it
@@ -230,6 +239,31 @@ impl Entry {
     }
 }
 
+/// Where the accounts are that the API added, for commands that work with nothing running too; one that
+/// cannot be opened here may be in every pool.
+///
+/// # Errors
+/// The records cannot be read.
+pub async fn added_accounts(config: &Config, store: &Store) -> anyhow::Result<Vec<Place>> {
+    let is_there = config.state.key.file().is_none_or(|path| path.exists());
+    let key = is_there.then(|| seal_key(&config.state).ok()).flatten();
+    let place = |record: &AccountRecord, pool: &str| Place {
+        account: record.id.clone(),
+        pool: pool.to_owned(),
+    };
+    let places = |record: &AccountRecord| -> Vec<Place> {
+        let entry = key.as_ref().and_then(|key| Entry::open(key, record).ok());
+        match entry.map(|entry| entry.said().pool) {
+            Some(pool) => pool.iter().map(|pool| place(record, pool)).collect(),
+            None => {
+                let pools = config.pools.iter();
+                pools.map(|pool| place(record, &pool.name)).collect()
+            }
+        }
+    };
+    Ok(store.accounts().await?.iter().flat_map(places).collect())
+}
+
 fn ids(pools: &[config::Pool]) -> HashSet<String> {
     let accounts = pools.iter().flat_map(|pool| &pool.accounts);
     accounts.map(|account| account.id.clone()).collect()
@@ -288,10 +322,12 @@ impl App {
                 id: id.to_owned(),
                 sealed,
             });
-            let known = record
-                .map(|record| Entry::open(&key, &record))
-                .transpose()?;
-            let said = change(known.map(|entry| entry.said()))?;
+            // What was sealed under another key counts for nothing, and must not stand in the way.
+            let known = record.map(|record| {
+                let opened = Entry::open(&key, &record);
+                opened.map_or_else(|_| Said::default(), |entry| entry.said())
+            });
+            let said = change(known)?;
             let sealed = said.map(|said| said.sealed(&key, id)).transpose()?;
             Ok::<_, AccountError>((sealed, ()))
         });
@@ -471,7 +507,8 @@ impl Roster for App {
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), AccountError>> {
         let in_file = ids(&self.pools_of_file()).contains(id);
         Box::pin(self.change_entry(id, move |known| match known {
-            Some(said) if said.pool.is_some() => Ok(None),
+            // Also a change of an account that is gone, and what cannot be opened any more.
+            Some(said) if said.pool.is_some() || !in_file => Ok(None),
             _ if in_file => Err(AccountError::InFile(id.to_owned())),
             _ => Err(AccountError::NoSuchAccount(id.to_owned())),
         }))

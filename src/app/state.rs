@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::admin::{Auth, Hosts};
@@ -34,7 +34,11 @@ pub(super) fn host_name() -> String {
         .unwrap_or_default()
 }
 
-pub(super) fn prepare_dir(dir: &Path) -> Result<()> {
+/// Makes the state folder, for its owner only, unless it is there.
+///
+/// # Errors
+/// It cannot be made.
+pub fn prepare_dir(dir: &Path) -> Result<()> {
     let made = fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -43,19 +47,42 @@ pub(super) fn prepare_dir(dir: &Path) -> Result<()> {
 }
 
 pub(super) fn admin_auth(config: &Config) -> Result<Auth> {
-    Ok(Auth::new(admin_tokens(config)?, Hosts::of(&config.admin)))
+    let dir = &config.state.dir;
+    make_admin_token(config, dir)?;
+    Ok(Auth::new(
+        admin_tokens(config, dir)?,
+        Hosts::of(&config.admin),
+    ))
 }
 
-/// The files that hold admin tokens, but for the one that a start makes.
-pub(super) fn admin_token_files(config: &Config) -> impl Iterator<Item = PathBuf> {
+/// The files that hold admin tokens; `dir` is the state folder of this process.
+pub(super) fn admin_token_files(config: &Config, dir: &Path) -> Vec<PathBuf> {
     let others = config.admin.tokens.iter().map(|other| &other.token);
     let sources = config.admin.token.iter().chain(others);
-    let files = sources.filter_map(|source| source.file().map(Path::to_owned));
-    files.collect::<Vec<_>>().into_iter()
+    let stated = sources.filter_map(|source| source.file().map(Path::to_owned));
+    let made = (!config.admin.names_admin()).then(|| dir.join(ADMIN_TOKEN));
+    stated.chain(made).collect()
 }
 
-/// The configured tokens; where there is none, the one that an earlier start made, or a new one.
-pub(super) fn admin_tokens(config: &Config) -> Result<Vec<(String, Secret, Role)>> {
+/// The configured tokens. Where none of them is an administrator's, the one that an earlier start
+/// made counts on: a token for Prometheus locks nobody out.
+pub(super) fn admin_tokens(config: &Config, dir: &Path) -> Result<Vec<(String, Secret, Role)>> {
+    let mut tokens = stated_tokens(config)?;
+    if !config.admin.names_admin()
+        && let Some(made) = made_token(&dir.join(ADMIN_TOKEN))
+    {
+        tokens.push(("admin".to_owned(), made, Role::Admin));
+    }
+    ensure!(
+        !tokens.is_empty(),
+        "{} holds no token; a reload makes one",
+        dir.join(ADMIN_TOKEN).display()
+    );
+    Ok(tokens)
+}
+
+/// The tokens that the configuration names.
+pub(super) fn stated_tokens(config: &Config) -> Result<Vec<(String, Secret, Role)>> {
     let read = |name: &str, source| {
         config::read_secret(source).map_err(|e| anyhow::anyhow!("admin token {name}: {e}"))
     };
@@ -67,22 +94,23 @@ pub(super) fn admin_tokens(config: &Config) -> Result<Vec<(String, Secret, Role)
             other.role,
         ));
     }
-    match &config.admin.token {
-        Some(source) => tokens.push(("admin".to_owned(), read("admin", source)?, Role::Admin)),
-        None if tokens.is_empty() => {
-            let made = made_token(&config.state.dir.join(ADMIN_TOKEN))?;
-            tokens.push(("admin".to_owned(), made, Role::Admin));
-        }
-        None => {}
+    if let Some(source) = &config.admin.token {
+        tokens.push(("admin".to_owned(), read("admin", source)?, Role::Admin));
     }
     Ok(tokens)
 }
 
-fn made_token(path: &Path) -> Result<Secret> {
-    if let Ok(text) = fs::read_to_string(path)
-        && !text.trim().is_empty()
-    {
-        return Ok(Secret::new(text.trim()));
+fn made_token(path: &Path) -> Option<Secret> {
+    let text = fs::read_to_string(path).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| Secret::new(text))
+}
+
+/// Where no token is configured, one is made, unless an earlier start has.
+pub(super) fn make_admin_token(config: &Config, dir: &Path) -> Result<()> {
+    let path = dir.join(ADMIN_TOKEN);
+    if states_tokens(config) || made_token(&path).is_some() {
+        return Ok(());
     }
     let token = key::new_key("pga-")?;
     let file = fs::OpenOptions::new()
@@ -90,12 +118,15 @@ fn made_token(path: &Path) -> Result<Secret> {
         .write(true)
         .truncate(true)
         .mode(0o600)
-        .open(path);
+        .open(&path);
     let mut file =
         file.with_context(|| format!("the admin token cannot be kept in {}", path.display()))?;
     writeln!(file, "{}", token.expose())?;
-    file.sync_all()?;
-    Ok(token)
+    Ok(file.sync_all()?)
+}
+
+fn states_tokens(config: &Config) -> bool {
+    config.admin.token.is_some() || !config.admin.tokens.is_empty()
 }
 
 fn scheme(tls: bool) -> &'static str {
@@ -104,8 +135,7 @@ fn scheme(tls: bool) -> &'static str {
 
 /// Will this start make the admin token?
 pub(super) fn makes_token(config: &Config) -> bool {
-    let is_stated = config.admin.token.is_some() || !config.admin.tokens.is_empty();
-    !is_stated && !config.state.dir.join(ADMIN_TOKEN).exists()
+    !states_tokens(config) && !config.state.dir.join(ADMIN_TOKEN).exists()
 }
 
 /// Says where to go, to whoever started the program. `is_first`: it has made the admin token just now.
@@ -120,8 +150,7 @@ pub(super) fn announce(config: &Config, auth: &Auth, is_first: bool) {
         drop(writeln!(out, "operators: {scheme}://{address}"));
         // To whoever sees this terminal, the token's file is no secret either. What is no terminal is a
         // journal that more people read: no link there but the first, without which nobody gets in.
-        let made = config.admin.token.is_none() && config.admin.tokens.is_empty();
-        if made
+        if !states_tokens(config)
             && (is_first || out.is_terminal())
             && let Ok(code) = auth.invite()
         {
@@ -135,7 +164,7 @@ pub(super) fn announce(config: &Config, auth: &Auth, is_first: bool) {
     if let Address::Unix(path) = &config.admin.address {
         drop(writeln!(out, "operators: unix:{}", path.display()));
     }
-    if config.admin.token.is_none() && config.admin.tokens.is_empty() {
+    if !states_tokens(config) {
         drop(writeln!(
             out,
             "token in:  {}",

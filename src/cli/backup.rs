@@ -12,7 +12,7 @@ use clap::Args;
 use super::block_on;
 use super::out;
 use super::source::Source;
-use crate::app::keys_may_be_issued;
+use crate::app::{keys_may_be_issued, prepare_dir};
 use crate::config::{SecretSource, State, read_secret};
 use crate::secret::Secret;
 use crate::store::{Counts, Store};
@@ -40,7 +40,7 @@ pub(super) struct Restore {
 
 impl Backup {
     pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
-        let state = source.load_to_ask()?.config.state;
+        let state = source.load_with_records()?.config.state;
         let key = match (self.with_state_key, &state.key) {
             (false, _) => None,
             (true, SecretSource::Value(_)) => {
@@ -83,7 +83,7 @@ fn must_exist(state: &State) -> anyhow::Result<()> {
 
 impl Restore {
     pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
-        let state = source.load_to_ask()?.config.state;
+        let state = source.load_with_records()?.config.state;
         let restored = block_on(self.read(&state));
         let (counts, key) = restored.with_context(|| self.file.display().to_string())?;
         out::print(&format!("restored: {}\n", said(&counts)))?;
@@ -95,7 +95,7 @@ impl Restore {
 
     async fn read(&self, state: &State) -> anyhow::Result<(Counts, Option<Secret>)> {
         let mut lines = BufReader::new(File::open(&self.file)?);
-        std::fs::create_dir_all(&state.dir)?;
+        prepare_dir(&state.dir)?;
         keys_may_be_issued(&state.dir)?;
         Ok(Store::of(state)?.restore_from(&mut lines).await?)
     }

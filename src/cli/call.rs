@@ -62,22 +62,18 @@ pub(super) fn key(given: Option<&str>) -> anyhow::Result<Option<Secret>> {
     })
 }
 
-/// What the accounts of the running gateway are, by id: status and last error. Empty where none runs.
-pub(super) async fn accounts(admin: &Admin) -> BTreeMap<String, (String, String)> {
-    let answer = admin
-        .get("/api/v1/accounts?limit=1000")
-        .await
-        .unwrap_or_default();
+/// What the accounts of the running gateway are, by id: status and last error.
+pub(super) async fn accounts(admin: &Admin) -> anyhow::Result<BTreeMap<String, (String, String)>> {
+    let answer = admin.get("/api/v1/accounts?limit=1000").await?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let accounts = answer["accounts"].as_array().into_iter().flatten();
-    accounts
-        .map(|one| {
-            (
-                text(&one["id"]),
-                (text(&one["status"]), text(&one["last_error"])),
-            )
-        })
-        .collect()
+    let accounts = accounts.map(|one| {
+        (
+            text(&one["id"]),
+            (text(&one["status"]), text(&one["last_error"])),
+        )
+    });
+    Ok(accounts.collect())
 }
 
 /// One line of a report: a mark, what it is about, what there is to say.

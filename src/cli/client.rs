@@ -1,5 +1,6 @@
 //! Asks the running gateway over HTTP, with the administrator's token.
 
+use std::cmp::Reverse;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,8 +20,9 @@ use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
+use super::source::known;
 use super::table::clean;
-use crate::config::{Address, Config, SecretError, SecretSource, TlsFiles, read_secret};
+use crate::config::{Address, Config, Role, SecretError, SecretSource, TlsFiles, read_secret};
 use crate::net::{ask_socket, pinned};
 use crate::secret::Secret;
 
@@ -43,9 +45,7 @@ impl Admin {
     /// # Errors
     /// A token or a certificate that cannot be read.
     pub(super) fn of(config: &Config) -> anyhow::Result<Admin> {
-        let source = config.admin.token.clone();
-        let source =
-            source.unwrap_or_else(|| SecretSource::File(config.state.dir.join("admin.token")));
+        let source = token_source(config)?;
         let token = match read_secret(&source) {
             Ok(token) => Some(token),
             // The gateway makes it at its first start; whether one runs is seen by asking.
@@ -54,6 +54,9 @@ impl Admin {
             }
             Err(problem) => return Err(problem).context("the admin token"),
         };
+        if let Address::Unix(path) = &config.admin.address {
+            known("admin.address", &path.to_string_lossy())?;
+        }
         Ok(Admin {
             server: match &config.admin.address {
                 Address::Tcp(address) => {
@@ -107,10 +110,7 @@ impl Admin {
         let ask = request(method, &url, self.token.as_ref(), body)?;
         let (status, answer) = match self.server.exchange_within(ask, patience).await {
             Ok(answer) => answer,
-            Err(Trouble::Nobody) => bail!(
-                "nothing runs at {}; `poolgate run` starts the gateway",
-                self.url()
-            ),
+            Err(Trouble::Nobody) => bail!(Nobody(self.url().to_owned())),
             Err(trouble) => bail!("{url}: {trouble}"),
         };
         if status.is_success() {
@@ -133,6 +133,37 @@ impl Admin {
             (StatusCode::UNPROCESSABLE_ENTITY, ..) if !said.is_empty() => anyhow!("{said}"),
             _ => anyhow!("{url} answers {status}: {said}"),
         })
+    }
+}
+
+/// Where a token is that may do most: `admin.token`, that of an administrator, the one that a start made,
+/// any other.
+fn token_source(config: &Config) -> anyhow::Result<SecretSource> {
+    let admin = &config.admin;
+    if let Some(source) = &admin.token {
+        known_source("admin.token", source)?;
+        return Ok(source.clone());
+    }
+    let made = config.state.dir.join("admin.token");
+    let mut others: Vec<_> = admin.tokens.iter().collect();
+    // Stable: of those of one role the first.
+    others.sort_by_key(|other| Reverse(other.role));
+    let other = others
+        .iter()
+        .find(|other| known_source(&other.name, &other.token).is_ok());
+    match other {
+        Some(other) if other.role == Role::Admin || !made.exists() => Ok(other.token.clone()),
+        _ => {
+            known("state.dir", &made.to_string_lossy())?;
+            Ok(SecretSource::File(made))
+        }
+    }
+}
+
+fn known_source(key: &str, source: &SecretSource) -> anyhow::Result<()> {
+    match source {
+        SecretSource::File(path) => known(key, &path.to_string_lossy()),
+        SecretSource::Value(value) => known(key, value.expose()),
     }
 }
 
@@ -227,6 +258,11 @@ impl Server {
         exchange(client.build(connector), request, patience).await
     }
 }
+
+/// No gateway listens where the configuration says.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing runs at {0}; `poolgate run` starts the gateway")]
+pub(super) struct Nobody(String);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

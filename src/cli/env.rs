@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use http::StatusCode;
 
-use super::client::{base, local};
-use super::out;
+use super::client::{Server, base, local, request};
 use super::source::Source;
+use super::{block_on, out};
+use crate::config::{Config, Open};
 
 /// Print the lines that point a client here
 #[derive(Args)]
@@ -41,13 +43,14 @@ impl Env {
             Err(_) => ("http://127.0.0.1:8080".to_owned(), "any"),
             Ok(_) => {
                 let config = source.load_to_ask()?.config;
-                let asks = !config.clients.keys.is_empty() || config.clients.keys_file.is_some();
                 let listen = config.listen.first();
                 let tls = listen.is_some_and(|listen| listen.tls.is_some());
                 let address = listen.map(|listen| listen.address);
                 let address = address.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into());
-                let beyond = !address.ip().is_loopback();
-                let key = if asks || beyond { YOUR_KEY } else { "any" };
+                let key = match wants_key(&config) {
+                    true => YOUR_KEY,
+                    false => "any",
+                };
                 (base(local(address), tls), key)
             }
         };
@@ -57,6 +60,36 @@ impl Env {
         }
         out::print(&text)?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Does the gateway ask its clients for a key? Where it runs it says so itself.
+fn wants_key(config: &Config) -> bool {
+    let asked = block_on(async { Ok(asks(config).await) });
+    asked.ok().flatten().unwrap_or_else(|| {
+        let clients = &config.clients;
+        let mut listens = config.listen.iter();
+        match clients.open {
+            Open::Always => false,
+            Open::Never => true,
+            Open::Auto | Open::UntilKeys => {
+                let is_there = !clients.keys.is_empty() || clients.keys_file.is_some();
+                is_there || listens.any(|listen| !listen.address.ip().is_loopback())
+            }
+        }
+    })
+}
+
+/// The answer to a request without a key; none: nobody says.
+async fn asks(config: &Config) -> Option<bool> {
+    let listen = config.listen.first()?;
+    let server = Server::at(listen.address, listen.tls.as_ref()).ok()?;
+    let ask = request("GET", &format!("{}/v1/models", server.url), None, None);
+    let (status, _) = server.exchange(ask.ok()?).await.ok()?;
+    match status {
+        StatusCode::UNAUTHORIZED => Some(true),
+        status if status.is_success() => Some(false),
+        _ => None,
     }
 }
 

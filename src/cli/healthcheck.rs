@@ -10,14 +10,20 @@ use super::client::{Server, Trouble, request};
 use super::source::Source;
 
 /// Exit with 0 when the gateway can serve, else with 1
+///
+/// Without a configuration file the variables of an older system say where it is (`--env-compat`).
 #[derive(Args)]
 #[command(after_help = "Example:\n  HEALTHCHECK CMD [\"poolgate\", \"healthcheck\"]")]
 pub(super) struct Healthcheck {}
 
 impl Healthcheck {
     pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
-        let config = source.load_to_ask()?.config;
-        let Some(listen) = config.listen.first() else {
+        // In a container of `run --env-compat` there is no file, and the variables are here, too.
+        let loaded = match source.names_a_file() {
+            true => source.load_to_ask()?,
+            false => source.load_variables()?,
+        };
+        let Some(listen) = loaded.config.listen.first() else {
             bail!("the configuration has no `listen`");
         };
         let server = Server::at(listen.address, listen.tls.as_ref()).context("listen[0].tls")?;

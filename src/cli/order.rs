@@ -1,5 +1,6 @@
 //! `poolgate reload`, `upgrade` and `stop`: orders to the gateway that runs here.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::out;
-use super::source::Source;
+use super::source::{Source, known};
 use crate::app::{self, Done, Given, Order};
 
 /// Beyond what a gateway allows itself.
@@ -21,11 +22,14 @@ const RELOAD: Duration = Duration::from_secs(120);
 /// named.
 #[derive(Args)]
 #[command(after_help = "Example:\n  poolgate reload -c /etc/poolgate/poolgate.yaml")]
-pub(super) struct Reload {}
+pub(super) struct Reload {
+    #[command(flatten)]
+    whose: Whose,
+}
 
 impl Reload {
     pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
-        let (done, _) = give(source, &Order::Reload, RELOAD)?;
+        let (done, _) = self.whose.give(source, &Order::Reload, RELOAD)?;
         report(&done)
     }
 }
@@ -35,12 +39,15 @@ impl Reload {
 /// Returns when it has ended.
 #[derive(Args)]
 #[command(after_help = "Example:\n  poolgate stop")]
-pub(super) struct Stop {}
+pub(super) struct Stop {
+    #[command(flatten)]
+    whose: Whose,
+}
 
 impl Stop {
     pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
         let server = source.load_to_ask()?.config.server;
-        let (done, given) = give(source, &Order::Stop, SPARE)?;
+        let (done, given) = self.whose.give(source, &Order::Stop, SPARE)?;
         report(&done)?;
         let patience = server.drain_delay + server.drain_timeout + SPARE;
         let ended = given.wait_for_end(patience);
@@ -57,6 +64,8 @@ impl Stop {
 #[derive(Args)]
 #[command(after_help = "Example:\n  poolgate upgrade -c /etc/poolgate/poolgate.yaml")]
 pub(super) struct Upgrade {
+    #[command(flatten)]
+    whose: Whose,
     /// How long the new process may take until it serves
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -65,14 +74,34 @@ pub(super) struct Upgrade {
 impl Upgrade {
     pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
         let patience = self.timeout;
-        let (done, _) = give(source, &Order::Upgrade { patience }, patience + SPARE)?;
+        let order = Order::Upgrade { patience };
+        let (done, _) = self.whose.give(source, &order, patience + SPARE)?;
         report(&done)
     }
 }
 
-fn give(source: &Source, order: &Order, patience: Duration) -> anyhow::Result<(Done, Given)> {
-    let state = source.load_to_ask()?.config.state.dir;
-    app::give(&state, order, patience)
+/// Which of the gateways of this machine.
+#[derive(Args)]
+struct Whose {
+    /// The state folder that it was started with [default: the configuration's `state.dir`]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+impl Whose {
+    fn give(
+        &self,
+        source: &Source,
+        order: &Order,
+        patience: Duration,
+    ) -> anyhow::Result<(Done, Given)> {
+        if let Some(state) = &self.state {
+            return app::give(state, order, patience);
+        }
+        let state = source.load_to_ask()?.config.state.dir;
+        known("state.dir", &state.to_string_lossy())?;
+        app::give(&state, order, patience)
+    }
 }
 
 /// What was done goes to standard output, what was not to standard error: a line for each problem.

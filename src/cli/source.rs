@@ -63,6 +63,24 @@ impl Source {
         }
     }
 
+    /// Is there a file to read, or one that was named?
+    pub(super) fn names_a_file(&self) -> bool {
+        !self.env_compat && (self.config.is_some() || self.path().is_ok())
+    }
+
+    /// The configuration that an older system's variables ask for.
+    ///
+    /// # Errors
+    /// There is neither a file nor such variables.
+    pub(super) fn load_variables(&self) -> anyhow::Result<Loaded> {
+        let variables = self.variables()?;
+        let loaded = of_variables(Path::new(VARIABLES), &|name| variables.get(name));
+        if !self.env_compat && loaded.is_err() {
+            self.path()?;
+        }
+        Ok(loaded?)
+    }
+
     /// The variables of `--env-file`.
     pub(super) fn variables(&self) -> anyhow::Result<EnvFile> {
         match &self.env_file {
@@ -90,18 +108,52 @@ impl Source {
     /// The configuration as far as it says where the running gateway is. The secrets of its accounts
     /// are often in the environment of the gateway only, so unset variables are no mistake here.
     pub(super) fn load_to_ask(&self) -> anyhow::Result<Loaded> {
+        if self.env_compat {
+            return self.load_variables();
+        }
         let variables = self.variables()?;
         let path = self.path()?;
         let env = |name: &str| variables.get(name);
-        if self.env_compat {
-            return Ok(of_variables(&path, &env)?);
-        }
         config::load(&path, &env).or_else(|problems| {
             let Ok(text) = std::fs::read_to_string(&path) else {
                 return Err(problems.into());
             };
             config::load(&path, &filled(&text, &env)).map_err(|_| problems.into())
         })
+    }
+
+    /// The same for commands that read or change the records themselves.
+    ///
+    /// # Errors
+    /// Where they are depends on a variable that is not set: another place must not be taken for it.
+    pub(super) fn load_with_records(&self) -> anyhow::Result<Loaded> {
+        let loaded = self.load_to_ask()?;
+        let state = &loaded.config.state;
+        known("state.dir", &state.dir.to_string_lossy())?;
+        if let Some(url) = &state.postgres {
+            known("state.postgres", url.expose())?;
+        }
+        Ok(loaded)
+    }
+}
+
+/// What stands for the value of an unset variable, around its name.
+const UNSET: (&str, &str) = ("unset-", "-");
+
+/// What a command needs of a configuration that was read by [`Source::load_to_ask`].
+///
+/// # Errors
+/// `text`, the value of `key`, has an unset variable in it.
+pub(super) fn known(key: &str, text: &str) -> anyhow::Result<()> {
+    let name = text
+        .split_once(UNSET.0)
+        .and_then(|(_, rest)| rest.split_once(UNSET.1));
+    match name {
+        Some((name, _)) => bail!(
+            "{key} needs the variable {name}, which is not set here: set it as it is set for the \
+             gateway, or name its file with `--env-file`"
+        ),
+        None => Ok(()),
     }
 }
 
@@ -119,20 +171,49 @@ fn of_variables(path: &Path, env: Variables<'_>) -> Result<Loaded, Problems> {
     Ok(loaded)
 }
 
-/// `env`, with a word in place of each unset variable that `text` gives no default for.
+/// `env`, with a word that names it in place of each unset variable that `text` gives no default for.
 fn filled<'a>(text: &str, env: Variables<'a>) -> impl Fn(&str) -> Option<String> + use<'a> {
     let names = text.split("${").skip(1);
     let needed: BTreeSet<String> = names
         .filter_map(|rest| rest.split_once('}'))
         .map(|(name, _)| name.to_owned())
         .collect();
-    move |name| env(name).or_else(|| needed.contains(name).then(|| "unset".to_owned()))
+    move |name| {
+        let word = || format!("{}{name}{}", UNSET.0, UNSET.1);
+        env(name).or_else(|| needed.contains(name).then(word))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Source;
     use std::fs;
+
+    fn source(text: &str) -> (tempfile::TempDir, Source) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("poolgate.yaml");
+        fs::write(&path, text).unwrap();
+        let source = Source {
+            config: Some(path),
+            ..Source::default()
+        };
+        (folder, source)
+    }
+
+    #[test]
+    fn records_are_not_looked_for_in_a_folder_that_an_unset_variable_names() {
+        for state in [
+            "dir: \"${POOLGATE_TEST_UNSET}/x\"",
+            "postgres: \"postgres://u:${POOLGATE_TEST_UNSET}@db/x\"",
+        ] {
+            let (_folder, source) = source(&format!(
+                "state: {{{state}}}\npools: {{default: {{accounts: [{{id: a, upstream: openai}}]}}}}\n"
+            ));
+            assert!(source.load_to_ask().is_ok(), "the gateway may be asked");
+            let problem = source.load_with_records().err().unwrap().to_string();
+            assert!(problem.contains("POOLGATE_TEST_UNSET,"), "{problem}");
+        }
+    }
 
     #[test]
     fn the_running_gateway_is_found_without_the_secrets_of_its_accounts() {

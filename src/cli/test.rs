@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use futures::future::join_all;
+use http::HeaderValue;
+use http::header::HOST;
 use serde_json::{Value, json};
 
 use super::client::{Server, Trouble, request};
@@ -57,6 +59,7 @@ impl Test {
         let tried = Tried {
             server: &server,
             key: key.as_ref(),
+            host: listen.hosts.first().map(String::as_str),
         };
         let parts = block_on(self.parts(&tried))?;
         let well = parts.iter().all(|part| part.result.is_ok());
@@ -134,12 +137,19 @@ impl Test {
 struct Tried<'a> {
     server: &'a Server,
     key: Option<&'a Secret>,
+    /// The name to ask for, where not every one is accepted.
+    host: Option<&'a str>,
 }
 
 impl Tried<'_> {
     async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<String, String> {
         let url = format!("{}{path}", self.server.url);
-        let ask = request(method, &url, self.key, body).map_err(|error| error.to_string())?;
+        let ask = request(method, &url, self.key, body);
+        let mut ask = ask.map_err(|error| error.to_string())?;
+        if let Some(host) = self.host {
+            let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
+            ask.headers_mut().insert(HOST, host);
+        }
         let answer = self.server.exchange_within(ask, PATIENCE).await;
         let (status, body) = answer.map_err(|trouble| match trouble {
             Trouble::Nobody => format!(

@@ -176,7 +176,7 @@ fn tls(s: &mut Section<'_, '_>) -> UpstreamTls {
 }
 
 fn instance(s: &mut Section<'_, '_>) -> Instance {
-    let command = s.list("command", Text, Vec::new());
+    let command = s.words("command");
     if s.is_written() && command.first().is_none_or(|program| program.is_empty()) {
         s.problem("command", "must be a list that begins with the program");
     }

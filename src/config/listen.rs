@@ -43,6 +43,13 @@ pub(super) fn admin(s: &mut Section<'_, '_>, listeners: &[Listen]) -> Admin {
         hosts: s.list("hosts", HOST, Vec::new()),
         legacy_paths: s.get("legacy_paths", Flag, true),
     };
+    if !admin.tokens.is_empty() && !admin.names_admin() {
+        s.warn(
+            "tokens",
+            "none has the role admin: the one that an earlier start made counts, \
+             `state.dir/admin.token`; where there is none nobody can change anything: give `token`",
+        );
+    }
     if let Address::Tcp(address) = admin.address {
         if !address.ip().is_loopback() && admin.tls.is_none() && !admin.insecure {
             s.problem(

@@ -186,7 +186,7 @@ pub fn known_keys() -> Vec<String> {
     let nothing = Node {
         place: Place::default(),
         value: Value::Null,
-        literal: true,
+        written: None,
     };
     let mut doc = Document::new(PathBuf::new(), true);
     root(&mut doc, &nothing, config);

@@ -48,10 +48,24 @@ fn rotate(s: &mut Section<'_, '_>, keep: u32) -> Rotate {
     }
 }
 
+/// Of the address of a Unix socket, in bytes (unix(7)).
+const SOCKET_PATH: usize = 107;
+/// What the socket's name adds to `dir`: `/control/NNNNNNN.poolgate.sock`.
+const SOCKET_NAME: usize = 30;
+
 pub(super) fn state(s: &mut Section<'_, '_>) -> State {
     let folder = s.folder();
     let usual = folder.0.join("data");
     let dir = s.get("dir", folder, usual);
+    let longest = SOCKET_PATH - SOCKET_NAME;
+    if dir.as_os_str().len() > longest {
+        s.warn(
+            "dir",
+            format!(
+                "`reload`, `upgrade` and `stop` need a path of at most {longest} bytes, for a socket in it"
+            ),
+        );
+    }
     // Unlike other paths, this one starts at `dir`: the file is made there.
     let key = s.secret("key", PathIn(dir.clone()));
     let key = key.unwrap_or_else(|| SecretSource::File(dir.join("state.key")));

@@ -41,8 +41,8 @@ impl Place {
 pub(super) struct Node {
     pub(super) place: Place,
     pub(super) value: Value,
-    /// The text was written in the file itself, without a variable.
-    pub(super) literal: bool,
+    /// The text as it is written, where that has a variable in it.
+    pub(super) written: Option<String>,
 }
 
 #[derive(Debug)]
@@ -140,26 +140,26 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn node(&mut self, raw: Raw, path: &str) -> Node {
         let place = Place::of(raw.0.defined);
-        let mut literal = true;
+        let mut written = None;
         let value = match raw.0.value {
             Bare::Null => Value::Null,
             Bare::Plain(parsed) => {
                 // As it is written, so that `007` may be a name; the parsed form only where the
                 // place is not known.
-                let written = self
+                let plain = self
                     .text
                     .get(place.start..place.end)
                     .unwrap_or_default()
                     .trim();
-                Value::Bare(if written.is_empty() {
+                Value::Bare(if plain.is_empty() {
                     parsed
                 } else {
-                    written.to_owned()
+                    plain.to_owned()
                 })
             }
             Bare::Text(text) => match expand(&text, self.env) {
                 Ok(replaced) => {
-                    literal = replaced == text;
+                    written = (replaced != text).then_some(text);
                     Value::Text(replaced)
                 }
                 Err(message) => {
@@ -183,7 +183,7 @@ impl Reading<'_> {
         Node {
             place,
             value,
-            literal,
+            written,
         }
     }
 

@@ -12,6 +12,7 @@ use super::client::{Client, Grant};
 use super::hash::{ByHash, KeyHash};
 use super::slots::Seat;
 use super::source::{self, ANYBODY, Known, Stated};
+use super::unclaimed::Unclaimed;
 use crate::clock::{self, Instant, Moment, SystemTime};
 use crate::config::{Assignment, Config, Open, Tier};
 use crate::limit::{Limits, Permits, Prices, Spent};
@@ -58,6 +59,7 @@ struct Kept {
     live: HashMap<Arc<str>, Live>,
     /// The issued keys; none before they were read.
     records: Option<Vec<KeyRecord>>,
+    unclaimed: Unclaimed,
 }
 
 /// What is counted of a key, and where it sits.
@@ -121,8 +123,8 @@ impl Keys {
         let keys = Keys {
             index: ArcSwap::default(),
             kept: Mutex::new(Kept {
-                live: HashMap::new(),
                 records,
+                ..Kept::default()
             }),
             had_keys: AtomicBool::new(false),
         };
@@ -144,7 +146,11 @@ impl Keys {
     }
 
     fn build(&self, config: &Config, kept: &mut Kept) {
-        let Kept { live, records } = kept;
+        let Kept {
+            live,
+            records,
+            unclaimed,
+        } = kept;
         let (known, shuts) = source::all(config, records.as_deref());
         self.had_keys.fetch_or(shuts, Ordering::SeqCst);
         let revoked = records.iter().flatten();
@@ -152,6 +158,7 @@ impl Keys {
         let mut index = Index {
             revoked: revoked.map(|record| record.id.clone()).collect(),
             is_partial: records.is_none(),
+            longest_window: longest_window(config, records.as_deref()),
             ..Index::default()
         };
         let prices = Arc::new(Prices::of(&config.prices));
@@ -182,11 +189,13 @@ impl Keys {
         // Before the records were read there may be keys in them.
         index.anybody = (self.is_open(config) && !index.is_partial)
             .then(|| client(Stated::plain(ANYBODY.into(), ANYBODY.into(), None)));
-        let windows = index
-            .by_id
-            .values()
-            .filter_map(|client| client.limits.span());
-        index.longest_window = windows.max();
+        if !unclaimed.is_empty() {
+            let at = clock::moment();
+            for client in index.by_id.values() {
+                let used = unclaimed.take(&client.id);
+                used.iter().for_each(|spent| remember(client, spent, at));
+            }
+        }
         // What counts goes on counting, should the key be there again with the next change: it may be
         // disabled for a while, or its file not be readable.
         let now = clock::now();
@@ -249,25 +258,22 @@ impl Keys {
         tiers
     }
 
-    /// The longest window of a limit; none without limits.
+    /// The longest window of a limit that a key has, or may have again; none without limits.
     pub fn longest_window(&self) -> Option<Duration> {
         self.index.load().longest_window
     }
 
     /// Takes what was used before this process into its key's limits; `at`: now.
     pub fn remember(&self, spent: &SpentRecord, at: Moment) {
-        let Some(client) = self.client(&spent.key) else {
-            return;
-        };
-        let used = Spent {
-            tokens: spent.tokens,
-            cost: spent.cost,
-        };
-        // What a clock that was set back calls the future is now.
-        let ago = millis(at.wall).saturating_sub(spent.at).max(0) as u64;
-        if let Some(then) = at.now.checked_sub(Duration::from_millis(ago)) {
-            let model = spent.model.as_deref();
-            client.limits.remember(model, spent.requests, &used, then);
+        if let Some(client) = self.client(&spent.key) {
+            return remember(&client, spent, at);
+        }
+        let mut kept = self.kept.lock();
+        // It may have come meanwhile.
+        match self.client(&spent.key) {
+            Some(client) => remember(&client, spent, at),
+            None if self.is_revoked(&spent.key) => {}
+            None => kept.unclaimed.keep(spent),
         }
     }
 
@@ -295,6 +301,29 @@ impl Keys {
         }
         index.anybody.clone().ok_or(refused)
     }
+}
+
+fn remember(client: &Client, spent: &SpentRecord, at: Moment) {
+    let used = Spent {
+        tokens: spent.tokens,
+        cost: spent.cost,
+    };
+    // What a clock that was set back calls the future is now.
+    let ago = millis(at.wall).saturating_sub(spent.at).max(0) as u64;
+    if let Some(then) = at.now.checked_sub(Duration::from_millis(ago)) {
+        let model = spent.model.as_deref();
+        client.limits.remember(model, spent.requests, &used, then);
+    }
+}
+
+/// Of the limits of all tiers and of all keys that are not revoked: one that is refused now, as it is
+/// disabled or its file cannot be read, may be good again, and then it counts what it used before.
+fn longest_window(config: &Config, records: Option<&[KeyRecord]>) -> Option<Duration> {
+    let of_tiers = config.tiers.values().flat_map(|tier| &tier.limits);
+    let records = records.unwrap_or_default().iter();
+    let records = records.filter(|record| record.revoked_at.is_none());
+    let of_keys = records.flat_map(|record| &record.limits);
+    of_tiers.chain(of_keys).map(|limit| limit.window).max()
 }
 
 fn client(

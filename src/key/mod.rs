@@ -13,6 +13,7 @@ mod register;
 mod shown;
 mod slots;
 mod source;
+mod unclaimed;
 mod written;
 
 pub use client::{Client, Grant};

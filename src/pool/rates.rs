@@ -155,13 +155,7 @@ impl Pool {
     }
 
     /// `has_worked`: the account has, so that what it used counts.
-    fn settle_charge(
-        &self,
-        account: &Arc<Account>,
-        charge: Charge,
-        has_worked: bool,
-        now: u64,
-    ) {
+    fn settle_charge(&self, account: &Arc<Account>, charge: Charge, has_worked: bool, now: u64) {
         let at = self.at(now);
         let tokens = if has_worked { charge.tokens } else { Some(0) };
         let nothing_left = match tokens {

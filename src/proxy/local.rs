@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{Method, StatusCode};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::Gateway;
@@ -37,6 +37,13 @@ pub trait OlderPaths: Send + Sync {
     fn is_ready(&self) -> bool;
     /// Is it ready, and the body of `GET /health`.
     fn health(&self) -> (bool, Bytes);
+}
+
+/// Does this ask whether the gateway lives or serves? Orchestrators and load balancers ask by addresses of
+/// their own, and are told no name.
+pub(super) fn is_probe(head: &RequestHeader) -> bool {
+    let read = matches!(head.method, Method::GET | Method::HEAD);
+    read && matches!(head.uri.path(), "/livez" | "/readyz" | "/health")
 }
 
 /// Answers the request if it is one of ours.

@@ -7,6 +7,7 @@ use http::header::{HOST, HeaderName, ORIGIN};
 use pingora_proxy::Session;
 
 use super::context::Context;
+use super::local;
 use super::reject::Refused;
 use crate::config::{Config, Listen};
 use crate::dialect::Reject;
@@ -120,7 +121,8 @@ pub(super) fn check(config: &Config, keys: &Keys, session: &Session) -> Result<(
         .or(head.uri.authority().map(|a| a.as_str()));
     let name = authority.map(host_name).unwrap_or_default();
     let named = listen.map_or(&[][..], |listen| &listen.hosts);
-    if !named.is_empty() && !named.iter().any(|host| host.eq_ignore_ascii_case(name)) {
+    let is_named = named.iter().any(|host| host.eq_ignore_ascii_case(name));
+    if !named.is_empty() && !is_named && !local::is_probe(head) {
         return Err(Reject::forbidden_origin().into());
     }
     let is_loopback = listen.is_some_and(|listen| listen.address.ip().is_loopback());
@@ -129,7 +131,7 @@ pub(super) fn check(config: &Config, keys: &Keys, session: &Session) -> Result<(
     }
     let local_name = name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if !local_name && !named.iter().any(|host| host.eq_ignore_ascii_case(name)) {
+    if !local_name && !is_named {
         return Err(Reject::forbidden_origin().into());
     }
     let foreign = head

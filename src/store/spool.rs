@@ -44,6 +44,10 @@ pub(super) struct Writer {
     is_refused: bool,
     written: Instant,
     sweep_at: Instant,
+    /// The last time that it was looked how late it is.
+    looked: Instant,
+    /// The log was told that the clock may be wrong.
+    is_ahead: bool,
 }
 
 impl Writer {
@@ -62,6 +66,8 @@ impl Writer {
             is_refused: false,
             written: now,
             sweep_at: now,
+            looked: now,
+            is_ahead: false,
         }
     }
 
@@ -225,7 +231,10 @@ impl Writer {
     /// left that ended meanwhile.
     async fn sweep(&mut self) {
         self.take_left();
-        let now = millis(clock::wall());
+        let now = match self.sweep_time().await {
+            Ok(now) => now,
+            Err(error) => return self.is_not_swept(&error),
+        };
         let longest = self.intake.told.longest_window.load(Ordering::Relaxed);
         let longest = (longest > 0).then(|| Duration::from_millis(longest));
         for _ in 0..STEPS {
@@ -236,13 +245,33 @@ impl Writer {
                     self.sweep_at = clock::now() + SWEEP_EVERY;
                     return;
                 }
-                Err(error) => {
-                    tracing::warn!("old records are not deleted: {error}");
-                    self.sweep_at = clock::now() + SWEEP_EVERY;
-                    return;
-                }
+                Err(error) => return self.is_not_swept(&error),
             }
         }
+    }
+
+    fn is_not_swept(&mut self, error: &StoreError) {
+        tracing::warn!("old records are not deleted: {error}");
+        self.sweep_at = clock::now() + SWEEP_EVERY;
+    }
+
+    /// How late it is, for records that are too old. A clock that jumps ahead must not delete them all.
+    async fn sweep_time(&mut self) -> Result<i64, StoreError> {
+        const DAY: i64 = 86_400_000;
+        let (now, wall) = (clock::now(), millis(clock::wall()));
+        let passed = now.saturating_duration_since(self.looked);
+        let time = self.store.sweep_time(wall, passed);
+        let time = self.intake.meanwhile(time).await?;
+        self.looked = now;
+        let days = (wall - time) / DAY;
+        if days > 1 && !self.is_ahead {
+            tracing::warn!(
+                "old records were last deleted {days} days ago, says the clock: should it be wrong, set it \
+                 right; they go at a day of them an hour"
+            );
+        }
+        self.is_ahead = days > 1;
+        Ok(time)
     }
 
     /// What cannot be written before the end waits in a file for the next start.

@@ -3,8 +3,10 @@
 mod accounts;
 mod described;
 mod operators;
+mod rekeyed;
 mod reload;
 mod socket;
+mod tokens;
 mod usage;
 
 use serde_json::{Value, json};

@@ -76,6 +76,10 @@ fn three_variables_are_one_account_whose_breaker_opens_and_closes_as_they_say() 
     let variables = account(&vendor.url()) + "CIRCUIT_BREAKER_ERROR_THRESHOLD=2\n";
     let gateway = Alone::start(&variables, &[], &[]);
     gateway.becomes_ready();
+    // As the image's health check asks: without --env-compat, with the same variables.
+    let check = ["healthcheck", "--env-file", "dot.env"];
+    let (code, _, complaints) = gateway.program.command(&check);
+    assert_eq!(code, Some(0), "{complaints}");
     let of = |field: &str| gateway.shown("/accounts/default")[field].clone();
     assert_eq!(message().send(gateway.clients).status, 200);
     assert_eq!(

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{command, create, gateway, keys, piped, show, status};
-use crate::support::{Gateway, Mock, Program, get, pool, wait_for};
+use crate::support::{Gateway, Mock, Program, get, pool, post, wait_for};
 
 /// Until this a change by command must be in force.
 const IN_FORCE: Duration = Duration::from_secs(1);
@@ -221,4 +221,39 @@ fn what_commands_do_to_keys_is_in_the_audit_record() {
         assert_eq!(row["actor"].as_str(), name.as_deref());
         assert_eq!(row["detail"]["name"], "ci");
     }
+}
+
+#[test]
+fn a_key_is_bound_to_an_account_that_the_api_added() {
+    let (gateway, vendors) = gateway("tiers: {high: {assignment: bound}}");
+    let account = json!({"pool": "default", "id": "added", "upstream": vendors[0].url(),
+        "credential": {"api_key": "key-of-the-api-0123456789"}});
+    let added = gateway.admin(post("/api/v1/accounts", &account));
+    assert_eq!(added.status, 201, "{}", added.text());
+    let key = create(
+        &gateway.program,
+        &["--name", "bound", "--tier", "high", "--account", "added"],
+    );
+    becomes(&gateway, &key, 200);
+    let (code, _, complaints) = gateway
+        .program
+        .command(&["keys", "create", "--account", "nobody"]);
+    assert!(
+        code == Some(1) && complaints.contains("added"),
+        "{complaints}"
+    );
+}
+
+#[test]
+fn the_lines_for_a_client_know_whether_a_key_is_asked() {
+    let vendors = Mock::several(1, &[]);
+    let gateway = Gateway::start(&pool(&vendors, ""));
+    let lines = || gateway.program.command(&["env", "claude"]).1;
+    assert!(lines().contains("AUTH_TOKEN=any"), "{}", lines());
+    let key = create(&gateway.program, &["--name", "me"]);
+    becomes(&gateway, &key, 200);
+    wait_for("keys to be asked", || {
+        (status(&gateway, "no-key") == 401).then_some(())
+    });
+    assert!(lines().contains("AUTH_TOKEN=YOUR_KEY"), "{}", lines());
 }

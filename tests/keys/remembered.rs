@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::{ask, create, gateway, status};
-use crate::support::{Gateway, post, wait_for};
+use crate::support::{Gateway, Request, get, post, wait_for};
 
 const LIMITS: &str = "tiers: {default: {limits: [{requests: 5, window: 1h}]}, tokens: {limits: [{tokens: 100, window: 1h}]}}";
 
@@ -41,6 +41,28 @@ fn limits_go_on_where_they_were_after_a_restart() {
     let (mut gateway, _vendors) = gateway(LIMITS);
     let keys = used_up(&gateway);
     gateway.restart(Signal::SIGTERM);
+    goes_on(&gateway, &keys);
+}
+
+#[test]
+fn limits_go_on_where_they_were_though_the_key_was_disabled_over_a_restart() {
+    let (mut gateway, _vendors) = gateway(LIMITS);
+    let keys = used_up(&gateway);
+    let enable = |gateway: &Gateway, enabled: bool| {
+        let listed = gateway.admin(get("/api/v1/keys")).json();
+        for key in listed["keys"].as_array().unwrap() {
+            let path = format!("/api/v1/keys/{}", key["id"].as_str().unwrap());
+            let change = Request::new("PATCH", &path).header("content-type", "application/json");
+            let change = change.body(json!({"enabled": enabled}).to_string());
+            let changed = gateway.admin(change);
+            assert_eq!(changed.status, 200, "{}", changed.text());
+        }
+    };
+    enable(&gateway, false);
+    gateway.restart(Signal::SIGTERM);
+    let [requests, _] = &keys;
+    assert_eq!(status(&gateway, requests), 401, "it is disabled");
+    enable(&gateway, true);
     goes_on(&gateway, &keys);
 }
 

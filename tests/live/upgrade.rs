@@ -338,3 +338,41 @@ fn a_successor_may_be_started_by_hand_and_sigquit_alone_ends_nothing() {
     assert_eq!(gateway.program.command(&["stop"]).0, Some(0));
     assert_eq!(successor.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_successor_that_could_take_no_orders_does_not_take_over() {
+    let vendors = [Mock::start(&[])];
+    let gateway = Gateway::start(&pool(&vendors, ""));
+    let folder = gateway.program.folder().to_owned();
+    let text = std::fs::read_to_string(folder.join("poolgate.yaml")).unwrap();
+    let elsewhere = format!("state: {{dir: data2}}\n{text}");
+    gateway.program.write("poolgate.yaml", &elsewhere);
+    std::fs::create_dir(folder.join("data2")).unwrap();
+    std::fs::write(folder.join("data2/control"), "in the way").unwrap();
+    let (code, _, complaints) = gateway.program.command(&["upgrade", "--state", "data"]);
+    assert_eq!(code, Some(1));
+    assert!(complaints.contains("cannot take orders"), "{complaints}");
+    let (code, _, complaints) = gateway.program.command(&["reload", "--state", "data"]);
+    assert_eq!(code, Some(0), "the old one does: {complaints}");
+    assert_eq!(gateway.send(&chat(false)).status, 200);
+}
+
+#[test]
+fn orders_are_taken_as_soon_as_their_socket_can_be_made() {
+    let vendors = [Mock::start(&[])];
+    let mut gateway = Gateway::start(&pool(&vendors, ""));
+    gateway.program.stop(Signal::SIGTERM);
+    let control = gateway.program.folder().join("data/control");
+    std::fs::remove_dir_all(&control).unwrap();
+    std::fs::write(&control, "in the way").unwrap();
+    gateway.start_again();
+    let said = "the command line cannot reach this gateway";
+    wait_for("the log to say so", || {
+        gateway.program.output().contains(said).then_some(())
+    });
+    std::fs::remove_file(&control).unwrap();
+    gateway.wait_until_it_takes_orders();
+    let (code, _, complaints) = gateway.program.command(&["reload"]);
+    assert_eq!(code, Some(0), "{complaints}");
+    assert_eq!(gateway.program.output().matches(said).count(), 1);
+}

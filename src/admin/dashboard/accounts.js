@@ -92,7 +92,8 @@ export function mount(root, context) {
         // Another one may be open by now.
         if (opened !== mine) return;
         opened = null;
-        if (left) return;
+        // Nor does it take back the address of another one that is on its way.
+        if (left || !context.isAt(id)) return;
         context.path = [];
         context.remember(wanted);
       }));

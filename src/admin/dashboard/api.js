@@ -4,6 +4,13 @@
 const PATIENCE = 15_000;
 const LONG = 90_000;
 
+/** Somebody is at the page who pressed or moved something so lately. What it asks by itself is no use of the session. */
+const AT_IT = 60_000;
+let touched = Date.now();
+for (const event of ["pointerdown", "pointermove", "keydown"]) {
+  addEventListener(event, () => { touched = Date.now(); }, { capture: true, passive: true });
+}
+
 /** Proves that a write comes from this page: another site cannot set a header. */
 let csrf = null;
 let signedOut = () => {};
@@ -49,6 +56,7 @@ async function once(method, path, body, { long = false, quiet = false, accept = 
     headers["Content-Type"] = "application/json";
     headers["X-Poolgate-CSRF"] = csrf ?? "";
   }
+  if (Date.now() - touched > AT_IT) headers["X-Poolgate-Away"] = "1";
   let response, text;
   try {
     const signal = AbortSignal.timeout(long ? LONG : PATIENCE);
@@ -77,7 +85,7 @@ export const post = (path, body, options) => call("POST", path, body, options);
 export const patch = (path, body) => call("PATCH", path, body);
 export const remove = (path) => call("DELETE", path);
 
-/** Every item of a list, page by page; a list is cut off after `most` items. */
+/** Every item of a list, page by page; a list is cut off after `most` items, and `cut` says so then. */
 export async function all(path, name, most = 20_000) {
   const items = [];
   let cursor = null;
@@ -87,6 +95,7 @@ export async function all(path, name, most = 20_000) {
     items.push(...page[name]);
     cursor = page.next ?? null;
   } while (cursor !== null && items.length < most);
+  items.cut = cursor !== null;
   return items;
 }
 

@@ -22,8 +22,12 @@ function context(name, path, query) {
   const here = {
     path, query,
     may: (role) => ROLES.indexOf(me?.role) >= ROLES.indexOf(role),
+    /** Is this what the address names? */
+    isAt: (id) => place().name === name && place().path[0] === id,
     /** Writes filters into the address, so that it can be kept and sent. */
     remember(values) {
+      // A window says a moment later that it was closed: somebody may be on the way to another screen by then.
+      if (place().name !== name) return;
       for (const [key, value] of Object.entries(values)) {
         if (value) here.query.set(key, value);
         else here.query.delete(key);

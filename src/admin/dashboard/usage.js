@@ -29,6 +29,8 @@ export function mount(root, context) {
   };
   let run = 0;
   let rows = null;
+  /** The same, not by day: however many days there are, all of them are in the sums. */
+  let totals = null;
   const own = h("span", { class: "row" });
   const csv = h("a", { class: "button", download: "" }, h("span", { text: t("usage.csv") }));
   const title = head(t("usage.title"), csv);
@@ -74,9 +76,11 @@ export function mount(root, context) {
     csv.download = `usage-${wanted.by}.csv`;
     if (!rows) put(place, bones());
     try {
-      const found = await all(`/api/v1/usage?by=${by}${bounds()}`, "usage");
+      const asked = wanted.by === "day" ? [by] : [by, wanted.by];
+      const found = await Promise.all(asked.map((by) => all(`/api/v1/usage?by=${by}${bounds()}`, "usage")));
       if (mine !== run) return;
-      rows = found;
+      rows = found[0];
+      totals = found.at(-1);
     } catch (error) {
       if (mine === run) put(place, failed(error, load));
       return;
@@ -95,7 +99,7 @@ export function mount(root, context) {
     if (!rows.length) return put(place, panel(null, empty(t("usage.nothing"), t("usage.nothing_text"))));
     if (!body.isConnected) put(place, body);
     const sums = new Map();
-    for (const row of rows) add(sums, id(row), named(row), row);
+    for (const row of totals) add(sums, id(row), named(row), row);
     const list = [...sums.values()].sort((a, b) => value(b) - value(a));
     const whole = list.reduce((sum, one) => ({ requests: sum.requests + one.requests, tokens: sum.tokens + tokens(one), input: sum.input + one.tokens.input, output: sum.output + one.tokens.output, cached: sum.cached + one.tokens.cached, cost: sum.cost + one.cost }),
       { requests: 0, tokens: 0, input: 0, output: 0, cached: 0, cost: 0 });
@@ -124,7 +128,7 @@ export function mount(root, context) {
     if (rest) names.push(t("usage.rest"));
     const short = (day) => new Date(`${day}T12:00:00Z`).toLocaleDateString(language(), { month: "short", day: "numeric" });
     put(chart, bars({ hue: (at) => hue(at, names.length, rest), label: t("usage.by_day"), names, show: shown, bars: days.map((day) => ({ name: short(day), parts: parts.get(day) })) }));
-    put(body.querySelector("#usage-key"), h("p", { class: "key" }, names.map((name, at) => h("span", {}, h("i", { class: `swatch hue-${hue(at, names.length, rest)}` }), name))));
+    put(body.querySelector("#usage-key"), h("p", { class: "key" }, names.map((name, at) => h("span", {}, h("i", { class: `swatch hue-${hue(at, names.length, rest)}` }), name)), rows.cut && h("span", { text: t("usage.cut", { n: count(rows.length) }) })));
   }
 
   /** Every day that was asked for, those without a request too. */

@@ -135,7 +135,7 @@ export const words = {
   "usage.title": "Usage", "usage.csv": "CSV", "usage.day": "Today", "usage.week": "7 days", "usage.month": "30 days", "usage.quarter": "90 days", "usage.own": "From … to…",
   "usage.span": "Span", "usage.from": "From", "usage.to": "To", "usage.by": "Summed up by", "usage.by_model": "By model", "usage.by_account": "By account", "usage.by_key": "By key",
   "usage.measure": "Measure", "usage.tokens": "Tokens", "usage.requests": "Requests", "usage.cost": "Cost", "usage.tokens_in": "Tokens in", "usage.tokens_out": "Tokens out",
-  "usage.cached": "Cached", "usage.of_cached": "{n} cached", "usage.share": "Share", "usage.by_day": "By day", "usage.table": "In all", "usage.rest": "all others", "usage.none_named": "(none)",
+  "usage.cached": "Cached", "usage.of_cached": "{n} cached", "usage.share": "Share", "usage.by_day": "By day", "usage.table": "In all", "usage.rest": "all others", "usage.cut": "only the first {n} sums of days are drawn; the table below has all", "usage.none_named": "(none)",
   "usage.nothing": "Nothing was used in this time", "usage.nothing_text": "Choose another span, or send a request.",
 
   "instances.title": "Instances", "instances.pid": "Process", "instances.port": "Port", "instances.restarts": "Restarts", "instances.since": "Since", "instances.logs": "Log",

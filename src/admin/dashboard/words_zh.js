@@ -135,7 +135,7 @@ export const words = {
   "usage.title": "用量", "usage.csv": "CSV", "usage.day": "今天", "usage.week": "7 天", "usage.month": "30 天", "usage.quarter": "90 天", "usage.own": "自选日期",
   "usage.span": "时段", "usage.from": "从", "usage.to": "到", "usage.by": "汇总方式", "usage.by_model": "按模型", "usage.by_account": "按账号", "usage.by_key": "按密钥",
   "usage.measure": "指标", "usage.tokens": "Token", "usage.requests": "请求", "usage.cost": "费用", "usage.tokens_in": "输入 token", "usage.tokens_out": "输出 token",
-  "usage.cached": "缓存", "usage.of_cached": "缓存 {n}", "usage.share": "占比", "usage.by_day": "按天", "usage.table": "合计", "usage.rest": "其他", "usage.none_named": "（无）",
+  "usage.cached": "缓存", "usage.of_cached": "缓存 {n}", "usage.share": "占比", "usage.by_day": "按天", "usage.table": "合计", "usage.rest": "其他", "usage.cut": "此图仅含前 {n} 个按天合计；下表包含全部", "usage.none_named": "（无）",
   "usage.nothing": "此时段没有用量", "usage.nothing_text": "请选择其他时段，或发送一个请求。",
 
   "instances.title": "实例", "instances.pid": "进程", "instances.port": "端口", "instances.restarts": "重启", "instances.since": "开始于", "instances.logs": "日志",

@@ -201,6 +201,23 @@ async fn every_answer_is_safe_to_show_and_never_cached() {
 }
 
 #[tokio::test]
+async fn a_wrong_parameter_of_a_query_is_named() {
+    let router = served(Gateway::new(vec![account("a")]));
+    for (line, field) in [
+        ("GET /api/v1/requests?last=abc", "last: "),
+        ("GET /api/v1/accounts?limit=x", "limit: "),
+        ("POST /api/v1/reload?dry_run=yes", "dry_run: "),
+        ("GET /api/v1/instances/a/logs?tail=-1", "tail: "),
+    ] {
+        let reply = call(&router, line, "").await;
+        assert_eq!(reply.status, 400, "{line}");
+        let message = reply.json()["error"]["message"].clone();
+        let message = message.as_str().unwrap().to_owned();
+        assert!(message.starts_with(field), "{line}: {message}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_router_refuses_is_an_error_of_ours() {
     let router = served(Gateway::new(vec![account("a")]));
     for (line, body, status, code) in [

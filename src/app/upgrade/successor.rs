@@ -147,7 +147,18 @@ fn take_over(app: &App, line: &mut Line) -> Result<()> {
     let (told, tells) = mpsc::channel();
     *app.handing.reachable.lock() = Some(told);
     app.handing.agreed.notify_one();
-    tells.recv_timeout(STEP).context("orders cannot be taken")?;
+    let opened = tells.recv_timeout(STEP);
+    match opened.unwrap_or_else(|late| Err(late.into())) {
+        Ok(()) => {}
+        // Nobody else serves, with the socket or without.
+        Err(_) if line.is_alone() => return Ok(()),
+        Err(error) => {
+            let lines = vec![format!("the successor cannot take orders: {error:#}")];
+            // Without this the connection's end says it.
+            let _ = line.send(&News::Failed { lines });
+            return Err(error);
+        }
+    }
     match line.send(&News::Reachable) {
         Err(_) if line.is_alone() => Ok(()),
         sent => sent,

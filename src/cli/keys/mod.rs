@@ -44,10 +44,14 @@ enum Command {
 
 impl Keys {
     pub(super) fn run(&self, source: &Source) -> anyhow::Result<ExitCode> {
-        let config = source.load_to_ask()?.config;
+        let config = source.load_with_records()?.config;
         block_on(async {
             let store = app::records(&config).await?;
-            let accounts = places(&config);
+            let mut accounts = places(&config);
+            let added = app::added_accounts(&config, &store).await?;
+            let is_new = |place: &Place| !accounts.iter().any(|it| it.account == place.account);
+            let added: Vec<Place> = added.into_iter().filter(is_new).collect();
+            accounts.extend(added);
             let register = Register {
                 store: &store,
                 config: &config,
@@ -66,7 +70,7 @@ impl Keys {
     }
 }
 
-/// All accounts, those made from files too.
+/// All accounts of the configuration, those made from files too.
 fn places(config: &Config) -> Vec<Place> {
     let discovery = Discovery::in_state(&config.state.dir);
     discovery.look(config);

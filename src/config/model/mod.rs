@@ -93,6 +93,13 @@ pub struct Admin {
     pub legacy_paths: bool,
 }
 
+impl Admin {
+    /// Is a token of the role admin configured?
+    pub fn names_admin(&self) -> bool {
+        self.token.is_some() || self.tokens.iter().any(|other| other.role == Role::Admin)
+    }
+}
+
 #[derive(Clone)]
 pub struct AdminToken {
     pub name: String,

@@ -1,6 +1,6 @@
 //! Readers of secrets: what they hold is kept out of snippets and messages.
 
-use super::super::form::{Form, NONEMPTY, PathIn, is_header_value};
+use super::super::form::{Form, NONEMPTY, PathIn, Text, is_header_value};
 use super::super::model::SecretSource;
 use super::super::shown::Shown;
 use super::super::tree::{Node, Value, join};
@@ -71,6 +71,19 @@ impl<'n> Section<'_, 'n> {
         }
     }
 
+    /// A list of words. One with a variable in it is shown as it is written: a secret may stand for it.
+    pub(in crate::config) fn words(&mut self, key: &'static str) -> Vec<String> {
+        let words = self.list(key, Text, Vec::new());
+        if let Some(Value::List(nodes)) = self.find(key).map(|node| &node.value) {
+            let shown = |node: &Node| match &node.written {
+                Some(written) => Shown::Text(written.clone()),
+                None => Shown::text(node.scalar().unwrap_or_default().trim()),
+            };
+            self.show(key, Shown::List(nodes.iter().map(shown).collect()));
+        }
+        words
+    }
+
     fn secret_of(&mut self, node: &'n Node, spot: Spot, folder: PathIn) -> Option<SecretSource> {
         let message = match &node.value {
             Value::Broken => {
@@ -87,7 +100,7 @@ impl<'n> Section<'_, 'n> {
             Value::Text(text) if text.trim().is_empty() => "must not be empty",
             Value::Text(text) if is_header_value(text) => {
                 self.doc.hide(node);
-                if node.literal && self.doc.plain_secret.is_none() {
+                if node.written.is_none() && self.doc.plain_secret.is_none() {
                     self.doc.plain_secret = Some((node.place, spot.path));
                 }
                 return Some(SecretSource::Value(Secret::new(text.trim())));

@@ -273,6 +273,22 @@ fn a_literal_dollar_brace_survives_printing() {
 }
 
 #[test]
+fn a_word_of_a_command_that_a_variable_stands_for_is_shown_as_it_is_written() {
+    let text = account("instance: {command: [conv, '--key=${VENDOR_KEY}', '{port}']}");
+    let env = |name: &str| (name == "VENDOR_KEY").then(|| "the-vendors-key".to_owned());
+    let load = |text: &str| match parse(text, Path::new("/etc/poolgate/poolgate.yaml"), &env) {
+        Ok(loaded) => loaded.config,
+        Err(problems) => panic!("{problems}"),
+    };
+    let printed = print(&load(&text));
+    assert!(!printed.contains("the-vendors-key"), "{printed}");
+    for config in [load(&text), load(&printed)] {
+        let instance = config.pools[0].accounts[0].instance.as_ref().unwrap();
+        assert_eq!(instance.command[1], "--key=the-vendors-key");
+    }
+}
+
+#[test]
 fn the_management_api_may_be_behind_a_socket_of_this_machine() {
     let config = good(&with_account("admin: {address: 'unix:admin.sock'}"));
     let Address::Unix(path) = config.admin.address else {

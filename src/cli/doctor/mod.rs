@@ -1,23 +1,21 @@
 //! `poolgate doctor`: what is wrong with a gateway and its surroundings, and what to do about it.
 
+mod files;
+
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use http::header::DATE;
-use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
-use super::client::Admin;
+use super::client::{Admin, Nobody};
 use super::source::Source;
 use super::{block_on, call, out};
 use crate::app;
 use crate::clock;
-use crate::config::{Config, Credential, Host, SecretSource, read_secret};
+use crate::config::{Config, Host};
 use crate::net::{Egress, Reach};
 
 /// Look for what is wrong: configuration, files, clock, names, TLS, accounts
@@ -32,8 +30,6 @@ pub(super) struct Doctor {
     json: bool,
 }
 
-/// Two files for each request in flight; below this a busy gateway turns clients away.
-const FILES: u64 = 4096;
 /// Tokens are renewed minutes before their end.
 const CLOCK: Duration = Duration::from_secs(60);
 /// So many upstreams are asked.
@@ -79,9 +75,7 @@ impl Doctor {
             n => format!("valid, {n} remarks: `poolgate check` shows them"),
         };
         found.add("configuration", Ok(remarks));
-        open_files(&mut found);
-        state_folder(&config.state.dir, &mut found);
-        secrets(&config, &mut found);
+        files::look(&config, &mut found);
         block_on(async {
             upstreams(&config, &mut found).await?;
             accounts(&config, &mut found).await;
@@ -111,71 +105,6 @@ impl Doctor {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         })
-    }
-}
-
-fn open_files(found: &mut Findings) {
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-    found.add(
-        "open files",
-        match limit >= FILES {
-            true => Ok(format!("{limit}")),
-            false => Err(format!(
-                "at most {limit}: each request in flight takes two; `ulimit -n 65536`, or LimitNOFILE in the unit"
-            )),
-        },
-    );
-}
-
-fn state_folder(dir: &Path, found: &mut Findings) {
-    let shown = dir.display();
-    let result = match fs::metadata(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Ok(format!("{shown} is made at the first start"))
-        }
-        Err(error) => Err(format!("{shown}: {error}")),
-        Ok(about) if !about.is_dir() => Err(format!("{shown} is no folder")),
-        Ok(about) if about.permissions().mode() & 0o077 != 0 => Err(format!(
-            "{shown} is open to others (mode {:o}): chmod 700 {shown}",
-            about.permissions().mode() & 0o777
-        )),
-        Ok(_) => match tempfile::tempfile_in(dir) {
-            Ok(_) => Ok(format!("{shown} can be written")),
-            Err(error) => Err(format!("{shown} cannot be written by this user: {error}")),
-        },
-    };
-    found.add("state.dir", result);
-}
-
-/// Files that secrets are in.
-fn secrets(config: &Config, found: &mut Findings) {
-    let accounts = config.pools.iter().flat_map(|pool| &pool.accounts);
-    for account in accounts {
-        for source in sources(&account.credential) {
-            if let Err(error) = read_secret(&source) {
-                found.add(&account.id, Err(format!("its credential: {error}")));
-            }
-        }
-    }
-}
-
-fn sources(credential: &Credential) -> Vec<SecretSource> {
-    match credential {
-        Credential::None => Vec::new(),
-        Credential::ApiKey(source)
-        | Credential::Bearer(source)
-        | Credential::Header { value: source, .. }
-        | Credential::Query { value: source, .. } => vec![source.clone()],
-        Credential::OAuth2(login) => {
-            let secrets = [&login.client_secret, &login.refresh_token];
-            secrets.into_iter().flatten().cloned().collect()
-        }
-        Credential::AwsSsoOidc(login) => {
-            vec![login.client_secret.clone(), login.refresh_token.clone()]
-        }
-        Credential::GoogleServiceAccount { file: path, .. } | Credential::JsonFile { path, .. } => {
-            vec![SecretSource::File(path.clone())]
-        }
     }
 }
 
@@ -243,16 +172,15 @@ fn off_by(date: &str) -> Option<Duration> {
 
 /// What the running gateway says of them.
 async fn accounts(config: &Config, found: &mut Findings) {
-    let Ok(admin) = Admin::of(config) else {
-        return;
+    let asked = async { call::accounts(&Admin::of(config)?).await };
+    let accounts = match asked.await {
+        Ok(accounts) => accounts,
+        Err(error) if error.is::<Nobody>() => {
+            return found.add("gateway", Ok("does not run here".to_owned()));
+        }
+        Err(error) => return found.add("gateway", Err(format!("{error:#}"))),
     };
-    let accounts = call::accounts(&admin).await;
-    if accounts.is_empty() {
-        found.add(
-            "gateway",
-            Ok("does not run here, or not with this configuration".to_owned()),
-        );
-    }
+    found.add("gateway", Ok("runs, and takes our admin token".to_owned()));
     for (id, (status, last_error)) in accounts {
         let advice = match status.as_str() {
             "needs_login" => "give it a new secret, then POST /api/v1/accounts/ID/reset",
