@@ -13,6 +13,7 @@ mod records;
 mod reload;
 mod renewals;
 mod roster;
+mod said;
 mod shared;
 mod signals;
 mod slots;
