@@ -35,6 +35,8 @@ pub(super) struct Output {
     allowance: f64,
     refilled: Instant,
     left_out: u64,
+    /// What the program writes cannot be taken, as was said already.
+    is_in_trouble: bool,
     /// Where the next poolgate finds how far the files were read.
     marks: PathBuf,
     marked: [u64; 2],
@@ -82,6 +84,7 @@ impl Output {
             allowance: LINES,
             refilled: clock::now(),
             left_out: 0,
+            is_in_trouble: false,
         })
     }
 
@@ -89,6 +92,7 @@ impl Output {
     pub(super) fn follow(&mut self) {
         let mut lines = Vec::new();
         let mut lost = 0;
+        let mut trouble = None;
         let most_behind = self.rotate.size.max(AT_ONCE);
         for (stream, is_error) in [(&mut self.out, false), (&mut self.err, true)] {
             match stream.read(most_behind) {
@@ -98,9 +102,14 @@ impl Output {
                 }
                 // The program has not been started yet.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!(account = self.id, "its output: {error}"),
+                Err(error) => trouble = Some(error),
             }
         }
+        // Said once, not at each of five looks a second for as long as a disk can only be read.
+        if let (Some(error), false) = (&trouble, self.is_in_trouble) {
+            tracing::warn!(account = self.id, "its output: {error}");
+        }
+        self.is_in_trouble = trouble.is_some();
         if lost > 0 {
             let note = format!("({lost} bytes of output are left out: they came too fast)");
             lines.push((note.into_bytes(), true));

@@ -53,6 +53,8 @@ pub(super) struct Program {
     /// Failures in a row.
     pub(super) failures: AtomicU32,
     output: Mutex<Option<Output>>,
+    /// Its log cannot be opened, as was said already.
+    has_no_log: AtomicBool,
 }
 
 struct State {
@@ -85,6 +87,7 @@ impl Program {
             wake: Notify::new(),
             failures: AtomicU32::new(0),
             output: Mutex::new(None),
+            has_no_log: AtomicBool::new(false),
         })
     }
 
@@ -148,10 +151,15 @@ impl Program {
         let mut output = self.output.lock();
         if output.as_ref().is_none_or(|open| open.rotate != rotate) {
             match Output::open(folder, &self.id, rotate) {
-                Ok(opened) => *output = Some(opened),
-                Err(error) => {
+                Ok(opened) => {
+                    *output = Some(opened);
+                    self.has_no_log.store(false, Ordering::SeqCst);
+                }
+                // Said once, not at each look.
+                Err(error) if !self.has_no_log.swap(true, Ordering::SeqCst) => {
                     tracing::warn!(account = &*self.id, "its log cannot be opened: {error}");
                 }
+                Err(_) => {}
             }
         }
         if let Some(output) = &mut *output {
