@@ -239,6 +239,11 @@ fn the_workers_and_the_queue() {
     for _ in 0..3 {
         gateway.send(&chat(false));
     }
+    // The last answer is here a moment before its request is over.
+    wait_for("the requests to be over", || {
+        let queue = gateway.admin(get("/api/queue/status")).json();
+        (queue["completed"] == 3 && queue["active"] == 0).then_some(())
+    });
     let workers = shown(&gateway, "/api/workers");
     assert_eq!(
         keys(&workers["workers"][0]),
