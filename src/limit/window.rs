@@ -79,7 +79,7 @@ impl Window {
         let is_over = |at: Instant| now.saturating_duration_since(at) >= self.span;
         while let Some(oldest) = self.entries.pop_front_if(|oldest| is_over(oldest.at)) {
             self.used = self.used.saturating_sub(oldest.amount);
-            self.gone = Some(oldest.at);
+            self.gone = self.gone.max(Some(oldest.at));
         }
         self.note_ends();
     }

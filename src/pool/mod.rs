@@ -71,6 +71,9 @@ use table::{Group, Lane, Table};
 /// their number. The next look begins with others.
 const TOO_LARGE_FOR: usize = 32;
 
+/// Of each two refusals one may come of a change that another request made; of few accounts some more.
+const SURPRISES: usize = 64;
+
 /// What a request asks of a pool.
 #[derive(Clone, Debug)]
 pub struct Demand {
@@ -288,8 +291,9 @@ impl Pool {
         demand: &Demand,
         now: u64,
     ) -> Result<Taken, Refused> {
-        let marks = self.marks.of_model(demand.model.as_deref());
-        let marks = marks.as_ref();
+        let mut marks = self.marks.of_model(demand.model.as_deref());
+        // Each one that refuses is out or gets its bit set right; however they change meanwhile, it has an end.
+        let mut refusals = 2 * group.members.len() + SURPRISES;
         // Recovering accounts that let this request pass, because their share is small yet.
         let mut passed: SmallVec<[u32; 4]> = SmallVec::new();
         // Accounts of whose limits others hold too much for this request.
@@ -303,7 +307,9 @@ impl Pool {
                 !demand.tried.contains(&slot)
                     && !passed.contains(&slot)
                     && !held.contains(&slot)
-                    && marks.is_none_or(|marks| marks.until(slot, now).is_none())
+                    && marks
+                        .as_ref()
+                        .is_none_or(|marks| marks.until(slot, now).is_none())
             };
             let ready = group.ready(table);
             let choice = Choice {
@@ -322,7 +328,9 @@ impl Pool {
             let account = table.account(slot).ok_or(Refused::Out)?;
             let share = {
                 let settings = &table.settings.breaker;
-                let of_model = marks.map_or(1.0, |marks| marks.share(slot, settings, now));
+                let of_model = marks
+                    .as_ref()
+                    .map_or(1.0, |marks| marks.share(slot, settings, now));
                 of_model.min(account.live.breaker.share(settings, now))
             };
             let in_turn =
@@ -337,9 +345,13 @@ impl Pool {
                     return Err(Refused::TooLarge);
                 }
                 Err(Refused::TooLarge) => held.push(slot),
-                // Another request was faster, or it has reached a limit; the bit is set right and somebody
-                // else is picked: in the table that was read, which may be an old one by now.
-                Err(Refused::Out) => table.ready.publish(slot, || account.is_ready()),
+                // Another request was faster, or it has reached a limit, or has just been marked; the bit is set
+                // right and somebody else is picked: in the table that was read, which may be an old one by now.
+                Err(Refused::Out) => {
+                    table.ready.publish(slot, || account.is_ready());
+                    marks = self.marks.of_model(demand.model.as_deref());
+                    refusals = refusals.checked_sub(1).ok_or(Refused::Out)?;
+                }
             }
         }
     }

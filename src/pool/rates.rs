@@ -168,13 +168,18 @@ impl Pool {
                         pool.limits_due(other, pool.ticks(at));
                     }
                 });
-                false
+                // Whoever is about to say that nothing is left may not have seen this.
+                true
             }
             Some(tokens) => charge.hold.settle(Spent { tokens, cost: 0 }, at),
             None => charge.hold.settle_as_held(at),
         };
         if nothing_left || account.live.blocked() & reason::LIMITED != 0 {
-            self.limits_due(account, now);
+            // A reload may have given it other limits than those that the request came under.
+            let table = self.table.load();
+            if let Some(current) = table.account(account.slot).filter(|it| it.is(account)) {
+                self.limits_due(current, now);
+            }
         }
     }
 }

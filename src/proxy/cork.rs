@@ -259,12 +259,18 @@ impl AsyncRead for Cork {
             return Poll::Pending;
         }
         let has_more = this.looks != Looks::Fresh && !this.held.is_empty();
+        let mut broken = None;
         if this.looks == Looks::Looked || has_more {
             // A body whose length is stated is flushed at its end only, and its client may be slow. An upstream that does
             // not read may answer all the same.
-            let flushed = Pin::new(&mut *this).poll_flush(cx)?;
-            if flushed.is_pending() && this.looks == Looks::Open {
-                this.looks = Looks::Looked;
+            match Pin::new(&mut *this).poll_flush(cx) {
+                Poll::Pending if this.looks == Looks::Open => this.looks = Looks::Looked,
+                // An upstream that refuses a request and closes has its answer here all the same.
+                Poll::Ready(Err(error)) => {
+                    this.held = BytesMut::new();
+                    broken = Some(error);
+                }
+                _ => {}
             }
         }
         if let Some(patience) = &mut this.patience
@@ -274,7 +280,11 @@ impl AsyncRead for Cork {
         }
         let before = into.filled().len();
         if this.early.is_empty() {
-            ready!(Pin::new(&mut this.inner).poll_read(cx, into))?;
+            let read = Pin::new(&mut this.inner).poll_read(cx, into)?;
+            if let (Some(error), true) = (broken, into.filled().len() == before) {
+                return Poll::Ready(Err(error));
+            }
+            ready!(read);
         } else {
             let length = this.early.len().min(into.remaining());
             into.put_slice(&this.early.split_to(length));

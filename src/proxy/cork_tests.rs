@@ -168,6 +168,21 @@ async fn an_upstream_that_refuses_need_not_read_the_rest() {
 }
 
 #[tokio::test]
+async fn what_an_upstream_said_before_it_closed_is_read_first() {
+    let (mut cork, mut far) = corked();
+    cork.write_all(HEAD).await.unwrap();
+    cork.flush().await.unwrap();
+    look(&mut cork);
+    cork.write_all(b"body").await.unwrap();
+    let error = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
+    far.write_all(error).await.unwrap();
+    drop(far);
+    let mut answer = vec![0; error.len()];
+    cork.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, error);
+}
+
+#[tokio::test]
 async fn an_upstream_that_answers_well_is_sent_all_of_it() {
     let (near, mut far) = duplex(1000);
     let mut cork = Cork::new(Box::new(near));

@@ -453,3 +453,19 @@ fn a_long_answer_to_the_one_that_goes_first_does_not_hold_the_others_up() {
     let later: Vec<Lease> = (0..3).filter_map(|_| rig.take_for(&opus)).collect();
     assert_eq!(later.len(), 3);
 }
+
+#[test]
+fn a_request_from_before_a_reload_blocks_no_account_whose_limit_was_raised() {
+    let of = |requests: u32| format!("id: a, rate_limits: [{{requests: {requests}, window: 1h}}]");
+    let rig = Rig::new("", &[of(1)]);
+    let mut before = rig.take().unwrap();
+    before.sent();
+    assert_eq!(rig.refused().cause, Cause::RateLimited);
+    rig.pool.reconfigure(&config("", &[of(3)]));
+    rig.comes_to(before, 10);
+    assert_eq!(rig.view("a").status, Status::Healthy);
+    for _ in 0..2 {
+        rig.one(&Outcome::Success);
+    }
+    assert_eq!(rig.refused().cause, Cause::RateLimited);
+}

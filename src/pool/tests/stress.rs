@@ -5,8 +5,8 @@
 //! consistent loads and stores, on which the queue's handshake rests ([`crate::pool::queue`]). So
 //! many short leases are made to meet on a few places; [`super::wakes`] looks at single meetings.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{Rig, SECOND, anything, by_caller, config};
 use crate::clock;
+use crate::pool::marks::Model;
 use crate::pool::{Demand, Lease, Outcome, Pool, Report};
 
 const TASKS: u64 = 48;
@@ -197,4 +198,32 @@ fn nothing_is_lost_when_accounts_fail_and_change_under_those_who_come_and_go() {
         pool.reset(id);
     }
     assert_all_is_free(&pool);
+}
+
+/// A request that has looked at the marks meets one that was made since: it must look again, as it would ask the only
+/// account for ever.
+#[test]
+fn a_request_that_meets_a_mark_just_made_is_answered() {
+    let rig = Rig::new("strategy: hash,", &["id: a"]);
+    let until = u64::MAX / 2;
+    for round in 0..3_000 {
+        // More would be too many for one pool.
+        if round % 500 == 0 {
+            rig.pool.marks.clear(0);
+        }
+        let name: Arc<str> = format!("model {round}").into();
+        let demand = Demand {
+            model: Some(name.clone()),
+            ..anything()
+        };
+        let meet = Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                meet.wait();
+                rig.pool.marks.mark(0, &Model::of(&name), true, until, 0)
+            });
+            meet.wait();
+            drop(rig.pool.try_lease(&demand, rig.now));
+        });
+    }
 }
