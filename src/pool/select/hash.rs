@@ -17,28 +17,34 @@ use super::Choice;
 use crate::pool::account::Account;
 
 /// Points of each account.
-const POINTS: u64 = 16;
+const POINTS: u64 = 24;
 
-/// Places of a caller. The loads of accounts differ by about 0.8 / sqrt(POINTS * PLACES): 7 %.
-const PLACES: usize = 8;
+/// Places of a caller. The loads of accounts differ by about 0.8 / sqrt(POINTS * PLACES): 8 %.
+const PLACES: usize = 4;
 
-/// Points that are compared at once, without a branch; twice as many as stand between two jumps.
-const WINDOW: usize = 8;
+/// Points in a block.
+const BLOCK: usize = 8;
 
 /// Times that a caller gets new places, because its account cannot serve, before the few that can
 /// are compared one by one.
 const TRIES: u64 = 16;
 
 pub(in crate::pool) struct Ring {
-    /// The points in order. Of a hash only the upper half is kept, and the accounts stand apart:
-    /// with 10,000 of them a look-up costs what it misses in the cache, so that size is time.
-    points: Box<[u32]>,
-    /// The account of each point.
-    slots: Box<[u32]>,
-    /// Where the points with these leading bits begin: hashes are even, so a look-up is a jump and
-    /// a few steps, not a search.
+    /// The points in order.
+    blocks: Box<[Block]>,
+    /// The block of the first point with these leading bits or more: hashes are even, so a look-up is a jump and a
+    /// step or two, not a search.
     jump: Box<[u32]>,
     jump_bits: u32,
+}
+
+/// Some points, of a hash only the upper half, and the account of each: one cache line, for with 10,000 accounts a
+/// look-up costs what it misses in the cache.
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+struct Block {
+    points: [u32; BLOCK],
+    slots: [u32; BLOCK],
 }
 
 impl Ring {
@@ -59,62 +65,60 @@ impl Ring {
             .collect();
         // Equal halves stay in the order of the whole hashes, the same on every gateway.
         hashes.sort_unstable();
-        let jump_bits = (hashes.len() / (WINDOW / 2))
-            .next_power_of_two()
-            .trailing_zeros()
-            .clamp(1, 24);
         // The ring closes: behind the last point comes the first.
-        let first = hashes.first().copied().unwrap_or_default();
-        hashes.extend(iter::repeat_n((u64::MAX, first.1), WINDOW));
-        let points: Box<[u32]> = hashes.iter().map(|(hash, _)| upper(*hash)).collect();
-        let jump = (0..1u32 << jump_bits)
-            .map(|bucket| points.partition_point(|point| point >> (32 - jump_bits) < bucket) as u32)
+        let first = hashes.first().map_or(0, |(_, slot)| *slot);
+        let closing = BLOCK - hashes.len() % BLOCK;
+        hashes.extend(iter::repeat_n((u64::MAX, first), closing));
+        let blocks: Box<[Block]> = hashes
+            .chunks_exact(BLOCK)
+            .map(|points| Block {
+                points: std::array::from_fn(|n| upper(points[n].0)),
+                slots: std::array::from_fn(|n| points[n].1),
+            })
             .collect();
+        let jump_bits = blocks.len().next_power_of_two().ilog2().clamp(1, 24);
+        let first_from = |bits: u32| {
+            let is_before = |block: &Block| block.points[BLOCK - 1] >> (32 - jump_bits) < bits;
+            blocks.partition_point(is_before) as u32
+        };
         Ring {
-            points,
-            slots: hashes.iter().map(|(_, slot)| *slot).collect(),
-            jump,
+            jump: (0..1u32 << jump_bits).map(first_from).collect(),
+            blocks,
             jump_bits,
         }
     }
 
-    /// The index of the first point at or after this place.
-    fn next(&self, place: u32) -> usize {
-        let from = self.jump[(place >> (32 - self.jump_bits)) as usize] as usize;
-        let rest = &self.points[from..];
-        let passed = rest.first_chunk::<WINDOW>().map_or(0, |window| {
-            window.iter().map(|point| usize::from(*point < place)).sum()
-        });
-        if passed < WINDOW {
-            from + passed
-        } else {
-            from + rest.partition_point(|point| *point < place)
+    /// How far the first point at or behind this place is, and whose it is.
+    fn next(&self, place: u32) -> (u32, u32) {
+        let mut at = self.jump[(place >> (32 - self.jump_bits)) as usize] as usize;
+        loop {
+            let block = &self.blocks[at];
+            let is_passed = |point: &u32| u32::from(*point < place);
+            let passed: u32 = block.points.iter().map(is_passed).sum();
+            let found = block.points.get(passed as usize);
+            if let (Some(point), Some(slot)) = (found, block.slots.get(passed as usize)) {
+                return (point - place, *slot);
+            }
+            // The last block ends with the last place there is.
+            at += 1;
         }
     }
 
-    /// How far the points behind the caller's places are, and their indexes: the nearest one's
+    /// How far the points behind the caller's places are, and whose they are: the nearest one's
     /// account is the caller's, the others stand in for it.
     fn near(&self, caller: u64, attempt: u64) -> [(u32, u32); PLACES] {
         let hash = xxh3_64_with_seed(&caller.to_le_bytes(), attempt);
         // Two hashes make any number of them (Kirsch and Mitzenmacher, 2006).
         let (first, stride) = (upper(hash), hash as u32 | 1);
-        std::array::from_fn(|n| {
-            let place = first.wrapping_add(stride.wrapping_mul(n as u32));
-            let at = self.next(place);
-            (self.points[at] - place, at as u32)
-        })
+        std::array::from_fn(|n| self.next(first.wrapping_add(stride.wrapping_mul(n as u32))))
     }
 
     /// The accounts in the caller's order of preference; one may come several times.
     fn order(&self, caller: u64) -> impl Iterator<Item = u32> {
         (0..TRIES).flat_map(move |attempt| {
             let mut near = self.near(caller, attempt);
-            // Nearly always the nearest one is taken, and the others need no order.
-            (0..PLACES).filter_map(move |_| {
-                let nearest = near.iter_mut().min()?;
-                nearest.0 = u32::MAX;
-                Some(self.slots[nearest.1 as usize])
-            })
+            near.sort_unstable();
+            near.into_iter().map(|(_, slot)| slot)
         })
     }
 
@@ -157,16 +161,18 @@ mod tests {
 
     #[test]
     fn the_jump_finds_what_a_search_finds() {
-        let ids: Vec<String> = (0..37).map(|n| format!("account_{n}")).collect();
-        let ring = ring(&ids);
-        let hashes = (0..20_000u64).map(|n| xxh3_64(&n.to_le_bytes()));
-        for hash in hashes
-            .chain([0, u64::MAX])
-            .chain(ring.points.iter().map(|point| u64::from(*point) << 32))
-        {
-            let place = upper(hash);
-            let found = ring.points.partition_point(|point| *point < place);
-            assert_eq!(ring.next(place), found);
+        for accounts in [1, 2, 37, 1_000] {
+            let ids: Vec<String> = (0..accounts).map(|n| format!("account_{n}")).collect();
+            let ring = ring(&ids);
+            let of_block = |block: &Block| block.points.into_iter().zip(block.slots);
+            let all: Vec<(u32, u32)> = ring.blocks.iter().flat_map(of_block).collect();
+            assert!(all.is_sorted_by_key(|(point, _)| *point));
+            let hashes = (0..20_000u64).map(|n| upper(xxh3_64(&n.to_le_bytes())));
+            let points = all.iter().map(|(point, _)| *point);
+            for place in hashes.chain([0, u32::MAX]).chain(points) {
+                let (point, slot) = all[all.partition_point(|(point, _)| *point < place)];
+                assert_eq!(ring.next(place), (point - place, slot));
+            }
         }
     }
 
