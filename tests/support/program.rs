@@ -77,20 +77,16 @@ impl Program {
     /// All processes of its folder, as an upgrade leaves others than the one that was started.
     pub(crate) fn processes(&self) -> Vec<i32> {
         let folder = self.folder().canonicalize().unwrap();
-        let is_here = |process: &fs::DirEntry| {
-            let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
-            // One that nobody has waited for is a name only.
-            let is_dead = stat
-                .rsplit(") ")
-                .next()
-                .is_none_or(|rest| rest.starts_with('Z'));
+        alive(|process, _parent| {
             let at = fs::read_link(process.path().join("cwd"));
-            !is_dead && at.is_ok_and(|at| at == folder)
-        };
-        let all = fs::read_dir("/proc").unwrap().map_while(Result::ok);
-        let here = all.filter(is_here);
-        let ids = here.filter_map(|process| process.file_name().to_str()?.parse().ok());
-        ids.collect()
+            at.is_ok_and(|at| at == folder)
+        })
+    }
+
+    /// The processes that it has started itself.
+    fn started(&self) -> Vec<i32> {
+        let own = self.child.id().to_string();
+        alive(|_process, parent| parent == own)
     }
 
     /// Runs another command of `poolgate` in its folder; returns its exit status and what it said, to
@@ -149,6 +145,22 @@ impl Program {
     }
 }
 
+/// The processes of which this holds, by their entries in `/proc` and their parents.
+fn alive(is_one: impl Fn(&fs::DirEntry, &str) -> bool) -> Vec<i32> {
+    let all = fs::read_dir("/proc").unwrap().map_while(Result::ok);
+    let ones = all.filter(|process| {
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        // One that nobody has waited for is a name only.
+        let is_alive = fields
+            .next()
+            .is_some_and(|state| !matches!(state, "Z" | ""));
+        is_alive && is_one(process, fields.next().unwrap_or_default())
+    });
+    let ids = ones.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    ids.collect()
+}
+
 fn spawn(
     binary: &Path,
     folder: &Path,
@@ -175,11 +187,13 @@ fn spawn(
 
 impl Drop for Program {
     fn drop(&mut self) {
+        // What it started may run in another folder.
+        let started = self.started();
         // All of these fail only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for successor in self.processes() {
-            let _ = kill(Pid::from_raw(successor), Signal::SIGKILL);
+        for process in self.processes().into_iter().chain(started) {
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
         }
         if std::thread::panicking() {
             eprintln!("---- what poolgate {} said:\n{}", self.id(), self.output());
