@@ -105,8 +105,6 @@ pub(super) struct Count {
 pub struct Hold {
     limits: Arc<Limits>,
     at: Instant,
-    /// A limit lets no more through than this one.
-    is_last: bool,
     pub(super) taken: SmallVec<[Taken; 2]>,
 }
 
@@ -119,6 +117,8 @@ pub(super) struct Taken {
     most: u64,
     /// It is the only one under way, and may come to more than is left.
     pub(super) is_alone: bool,
+    /// The limit lets no more through after it.
+    is_last: bool,
     /// How much of what all gateways share was drawn for it.
     pub(super) drawn: u64,
 }
@@ -180,15 +180,13 @@ impl Limits {
         let mut hold = Hold {
             limits: self.clone(),
             at: now,
-            is_last: false,
             taken: SmallVec::new(),
         };
         for (place, rule) in self.rules.iter().enumerate() {
             if rule.is_for(ask.model) {
                 // What was taken before goes back with `hold`.
-                let (taken, is_last) = rule.take(place, ask, now, part(rule.most))?;
-                hold.taken.push(taken);
-                hold.is_last |= is_last;
+                hold.taken
+                    .push(rule.take(place, ask, now, part(rule.most))?);
             }
         }
         Ok(hold)
@@ -283,14 +281,13 @@ impl Rule {
         }
     }
 
-    /// What it takes, and whether nothing is left then.
     fn take(
         &self,
         place: usize,
         ask: &Ask<'_>,
         now: Instant,
         most: u64,
-    ) -> Result<(Taken, bool), Exceeded> {
+    ) -> Result<Taken, Exceeded> {
         let mut count = self.count.lock();
         let used = count.window.used(now);
         let (amount, is_alone) = match self.unit {
@@ -319,14 +316,14 @@ impl Rule {
                 false
             }
         };
-        let taken = Taken {
+        Ok(Taken {
             rule: place,
             amount,
             most,
             is_alone,
+            is_last,
             drawn: 0,
-        };
-        Ok((taken, is_last))
+        })
     }
 
     fn frees_in(&self, count: &mut Count, most: u64, now: Instant) -> Duration {
@@ -396,7 +393,7 @@ impl Rule {
 impl Hold {
     /// Does a limit let no more through after this one?
     pub fn is_last(&self) -> bool {
-        self.is_last
+        self.taken.iter().any(|taken| taken.is_last)
     }
 
     /// The request has ended at `now` and used this much. Returns whether a limit lets no more through now.
